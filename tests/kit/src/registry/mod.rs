@@ -1,0 +1,1 @@
+//! An in-process OCI registry with faults.
