@@ -1,1 +1,3 @@
+//! The `bonafide` binary.
+
 fn main() {}

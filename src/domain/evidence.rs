@@ -1,0 +1,125 @@
+//! What was learnt about an image: verified facts, rejected ones with the reason, and what could not be asked.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    digest::Digest,
+    identity::{Certificate, TrustRootName},
+    platform::{IndexEntry, Platform},
+    provenance::Statement,
+};
+
+/// Why something could not be had from a registry. The kinds are told apart up to the answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct FetchError {
+    /// The kind of failure.
+    pub kind: FetchErrorKind,
+    /// What happened, for a person: names the registry and what was asked of it.
+    pub detail: String,
+}
+
+/// The kinds of failure of a registry request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchErrorKind {
+    /// The registry said that it does not have it (404). A definite answer.
+    NotFound,
+    /// The registry wants other credentials (401, 403).
+    Denied,
+    /// The registry asks to come back later (429), after so long where it said.
+    Throttled(Option<Duration>),
+    /// No answer, a server error (5xx), or an answer that does not hold (truncated, other bytes than the digest's).
+    Unavailable,
+    /// No time was left.
+    Deadline,
+    /// It is there and unusable: larger than the limit, not of the format. A definite answer.
+    Malformed,
+}
+
+impl FetchErrorKind {
+    /// Whether asking again may give another answer.
+    pub const fn is_transient(self) -> bool {
+        match self {
+            Self::NotFound | Self::Malformed => false,
+            Self::Denied | Self::Throttled(_) | Self::Unavailable | Self::Deadline => true,
+        }
+    }
+}
+
+/// What a digest turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// A single image manifest, with the platform its configuration states (`None`: could not be read).
+    Manifest(Option<Platform>),
+    /// An index with its entries, nested indexes included.
+    Index(Vec<IndexEntry>),
+}
+
+/// Where an attestation was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// The referrers API or its fallback tag.
+    Referrer,
+    /// A cosign `.att` tag.
+    AttTag,
+    /// A BuildKit attestation manifest in the index.
+    InIndex,
+}
+
+/// One attestation that was looked at.
+#[derive(Debug, Clone)]
+pub struct Attestation {
+    /// Where it was found.
+    pub layout: Layout,
+    /// The digest of the blob or manifest that holds it, for messages.
+    pub found_at: Digest,
+    /// What became of it.
+    pub finding: Finding,
+}
+
+/// What became of an attestation.
+#[derive(Debug, Clone)]
+pub enum Finding {
+    /// Signature, certificate, log and time hold.
+    Verified(Box<Verified>),
+    /// It says something and nobody signed it.
+    Unsigned {
+        /// The predicate's type.
+        predicate_type: String,
+    },
+    /// A check does not hold.
+    Untrusted(String),
+    /// It cannot be read as what it claims to be.
+    Malformed(String),
+}
+
+/// A verified attestation.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The trust root it was verified under.
+    pub trust_root: TrustRootName,
+    /// Who signed, proved.
+    pub certificate: Certificate,
+    /// What was said, claimed.
+    pub statement: Statement,
+}
+
+/// All that was found out about one digest of one repository.
+#[derive(Debug, Clone, Default)]
+pub struct SubjectEvidence {
+    /// The attestations found, in every layout.
+    pub attestations: Vec<Arc<Attestation>>,
+    /// What could not be asked: while this is not empty, "there is none" cannot be said.
+    pub gaps: Vec<FetchError>,
+}
+
+/// All that was found out about one image.
+#[derive(Debug, Clone)]
+pub struct ImageFacts {
+    /// The digest the reference stands for.
+    pub digest: Digest,
+    /// What it is.
+    pub root: Arc<Root>,
+    /// Evidence by subject digest: the root's, and those of manifests that were asked about.
+    pub evidence: HashMap<Digest, Arc<SubjectEvidence>>,
+}

@@ -1,0 +1,136 @@
+//! Who signed: what a certificate proves, and what a policy asks of it.
+
+use jiff::Timestamp;
+
+use super::glob::{AnchoredRegex, Glob};
+
+/// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**
+/// once the certificate is verified. URIs are as in the extensions; legacy extensions 2–6 fill the fields of
+/// 13, 14, 12 and 20 where the certificate has no modern ones (5 as `https://github.com/OWNER/REPO`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Certificate {
+    /// The subject alternative name: for GitHub the signing workflow, `https://github.com/OWNER/REPO/PATH@REF`.
+    pub subject: String,
+    /// The OIDC issuer (extension 8, legacy 1).
+    pub issuer: String,
+    /// The commit of the signing workflow (extension 10).
+    pub build_signer_digest: Option<String>,
+    /// `github-hosted` or `self-hosted` (extension 11).
+    pub runner: Option<String>,
+    /// The source repository's URI (extension 12, legacy 5).
+    pub source_repository: Option<String>,
+    /// The source commit (extension 13, legacy 3).
+    pub source_digest: Option<String>,
+    /// The source ref (extension 14, legacy 6).
+    pub source_ref: Option<String>,
+    /// The source repository's immutable id (extension 15).
+    pub source_repository_id: Option<String>,
+    /// The source repository owner's immutable id (extension 17).
+    pub source_owner_id: Option<String>,
+    /// The top-level workflow's URI with its ref (extension 18).
+    pub build_config_uri: Option<String>,
+    /// What set off the build (extension 20, legacy 2).
+    pub trigger: Option<String>,
+    /// The run (extension 21).
+    pub run_uri: Option<String>,
+    /// `public`, `private`, `internal` (extension 22).
+    pub source_visibility: Option<String>,
+    /// Start of the certificate's validity.
+    pub not_before: Timestamp,
+    /// End of the certificate's validity.
+    pub not_after: Timestamp,
+}
+
+/// One signer that a policy accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The name in the policy, for messages.
+    pub name: String,
+    /// Who it is.
+    pub identity: SignerIdentity,
+    /// The trust root that its certificate must chain to.
+    pub trust_root: TrustRootName,
+}
+
+/// The name of a trust root: `sigstore`, `github`, or of a `TrustRoot` object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrustRootName(pub String);
+
+impl Default for TrustRootName {
+    fn default() -> Self {
+        Self("sigstore".to_owned())
+    }
+}
+
+/// The kinds of identity a policy can name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignerIdentity {
+    /// A GitHub Actions workflow.
+    Github(Box<GithubIdentity>),
+    /// Any certificate with this issuer and subject.
+    Certificate {
+        /// The OIDC issuer, exactly.
+        issuer: String,
+        /// The subject alternative name.
+        subject: SubjectMatcher,
+    },
+}
+
+/// How a subject alternative name is matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectMatcher {
+    /// The whole text.
+    Exact(String),
+    /// A regular expression over the whole text.
+    Regex(AnchoredRegex),
+}
+
+/// A GitHub Actions workflow as a signer. Empty lists ask for nothing, except `refs`: see there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GithubIdentity {
+    /// The OIDC issuer, exactly.
+    pub issuer: String,
+    /// The source repository, `owner/repo`, as a glob.
+    pub repository: Glob,
+    /// The source repository's id.
+    pub repository_id: Option<String>,
+    /// The source repository owner's id.
+    pub owner_id: Option<String>,
+    /// The signing workflow; `None`: any workflow of the source repository.
+    pub workflow: Option<SigningWorkflow>,
+    /// The refs or commits that the signing workflow may be called at.
+    pub workflow_refs: Vec<RefPattern>,
+    /// The source refs; where none is given, every branch and tag, and never a pull request.
+    pub refs: Vec<RefPattern>,
+    /// The events that may set off the build.
+    pub triggers: Vec<String>,
+    /// The runner environment.
+    pub runner: Option<String>,
+}
+
+/// A signing workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningWorkflow {
+    /// `owner/repo` where the workflow is of another repository than the source.
+    pub repository: Option<String>,
+    /// The workflow file: `.github/workflows/build.yml`.
+    pub path: String,
+}
+
+/// A pattern over refs that may contain `${image.tag}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefPattern {
+    /// A glob without template.
+    Fixed(Glob),
+    /// What stands before and after each `${image.tag}`; the tag itself is never a pattern.
+    Tagged(AroundTag),
+}
+
+/// A ref pattern around the tag asked for: the parts before and after one `${image.tag}`, taken literally.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AroundTag {
+    /// What stands before the tag.
+    pub prefix: String,
+    /// What stands after the tag.
+    pub suffix: String,
+}

@@ -1,0 +1,253 @@
+//! Policies as they are decided with, compiled from the wire types in `api`.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use super::{glob::Glob, identity::Signer, reference::Repository};
+
+/// The name of a policy object, for messages and ordering.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyId {
+    /// The namespace of a `ProvenancePolicy`; `None` for a `ClusterProvenancePolicy`.
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: String,
+}
+
+impl PolicyId {
+    /// The kind of the object.
+    pub const fn kind(&self) -> &'static str {
+        match self.namespace {
+            Some(_) => "ProvenancePolicy",
+            None => "ClusterProvenancePolicy",
+        }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What a policy's verdict does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Mode {
+    /// Recorded only.
+    Audit,
+    /// Admitted with a warning.
+    Warn,
+    /// Denied.
+    #[default]
+    Enforce,
+}
+
+/// What a reference without digest gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TagRule {
+    /// Nothing.
+    Allow,
+    /// A warning.
+    #[default]
+    Warn,
+    /// A denial.
+    Deny,
+}
+
+/// Which digest an attestation must name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SubjectRule {
+    /// The manifest's own, or that of an index that leads to it.
+    #[default]
+    Any,
+    /// The manifest's own.
+    Platform,
+}
+
+/// Which images a policy is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSelector {
+    /// Globs over the normalised repository; any one suffices.
+    pub include: Vec<Glob>,
+    /// Globs that take images out again.
+    pub exclude: Vec<Glob>,
+}
+
+impl ImageSelector {
+    /// Whether an image of `repository` is selected.
+    pub fn selects(&self, repository: &Repository) -> bool {
+        let fits = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(repository.as_str()));
+        fits(&self.include) && !fits(&self.exclude)
+    }
+}
+
+/// A label selector, compiled (`metav1.LabelSelector`). An empty one selects everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LabelSelector(pub Vec<LabelRequirement>);
+
+/// One requirement of a label selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRequirement {
+    /// The label's key.
+    pub key: String,
+    /// What is asked of it.
+    pub test: LabelTest,
+}
+
+/// What a label selector can ask of one label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelTest {
+    /// The label is there with one of these values.
+    In(Vec<String>),
+    /// The label is not there or has none of these values.
+    NotIn(Vec<String>),
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Whether an object with `labels` is selected.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|requirement| {
+            let value = labels.get(&requirement.key);
+            match &requirement.test {
+                LabelTest::In(values) => value.is_some_and(|value| values.contains(value)),
+                LabelTest::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+                LabelTest::Exists => value.is_some(),
+                LabelTest::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+}
+
+/// What the verified statement must say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProvenanceRules {
+    /// Accepted predicate types; empty: every version of SLSA provenance that is known.
+    pub types: Vec<String>,
+    /// Accepted builder ids; empty: any.
+    pub builder_ids: Vec<Glob>,
+    /// Accepted build types; empty: any.
+    pub build_types: Vec<Glob>,
+    /// The claimed source repository.
+    pub source_repository: Option<String>,
+    /// Claimed source refs; empty: any.
+    pub source_refs: Vec<Glob>,
+    /// How old the build may be.
+    pub max_age: Option<Duration>,
+}
+
+/// A policy that compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Which object it is.
+    pub id: PolicyId,
+    /// The namespaces a cluster policy is for; moot for a namespaced one.
+    pub namespaces: LabelSelector,
+    /// What its verdict does.
+    pub mode: Mode,
+    /// Which images it is about.
+    pub images: ImageSelector,
+    /// Which digest must be named.
+    pub subject: SubjectRule,
+    /// What references without digest get.
+    pub tags: TagRule,
+    /// Who may sign; any one suffices.
+    pub signers: Vec<Signer>,
+    /// What the statement must say.
+    pub provenance: ProvenanceRules,
+}
+
+/// A policy that is there and does not compile. It fails closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidPolicy {
+    /// Which object it is.
+    pub id: PolicyId,
+    /// The namespaces it is for, where that could be read; `None`: all.
+    pub namespaces: Option<LabelSelector>,
+    /// The images it names, where they could be read; `None`: every image in its reach.
+    pub images: Option<ImageSelector>,
+    /// What is wrong with it.
+    pub errors: Vec<String>,
+}
+
+/// A policy in the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyEntry {
+    /// It compiled.
+    Valid(Arc<Policy>),
+    /// It did not, and fails closed.
+    Invalid(Arc<InvalidPolicy>),
+}
+
+impl PolicyEntry {
+    /// Which object it is.
+    pub fn id(&self) -> &PolicyId {
+        match self {
+            Self::Valid(policy) => &policy.id,
+            Self::Invalid(policy) => &policy.id,
+        }
+    }
+
+    fn applies(&self, scope: Scope<'_>, repository: &Repository) -> bool {
+        let in_reach = match (scope, &self.id().namespace, self) {
+            (Scope::Everywhere, _, _) => true,
+            (Scope::Namespace { name, .. }, Some(own), _) => own == name,
+            (Scope::Namespace { labels, .. }, None, Self::Valid(policy)) => policy.namespaces.selects(labels),
+            (Scope::Namespace { labels, .. }, None, Self::Invalid(policy)) => {
+                policy.namespaces.as_ref().is_none_or(|selector| selector.selects(labels))
+            }
+        };
+        in_reach
+            && match self {
+                Self::Valid(policy) => policy.images.selects(repository),
+                Self::Invalid(policy) => {
+                    policy.images.as_ref().is_none_or(|images| images.selects(repository))
+                }
+            }
+    }
+}
+
+/// Which policies are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// All, whatever namespace they are for: on the command line.
+    Everywhere,
+    /// Those of a namespace, and the cluster's that select it by its labels.
+    Namespace {
+        /// Its name.
+        name: &'a str,
+        /// Its labels.
+        labels: &'a BTreeMap<String, String>,
+    },
+}
+
+/// Every policy in force, and a number that changes whenever they do.
+#[derive(Debug, Clone, Default)]
+pub struct PolicySet {
+    entries: Vec<PolicyEntry>,
+    /// Changes with the set; part of the key of every cached verdict.
+    pub generation: u64,
+}
+
+impl PolicySet {
+    /// A set in a stable order.
+    pub fn new(mut entries: Vec<PolicyEntry>, generation: u64) -> Self {
+        entries.sort_by(|a, b| a.id().cmp(b.id()));
+        Self { entries, generation }
+    }
+
+    /// The policies that an image in `scope` must satisfy: all of them.
+    pub fn matching(&self, scope: Scope<'_>, repository: &Repository) -> Vec<&PolicyEntry> {
+        self.entries.iter().filter(|entry| entry.applies(scope, repository)).collect()
+    }
+
+    /// All policies, in order.
+    pub fn entries(&self) -> &[PolicyEntry] {
+        &self.entries
+    }
+}

@@ -1,0 +1,8 @@
+//! Gathering: the ports to the world, and the orchestration between plan and evaluation – cache, single flight, deadline.
+//!
+//! What is asked of a registry, and in which order, is decided here; how it is asked is `registry`'s, and whether an
+//! answer is genuine is `trust`'s.
+
+pub mod ports;
+pub mod review;
+pub mod reviewer;

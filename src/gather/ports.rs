@@ -1,0 +1,162 @@
+//! The ports: what a review needs of the world. `registry`, `trust` and `cluster` implement them; tests do too.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::domain::{
+    digest::Digest,
+    evidence::{Attestation, FetchError, Layout},
+    platform::Platform,
+    policy::PolicySet,
+    reference::{Reference, Repository},
+    workload::Node,
+};
+
+/// A manifest as the registry gave it: its bytes hash to its digest.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The media type: of the body where it states one, else of the `Content-Type` header. A hint.
+    pub media_type: String,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A manifest that refers to a subject, as a registry lists it. All but the digest is a hint.
+#[derive(Debug, Clone)]
+pub struct Referrer {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The artifact type as listed; often wrong in fallback tags.
+    pub artifact_type: Option<String>,
+}
+
+/// Images in a registry, or in a folder that stands for one.
+///
+/// Every call is bounded in bytes and classifies its failures; none has a deadline of its own beyond the transport's:
+/// callers drop the future when their time is over.
+pub trait Images: Send + Sync {
+    /// The digest a tag stands for now.
+    fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, FetchError>>;
+
+    /// A manifest by digest, at most 4 MiB, checked against the digest.
+    fn manifest<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, FetchError>>;
+
+    /// A blob by digest, at most `limit` bytes, checked against the digest.
+    fn blob<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Bytes, FetchError>>;
+}
+
+/// What is attached to an image.
+pub trait Attestations: Images {
+    /// Every manifest that refers to `subject`: the referrers API with all its pages, else the fallback tag. None: an empty list.
+    fn referrers<'a>(
+        &'a self,
+        repository: &'a Repository,
+        subject: &'a Digest,
+    ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>>;
+
+    /// The manifest under a tag such as `sha256-<hex>.att`; `None` where the registry says that there is none.
+    fn tagged<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, FetchError>>;
+}
+
+/// An attestation as it was found, not yet believed.
+#[derive(Debug, Clone)]
+pub struct RawAttestation {
+    /// Where it was found.
+    pub layout: Layout,
+    /// The digest of the blob, for messages and as the key of the cache of verifications.
+    pub found_at: Digest,
+    /// What it is supposed to be.
+    pub content: RawContent,
+}
+
+/// The forms in which signed attestations come.
+#[derive(Debug, Clone)]
+pub enum RawContent {
+    /// A Sigstore bundle (any version), JSON.
+    Bundle(Bytes),
+    /// A layer of a cosign `.att` manifest: a DSSE envelope, with certificate, chain and log entry in annotations.
+    CosignLayer {
+        /// The envelope, JSON.
+        envelope: Bytes,
+        /// The layer's annotations.
+        annotations: BTreeMap<String, String>,
+    },
+}
+
+/// The trust roots and what they verify.
+pub trait TrustRoots: Send + Sync {
+    /// Verifies an attestation under every root that could vouch for it. Synchronous and expensive (0.5–2 ms): run it off the
+    /// async workers. `now` is used for nothing but refusing times in the future.
+    fn verify(&self, raw: &RawAttestation, now: Timestamp) -> Attestation;
+
+    /// Changes with the roots; facts learnt under another generation are not used.
+    fn generation(&self) -> u64;
+}
+
+/// What is known of the cluster (or of the folder and flags that stand for one), at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The policies in force; their generation is the snapshot's for caching.
+    pub policies: PolicySet,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// Platforms of nodes that are not there yet.
+    pub platforms: Vec<Platform>,
+    /// The labels of each namespace.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// What images get that no policy names.
+    pub unmatched: Unmatched,
+}
+
+/// What an image gets that no policy names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Unmatched {
+    /// Admitted.
+    #[default]
+    Allow,
+    /// Admitted with a warning.
+    Warn,
+    /// Denied.
+    Deny,
+}
+
+/// The inventory: policies, nodes, namespaces.
+pub trait Inventory: Send + Sync {
+    /// What is known now; cheap.
+    fn snapshot(&self) -> Arc<Snapshot>;
+}
+
+/// What happens in `gather` and below, for metrics. Every method is cheap and never fails.
+pub trait Observer: Send + Sync {
+    /// A request to a registry ended. `outcome` is a word of a fixed set: `ok`, `not_found`, `denied`, `throttled`, `unavailable`, `malformed`.
+    fn registry_request(&self, registry: &str, outcome: &'static str, took: Duration);
+    /// A cache was asked. `cache` is one of `facts`, `verdicts`, `tags`, `tokens`.
+    fn cache(&self, cache: &'static str, hit: bool);
+}
+
+/// An observer that does not look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn registry_request(&self, _: &str, _: &'static str, _: Duration) {}
+    fn cache(&self, _: &'static str, _: bool) {}
+}

@@ -1,0 +1,1 @@
+//! The OCI distribution client, and the layout folder that stands for a registry.

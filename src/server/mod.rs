@@ -1,0 +1,1 @@
+//! The webhook: admission, health and metrics over HTTP.

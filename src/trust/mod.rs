@@ -1,0 +1,1 @@
+//! Whether an attestation is genuine: Sigstore verification under a trust root.
