@@ -1,18 +1,240 @@
 //! The texts that people read: denials and warnings, from verdicts. Every one is snapshot-tested.
+//!
+//! The first line says image, container, policy and reason – an event may show no more than 120 characters – and the lines below
+//! it what was found where, what was expected, and what to do next.
+
+use std::fmt::Write as _;
 
 use super::{
-    verdict::{ImageVerdict, Problem},
-    workload::WorkloadImage,
+    identity::{GithubIdentity, RefPattern, Signer, SignerIdentity, SubjectMatcher},
+    policy::{Policy, PolicyId, ProvenanceRules},
+    reference::Reference,
+    verdict::{ImageVerdict, Problem, Reason},
+    workload::{ImageRole, WorkloadImage},
 };
 
 /// The whole message about an image that is not admitted. `image` is `None` on the command line, where no workload names it.
 pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
-    let _ = image;
-    verdict.problems.iter().map(|problem| problem.found.clone()).collect::<Vec<_>>().join("\n")
+    let mut groups: Vec<(Option<&PolicyId>, Vec<&Problem>)> = Vec::new();
+    for problem in &verdict.problems {
+        match groups.iter_mut().find(|(policy, _)| *policy == problem.policy.as_ref()) {
+            Some((_, problems)) => problems.push(problem),
+            None => groups.push((problem.policy.as_ref(), vec![problem])),
+        }
+    }
+    groups
+        .iter()
+        .map(|(policy, problems)| group(image, verdict, *policy, problems))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
-/// One warning.
+/// One warning, on one line.
 pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &Problem) -> String {
-    let _ = (image, verdict);
-    problem.found.clone()
+    let mut text = named(image, verdict);
+    match problem.reason {
+        // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
+        Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage => {}
+        _ => text.push_str(" would not be admitted"),
+    }
+    if let Some(policy) = &problem.policy {
+        push(&mut text, format_args!(" ({} {policy})", policy.kind()));
+    }
+    push(&mut text, format_args!(": {}", line(problem)));
+    text
+}
+
+fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
+    let mut text =
+        format!("image {}", if verdict.reference.is_empty() { "\"\"" } else { &verdict.reference });
+    if let Some(image) = image {
+        let role = match image.role {
+            ImageRole::Container => "container",
+            ImageRole::InitContainer => "init container",
+            ImageRole::EphemeralContainer => "ephemeral container",
+            ImageRole::Volume => "volume",
+        };
+        push(&mut text, format_args!(" ({role} {:?})", image.name));
+    }
+    text
+}
+
+fn group(
+    image: Option<&WorkloadImage>,
+    verdict: &ImageVerdict,
+    policy: Option<&PolicyId>,
+    problems: &[&Problem],
+) -> String {
+    let mut text = named(image, verdict);
+    let transient = problems.iter().all(|problem| problem.reason.is_transient());
+    text.push_str(match (transient, policy) {
+        (true, _) => " could not be verified",
+        (false, Some(_)) => " is not admitted by",
+        (false, None) => " is not admitted",
+    });
+    if let Some(policy) = policy {
+        push(&mut text, format_args!("{} {} {policy}", if transient { " for" } else { "" }, policy.kind()));
+    }
+    let mut words: Vec<&str> = problems.iter().map(|problem| problem.reason.as_str()).collect();
+    words.dedup();
+    push(&mut text, format_args!(": {}", words.join(", ")));
+    for (at, problem) in problems.iter().enumerate() {
+        push(&mut text, format_args!("\n  {}", line(problem)));
+        // What the next line would repeat is said once, after the last of them.
+        let next = problems.get(at.saturating_add(1));
+        let repeated =
+            |field: fn(&Problem) -> &Option<String>| next.is_some_and(|next| field(next) == field(problem));
+        if let Some(expected) = problem.expected.as_ref().filter(|_| !repeated(|problem| &problem.expected)) {
+            push(&mut text, format_args!("\n  expected: {expected}"));
+        }
+        if let Some(hint) = problem.hint.as_ref().filter(|_| !repeated(|problem| &problem.hint)) {
+            push(&mut text, format_args!("\n  hint: {hint}"));
+        }
+    }
+    text
+}
+
+/// Where, the reason's word, and what was found.
+fn line(problem: &Problem) -> String {
+    let mut text = String::new();
+    if let Some(platform) = &problem.platform {
+        push(&mut text, format_args!("{platform} "));
+    }
+    if let Some(digest) = &problem.digest {
+        push(&mut text, format_args!("{digest}"));
+    }
+    let place = text.trim_end();
+    let colon = if place.is_empty() { "" } else { ": " };
+    format!("{place}{colon}{} – {}", problem.reason, problem.found)
+}
+
+/// Writing to a string cannot fail.
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(arguments);
+}
+
+/// What `policy` expected, as far as `reason` makes it matter.
+pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> String {
+    let rules = &policy.provenance;
+    match reason {
+        Reason::WrongBuilder => claims(rules),
+        Reason::ProvenanceTooOld => match rules.max_age {
+            Some(age) => format!("built within the last {} hours", age.as_secs() / 3600),
+            None => "a recent build".to_owned(),
+        },
+        _ => {
+            let signers: Vec<String> =
+                policy.signers.iter().map(|signer| signed_by(signer, reference)).collect();
+            match signers.as_slice() {
+                [one] => format!("signed by {one}"),
+                several => format!("signed by one of: {}", several.join("; ")),
+            }
+        }
+    }
+}
+
+fn claims(rules: &ProvenanceRules) -> String {
+    let one_of = |what: &str, values: Vec<&str>| match values.as_slice() {
+        [] => None,
+        values => Some(format!("{what} {}", values.join(" or "))),
+    };
+    let parts = [
+        one_of("the builder", rules.builder_ids.iter().map(super::glob::Glob::as_str).collect()),
+        one_of("the build type", rules.build_types.iter().map(super::glob::Glob::as_str).collect()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn signed_by(signer: &Signer, reference: &Reference) -> String {
+    match &signer.identity {
+        SignerIdentity::Github(github) => github_workflow(github, reference),
+        SignerIdentity::Certificate { issuer, subject } => {
+            let subject = match subject {
+                SubjectMatcher::Exact(text) => text.clone(),
+                SubjectMatcher::Regex(regex) => format!("/{regex}/"),
+            };
+            format!("{subject} with the issuer {issuer}")
+        }
+    }
+}
+
+fn github_workflow(github: &GithubIdentity, reference: &Reference) -> String {
+    let mut text = format!("github {}", github.repository);
+    if let Some(workflow) = &github.workflow {
+        let other =
+            workflow.repository.as_ref().map(|repository| format!("{repository}/")).unwrap_or_default();
+        push(&mut text, format_args!(" {other}{}", workflow.path));
+        if !github.workflow_refs.is_empty() {
+            push(&mut text, format_args!("@{}", refs(&github.workflow_refs, reference)));
+        }
+    }
+    if github.refs.is_empty() {
+        text.push_str(" at any branch or tag");
+    } else {
+        push(&mut text, format_args!(" at {}", refs(&github.refs, reference)));
+    }
+    if !github.triggers.is_empty() {
+        push(&mut text, format_args!(" on {}", github.triggers.join(" or ")));
+    }
+    if let Some(runner) = &github.runner {
+        push(&mut text, format_args!(" on a {runner} runner"));
+    }
+    text
+}
+
+fn refs(patterns: &[RefPattern], reference: &Reference) -> String {
+    let shown = patterns.iter().map(|pattern| match pattern {
+        RefPattern::Fixed(glob) => glob.to_string(),
+        RefPattern::Tagged(around) => {
+            let tag = reference.tag().unwrap_or("${image.tag} (the reference has no tag)");
+            format!("{}{tag}{}", around.prefix, around.suffix)
+        }
+    });
+    shown.collect::<Vec<_>>().join(" or ")
+}
+
+/// What to do next.
+pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
+    let registry = reference.repository().registry();
+    let text = match reason {
+        Reason::NoProvenance => {
+            "attestations arrive 10–30 s after the push: a fresh image may be admitted in a moment; \
+             else attest in the workflow with actions/attest-build-provenance and push-to-registry: true; \
+             see `bonafide explain NoProvenance`"
+        }
+        Reason::UnsignedProvenance => {
+            "`provenance: mode=max` alone signs nothing: add `id-token: write` and `attestations: write` to the workflow's permissions \
+             and a step with actions/attest-build-provenance (push-to-registry: true), or cosign attest; \
+             see `bonafide explain UnsignedProvenance`"
+        }
+        Reason::UntrustedSignature => {
+            "it may be signed under another trust root; see `bonafide explain UntrustedSignature`"
+        }
+        Reason::WrongSigner | Reason::WrongSource => {
+            "deploy an image built where the policy says, or have the policy name this build; `bonafide verify` shows who signed"
+        }
+        Reason::WrongBuilder => "build with the builder that the policy names",
+        Reason::ProvenanceTooOld => "rebuild and deploy the new image",
+        Reason::ConditionFailed => "see the condition's message",
+        Reason::PlatformNotCovered => {
+            "attest every platform's manifest, or the index; or keep the pod off these nodes with nodeSelector kubernetes.io/arch"
+        }
+        Reason::PlatformMissing => {
+            "build the image for that platform, or keep the pod off these nodes with nodeSelector kubernetes.io/arch"
+        }
+        Reason::ImageNotFound => {
+            return Some(format!("check the name and the tag or digest; {registry} does not have it"));
+        }
+        Reason::RegistryDenied => {
+            return Some(format!("the webhook needs credentials that may pull from {registry}"));
+        }
+        Reason::RegistryUnavailable | Reason::RegistryThrottled | Reason::DeadlineExceeded => {
+            "nothing is wrong with the image as far as is known: try again"
+        }
+        Reason::MalformedAttestation => "attest the image again; see `bonafide explain MalformedAttestation`",
+        Reason::InvalidReference | Reason::InvalidPolicy | Reason::UnpinnedTag | Reason::UnmatchedImage => {
+            return None;
+        }
+    };
+    Some(text.to_owned())
 }

@@ -1,11 +1,14 @@
 //! The decision, pure: no I/O, no async, no clock of its own. Wire types live in `api`, I/O behind the ports in `gather`.
 #![warn(clippy::arithmetic_side_effects)]
 
+pub mod authorize;
 pub mod digest;
+pub mod evaluate;
 pub mod evidence;
 pub mod glob;
 pub mod identity;
 pub mod message;
+pub mod plan;
 pub mod platform;
 pub mod policy;
 pub mod provenance;

@@ -212,6 +212,18 @@ impl PolicyEntry {
     }
 }
 
+/// What an image gets that no policy names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Unmatched {
+    /// Admitted.
+    #[default]
+    Allow,
+    /// Admitted with a warning.
+    Warn,
+    /// Denied.
+    Deny,
+}
+
 /// Which policies are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+pub use crate::domain::policy::Unmatched;
 use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, Layout},
@@ -124,18 +125,6 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
-}
-
-/// What an image gets that no policy names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Unmatched {
-    /// Admitted.
-    #[default]
-    Allow,
-    /// Admitted with a warning.
-    Warn,
-    /// Denied.
-    Deny,
 }
 
 /// The inventory: policies, nodes, namespaces.

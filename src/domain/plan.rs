@@ -1,0 +1,165 @@
+//! The plan: what must be found out about an image, before anything is asked.
+
+use super::{
+    policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
+    reference::Reference,
+    verdict::{ImageVerdict, Outcome, Problem, Reason},
+};
+
+/// What is to be done about an image.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Nothing needs to be asked.
+    Settled(Box<ImageVerdict>),
+    /// The registry must be asked.
+    Ask(ImagePlan),
+}
+
+/// An image that policies name.
+#[derive(Debug, Clone)]
+pub struct ImagePlan {
+    /// The image.
+    pub reference: Reference,
+    /// The policies that must all be satisfied; never empty.
+    pub policies: Vec<PolicyEntry>,
+}
+
+impl ImagePlan {
+    /// The valid policies among them.
+    pub fn valid(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().filter_map(|entry| match entry {
+            PolicyEntry::Valid(policy) => Some(policy.as_ref()),
+            PolicyEntry::Invalid(_) => None,
+        })
+    }
+
+    /// The policy whose verdict weighs most, to name where something fails for all of them.
+    pub fn strictest(&self) -> Option<&Policy> {
+        self.valid().max_by(|a, b| a.mode.cmp(&b.mode).then_with(|| b.id.cmp(&a.id)))
+    }
+
+    /// Whether an attestation of an index can serve any of the policies.
+    pub fn takes_index_subjects(&self) -> bool {
+        self.valid().any(|policy| policy.subject == SubjectRule::Any)
+    }
+
+    /// Whether some policy asks for attestations of each manifest.
+    pub fn wants_platform_subjects(&self) -> bool {
+        self.valid().any(|policy| policy.subject == SubjectRule::Platform)
+    }
+
+    /// What can be said before anything is asked: invalid policies, tags.
+    pub fn known_problems(&self) -> Vec<Problem> {
+        let invalid = self.policies.iter().filter_map(|entry| match entry {
+            PolicyEntry::Valid(_) => None,
+            PolicyEntry::Invalid(policy) => Some(Problem {
+                policy: Some(policy.id.clone()),
+                hint: Some(
+                    "whoever owns the policy sees every error with `bonafide policy check`".to_owned(),
+                ),
+                ..Problem::new(Reason::InvalidPolicy, Mode::Enforce, policy.errors.join("; "))
+            }),
+        });
+        let tags = self.valid().filter(|_| self.reference.digest().is_none()).filter_map(|policy| {
+            let mode = match policy.tags {
+                TagRule::Allow => return None,
+                TagRule::Warn => policy.mode.min(Mode::Warn),
+                TagRule::Deny => policy.mode,
+            };
+            let tag = self.reference.tag().unwrap_or_default();
+            Some(Problem {
+                policy: Some(policy.id.clone()),
+                expected: (mode == Mode::Enforce).then(|| "a reference with a digest".to_owned()),
+                hint: Some("name the image as name:tag@digest".to_owned()),
+                ..Problem::new(
+                    Reason::UnpinnedTag,
+                    mode,
+                    format!("the tag {tag} can be moved to another image"),
+                )
+            })
+        });
+        invalid.chain(tags).collect()
+    }
+}
+
+/// Decides what must be asked about `image`, as it was written.
+pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, image: &str) -> Plan {
+    let reference: Reference = match image.parse() {
+        Ok(reference) => reference,
+        Err(error) => {
+            let problem = Problem {
+                hint: Some("correct the container's image".to_owned()),
+                ..Problem::new(Reason::InvalidReference, Mode::Enforce, format!("{error}"))
+            };
+            return Plan::Settled(Box::new(ImageVerdict::of_problems(image, vec![problem])));
+        }
+    };
+    let policies: Vec<PolicyEntry> =
+        set.matching(scope, reference.repository()).into_iter().cloned().collect();
+    if !policies.is_empty() {
+        return Plan::Ask(ImagePlan { reference, policies });
+    }
+    let mode = match unmatched {
+        Unmatched::Allow => None,
+        Unmatched::Warn => Some(Mode::Warn),
+        Unmatched::Deny => Some(Mode::Enforce),
+    };
+    let problem = mode.map(|mode| Problem {
+        hint: Some("add a ProvenancePolicy whose images.include names it".to_owned()),
+        ..Problem::new(Reason::UnmatchedImage, mode, format!("no policy names {}", reference.repository()))
+    });
+    let mut verdict = ImageVerdict::of_problems(image, problem.into_iter().collect());
+    verdict.matched = false;
+    verdict.digest = reference.digest().copied();
+    Plan::Settled(Box::new(verdict))
+}
+
+impl Problem {
+    /// A problem of which only the reason and what was found are known.
+    pub fn new(reason: Reason, mode: Mode, found: impl Into<String>) -> Self {
+        Self {
+            reason,
+            policy: None,
+            mode,
+            platform: None,
+            digest: None,
+            found: found.into(),
+            expected: None,
+            hint: None,
+            retry_after: None,
+        }
+    }
+}
+
+impl ImageVerdict {
+    /// A verdict from problems alone: each goes where its mode puts it.
+    pub fn of_problems(image: &str, problems: Vec<Problem>) -> Self {
+        let mut verdict = Self {
+            reference: image.to_owned(),
+            digest: None,
+            outcome: Outcome::Allow,
+            platforms: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            audit: Vec::new(),
+            proofs: Vec::new(),
+            matched: true,
+            valid_until: None,
+        };
+        for problem in problems {
+            match problem.mode {
+                Mode::Enforce => verdict.problems.push(problem),
+                Mode::Warn => verdict.warnings.push(problem),
+                Mode::Audit => verdict.audit.push(problem),
+            }
+        }
+        // One definite no is enough; only where every no may heal is it worth asking again.
+        verdict.outcome = match verdict.problems.as_slice() {
+            [] => Outcome::Allow,
+            all if all.iter().all(|problem| problem.reason.is_transient()) => Outcome::Unverifiable,
+            _ => Outcome::Deny,
+        };
+        verdict.problems.sort_by_key(|problem| problem.reason.is_transient());
+        verdict
+    }
+}

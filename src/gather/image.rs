@@ -1,0 +1,163 @@
+//! What a digest is: a manifest with its platform, or an index with everything nested in it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::Deserialize;
+
+use super::ports::{Attestations, Manifest};
+use crate::domain::{
+    digest::Digest,
+    evidence::{FetchError, FetchErrorKind, Root},
+    platform::{EntryKind, IndexEntry, Platform},
+    reference::Repository,
+};
+
+/// The largest image configuration that is read for its platform.
+const MAX_CONFIG: usize = 4 << 20;
+/// How deep indexes may be nested.
+const MAX_DEPTH: usize = 3;
+/// How many entries an index may have, nested ones included.
+const MAX_ENTRIES: usize = 1000;
+
+/// A descriptor, as far as it is needed (OCI content descriptor; Docker manifest list entry).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: Option<String>,
+    digest: Digest,
+    platform: Option<WirePlatform>,
+    #[serde(default)]
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WirePlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// A manifest or an index; which of them is told by what it has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    media_type: Option<String>,
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
+impl From<WirePlatform> for Platform {
+    fn from(wire: WirePlatform) -> Self {
+        Self::new(&wire.os, &wire.architecture, wire.variant.as_deref())
+    }
+}
+
+/// Reads what `digest` is.
+///
+/// # Errors
+/// What the registry failed with; `Malformed` for what is neither manifest nor index.
+pub async fn root(
+    source: Arc<dyn Attestations>,
+    repository: Repository,
+    digest: Digest,
+) -> Result<Root, FetchError> {
+    let manifest = source.manifest(&repository, &digest).await?;
+    let body = parse(&manifest)?;
+    if let Some(entries) = body.manifests {
+        let mut budget = MAX_ENTRIES;
+        return Ok(Root::Index(walk(&source, &repository, entries, MAX_DEPTH, &mut budget).await?));
+    }
+    let Some(config) = body.config else {
+        return Err(malformed(&digest, "it is neither an image manifest nor an index"));
+    };
+    // The platform is for telling a person that an image cannot run somewhere; an unreadable configuration hides nothing.
+    match source.blob(&repository, &config.digest, MAX_CONFIG).await {
+        Ok(bytes) => Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&bytes).ok().and_then(stated))),
+        Err(error) if error.kind.is_transient() => Err(error),
+        Err(_) => Ok(Root::Manifest(None)),
+    }
+}
+
+fn stated(wire: WirePlatform) -> Option<Platform> {
+    (!wire.os.is_empty() && !wire.architecture.is_empty()).then(|| wire.into())
+}
+
+/// A body that could be read as a manifest by one runtime and as an index by another is refused: which images it has would be a matter of opinion.
+fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
+    let body: Body = serde_json::from_slice(&manifest.bytes)
+        .map_err(|error| malformed(&manifest.digest, &format!("it is no manifest: {error}")))?;
+    let is_index_type =
+        |kind: &str| kind.ends_with(".index.v1+json") || kind.ends_with(".manifest.list.v2+json");
+    let is_manifest_type = |kind: &str| kind.contains(".manifest.v");
+    let declared = body.media_type.as_deref().unwrap_or(&manifest.media_type);
+    let ambiguous = body.manifests.is_some() && (body.config.is_some() || body.layers.is_some());
+    let contradicts = (body.manifests.is_some() && is_manifest_type(declared))
+        || (body.manifests.is_none() && is_index_type(declared));
+    if ambiguous || contradicts {
+        return Err(malformed(&manifest.digest, "it can be read both as an image manifest and as an index"));
+    }
+    Ok(body)
+}
+
+fn malformed(digest: &Digest, why: &str) -> FetchError {
+    FetchError { kind: FetchErrorKind::Malformed, detail: format!("{digest} cannot be read: {why}") }
+}
+
+fn walk<'a>(
+    source: &'a Arc<dyn Attestations>,
+    repository: &'a Repository,
+    descriptors: Vec<Descriptor>,
+    depth: usize,
+    budget: &'a mut usize,
+) -> BoxFuture<'a, Result<Vec<IndexEntry>, FetchError>> {
+    Box::pin(async move {
+        let mut entries = Vec::with_capacity(descriptors.len().min(MAX_ENTRIES));
+        for descriptor in descriptors {
+            *budget = budget
+                .checked_sub(1)
+                .ok_or_else(|| malformed(&descriptor.digest, "the index has more than 1000 entries"))?;
+            let kind = match entry_kind(&descriptor) {
+                Kind::Index => {
+                    let depth = depth
+                        .checked_sub(1)
+                        .ok_or_else(|| malformed(&descriptor.digest, "indexes are nested too deep"))?;
+                    let nested = source.manifest(repository, &descriptor.digest).await?;
+                    let nested = parse(&nested)?.manifests.unwrap_or_default();
+                    EntryKind::Index(walk(source, repository, nested, depth, budget).await?)
+                }
+                Kind::Attestation(subject) => EntryKind::Attestation(subject),
+                Kind::Image => EntryKind::Image,
+            };
+            entries.push(IndexEntry {
+                digest: descriptor.digest,
+                platform: descriptor.platform.map(Into::into),
+                kind,
+            });
+        }
+        Ok(entries)
+    })
+}
+
+enum Kind {
+    Image,
+    Index,
+    Attestation(Option<Digest>),
+}
+
+fn entry_kind(descriptor: &Descriptor) -> Kind {
+    let media_type = descriptor.media_type.as_deref().unwrap_or_default();
+    if media_type.ends_with(".index.v1+json") || media_type.ends_with(".manifest.list.v2+json") {
+        return Kind::Index;
+    }
+    let annotation = |key: &str| descriptor.annotations.as_ref().and_then(|all| all.get(key));
+    match annotation("vnd.docker.reference.type").map(String::as_str) {
+        Some("attestation-manifest") => Kind::Attestation(
+            annotation("vnd.docker.reference.digest").and_then(|digest| digest.parse().ok()),
+        ),
+        _ => Kind::Image,
+    }
+}
