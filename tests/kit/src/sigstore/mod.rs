@@ -1,1 +1,275 @@
-//! A throwaway Sigstore.
+//! A throwaway Sigstore made in memory: certificate authority, certificate-transparency log,
+//! transparency log (Rekor v1) and RFC 3161 timestamping authority, the trust root that describes
+//! them, and signatures of their making — right ones, and wrong ones with one [`Defect`] each.
+//!
+//! It must not depend on Bonafide or on a library that Bonafide verifies with: formats are written
+//! here from their specifications, so that a misreading on one side does not pass on both.
+//!
+//! ```
+//! use bonafide_kit::sigstore::{Build, BundleVersion, Defect, EntryKind, Identity, Sigstore, statement_v1};
+//!
+//! let sigstore = Sigstore::new();
+//! let trusted_root = sigstore.trusted_root_json();
+//! let builder = Identity::github("acme/app", ".github/workflows/build.yml", "refs/heads/main", "push");
+//! let statement = statement_v1(&[("ghcr.io/acme/app", &"ab".repeat(32))], &Build::of(&builder));
+//!
+//! let good = sigstore.sign_statement(&builder, statement.to_string());
+//! let bundle = good.bundle_json(BundleVersion::V03);
+//! let legacy = sigstore.signing(&builder).entry(EntryKind::Intoto001).sign(statement.to_string());
+//! let (layer, annotations) = legacy.cosign_att_layer();
+//! let forged = sigstore.sign_with_defect(&builder, statement.to_string(), Defect::SctMissing);
+//! # let _ = (trusted_root, bundle, layer, annotations, forged);
+//! ```
+
+mod ca;
+mod defect;
+mod der;
+mod identity;
+mod keys;
+mod rekor;
+mod signed;
+mod signing;
+mod statement;
+mod tsa;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+pub use defect::Defect;
+pub use identity::{GITHUB_ISSUER, Identity, San};
+pub use signed::{BundleVersion, DSSE_MEDIA_TYPE, EntryKind, Signed};
+pub use signing::{IN_TOTO, Signing};
+pub use statement::{
+    Build, COSIGN_SIGN, SLSA_V1, SLSA_V02, statement_cosign_sign, statement_v1, statement_v02,
+};
+
+use ca::Authority;
+use keys::{Curve, Key, base64};
+use rekor::Log;
+use tsa::Tsa;
+
+/// How a Sigstore differs from the usual.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    organisation: String,
+    rekor_host: String,
+    valid_from: Timestamp,
+    valid_until: Timestamp,
+    sct: bool,
+    log: bool,
+}
+
+/// One set of keys. A Sigstore has two: the one that its trust root describes, and a stranger's with
+/// the same names, for what must not be trusted.
+#[derive(Debug)]
+struct Parts {
+    authority: Authority,
+    ct_key: Key,
+    log: Log,
+    tsa: Tsa,
+}
+
+/// A Sigstore instance of its own.
+#[derive(Debug)]
+pub struct Sigstore {
+    settings: Builder,
+    trusted: Parts,
+    stranger: Parts,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let decade = SignedDuration::from_hours(10 * 365 * 24);
+        let now = truncated(Timestamp::now());
+        Self {
+            organisation: "throwaway.example".to_owned(),
+            rekor_host: "rekor.throwaway.example".to_owned(),
+            valid_from: now - decade,
+            valid_until: now + decade,
+            sct: true,
+            log: true,
+        }
+    }
+}
+
+impl Builder {
+    /// The organisation in the certificates' names.
+    #[must_use]
+    pub fn organisation(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.organisation);
+        self
+    }
+
+    /// The host name of the transparency log, which its checkpoints bear.
+    #[must_use]
+    pub fn rekor_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.rekor_host);
+        self
+    }
+
+    /// The validity of the authorities' certificates and of every key in the trust root; otherwise ten
+    /// years before and after now.
+    #[must_use]
+    pub fn valid_between(mut self, from: Timestamp, until: Timestamp) -> Self {
+        (self.valid_from, self.valid_until) = (truncated(from), truncated(until));
+        self
+    }
+
+    /// As GitHub's own instance is: no certificate-transparency log, no transparency log, and a
+    /// timestamp with each signature.
+    #[must_use]
+    pub fn timestamps_only(mut self) -> Self {
+        (self.sct, self.log) = (false, false);
+        self
+    }
+
+    /// Make the keys and certificates.
+    pub fn build(self) -> Sigstore {
+        let (trusted, stranger) = (self.parts(), self.parts());
+        Sigstore { settings: self, trusted, stranger }
+    }
+
+    fn parts(&self) -> Parts {
+        let validity = (self.valid_from, self.valid_until);
+        Parts {
+            authority: Authority::new(&self.organisation, "throwaway", validity),
+            ct_key: Key::generate(Curve::P256),
+            log: Log::new(&self.rekor_host),
+            tsa: Tsa::new(&self.organisation, validity),
+        }
+    }
+}
+
+impl Default for Sigstore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sigstore {
+    /// An instance like the public one in its parts.
+    pub fn new() -> Self {
+        Builder::default().build()
+    }
+
+    /// An instance that differs.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Sign with everything right, as of now.
+    pub fn sign_statement(&self, identity: &Identity, statement: impl AsRef<[u8]>) -> Signed {
+        self.signing(identity).sign(statement)
+    }
+
+    /// Sign with this wrong, as of now.
+    pub fn sign_with_defect(
+        &self,
+        identity: &Identity,
+        statement: impl AsRef<[u8]>,
+        defect: Defect,
+    ) -> Signed {
+        self.signing(identity).defect(defect).sign(statement)
+    }
+
+    /// Sign, with a choice of time, log entry, timestamp and defect.
+    pub fn signing(&self, identity: &Identity) -> Signing<'_> {
+        Signing::new(self, identity)
+    }
+
+    /// The trust root, in the format of Sigstore's `trusted_root.json`.
+    pub fn trusted_root_json(&self) -> String {
+        self.trusted_root().to_string()
+    }
+
+    /// The same, to be edited.
+    pub fn trusted_root(&self) -> Value {
+        let Parts { authority, ct_key, log, tsa } = &self.trusted;
+        let chain = [&authority.intermediate, &authority.root];
+        let logs = |present: bool, url: &str, key: &Key| {
+            if present { vec![self.log_json(url, key)] } else { Vec::new() }
+        };
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": logs(self.settings.log, &format!("https://{}", log.host), &log.key),
+            "certificateAuthorities": [self.authority_json("throwaway", "https://fulcio.throwaway.example", &chain)],
+            "ctlogs": logs(self.settings.sct, "https://ctfe.throwaway.example/log", ct_key),
+            "timestampAuthorities": [self.authority_json(
+                "throwaway-tsa",
+                "https://timestamp.throwaway.example/api/v1/timestamp",
+                &[&tsa.signer, &tsa.root],
+            )],
+        })
+    }
+
+    fn log_json(&self, url: &str, key: &Key) -> Value {
+        json!({
+            "baseUrl": url,
+            "hashAlgorithm": "SHA2_256",
+            "publicKey": {
+                "rawBytes": base64(&key.spki()),
+                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "validFor": self.window_json(),
+            },
+            "logId": { "keyId": base64(&key.id()) },
+        })
+    }
+
+    fn authority_json(&self, name: &str, uri: &str, chain: &[&ca::Issuer]) -> Value {
+        let certificates: Vec<Value> =
+            chain.iter().map(|issuer| json!({ "rawBytes": base64(&issuer.certificate) })).collect();
+        json!({
+            "subject": { "organization": self.settings.organisation, "commonName": name },
+            "uri": uri,
+            "certChain": { "certificates": certificates },
+            "validFor": self.window_json(),
+        })
+    }
+
+    fn window_json(&self) -> Value {
+        json!({
+            "start": self.settings.valid_from.to_string(),
+            "end": self.settings.valid_until.to_string(),
+        })
+    }
+}
+
+/// Certificates and logs know whole seconds only.
+fn truncated(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_may_be_shared_between_threads() {
+        fn shared<T: Send + Sync + 'static>(_: &T) {}
+        shared(&Sigstore::new());
+    }
+
+    #[test]
+    fn proofs_hold_for_trees_of_every_size() {
+        let log = Log::new("rekor.example");
+        for index in 0..40_u64 {
+            let body = index.to_be_bytes();
+            let proof = log.append(&body);
+            assert_eq!(proof.tree_size, proof.tree_index + 1);
+            assert_ne!(proof.log_index, proof.tree_index);
+            // The newest leaf is rightmost, so that every sibling is to its left.
+            let leaf = keys::sha256(&[&[0], body.as_slice()].concat());
+            let root = proof
+                .hashes
+                .iter()
+                .fold(leaf, |right, left| keys::sha256(&[&[1], left.as_slice(), &right].concat()));
+            assert_eq!(root, proof.root);
+        }
+    }
+
+    #[test]
+    fn defects_are_listed_once() {
+        let all: std::collections::HashSet<_> = Defect::ALL.into_iter().collect();
+        assert_eq!(all.len(), Defect::ALL.len());
+    }
+}

@@ -1,0 +1,303 @@
+//! The act of signing: a key, a certificate for it, an envelope, the log's entry and a timestamp, with
+//! at most one [`Defect`] among them.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::ca::{Authority, LeafPlan, SctPlan, Usage, short_validity};
+use super::defect::Defect;
+use super::identity::Identity;
+use super::keys::{Curve, Key, base64, pem, sha256};
+use super::rekor::{checkpoint, set_payload};
+use super::signed::{Entry, EntryKind, Envelope, Signed};
+use super::{Sigstore, truncated};
+
+/// The payload type of in-toto statements.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// A signature about to be made; see [`Sigstore::signing`].
+#[derive(Debug)]
+#[must_use]
+pub struct Signing<'a> {
+    sigstore: &'a Sigstore,
+    identity: Identity,
+    at: Timestamp,
+    entry: EntryKind,
+    timestamp: bool,
+    payload_type: String,
+    defect: Option<Defect>,
+}
+
+impl<'a> Signing<'a> {
+    pub(super) fn new(sigstore: &'a Sigstore, identity: &Identity) -> Self {
+        Self {
+            sigstore,
+            identity: identity.clone(),
+            at: truncated(Timestamp::now()),
+            entry: EntryKind::Dsse001,
+            timestamp: false,
+            payload_type: IN_TOTO.to_owned(),
+            defect: None,
+        }
+    }
+
+    /// The time of signing and logging, in whole seconds; otherwise now.
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.at = truncated(time);
+        self
+    }
+
+    /// The kind of the log's entry; otherwise `dsse` 0.0.1.
+    pub fn entry(mut self, kind: EntryKind) -> Self {
+        self.entry = kind;
+        self
+    }
+
+    /// With an RFC 3161 timestamp beside the log's.
+    pub fn with_timestamp(mut self) -> Self {
+        self.timestamp = true;
+        self
+    }
+
+    /// With another payload type than in-toto's.
+    pub fn payload_type(mut self, payload_type: &str) -> Self {
+        payload_type.clone_into(&mut self.payload_type);
+        self
+    }
+
+    /// With this wrong.
+    pub fn defect(mut self, defect: Defect) -> Self {
+        self.defect = Some(defect);
+        self
+    }
+
+    /// Sign.
+    pub fn sign(mut self, statement: impl AsRef<[u8]>) -> Signed {
+        if self.has(Defect::IntegratedTimeInFuture) {
+            self.at += SignedDuration::from_hours(24);
+        }
+        if let Some(Defect::ExtensionMissing(number)) = self.defect {
+            self.identity = self.identity.without_extension(number);
+        }
+        let key = Key::generate(Curve::P256);
+        let authority = self.authority();
+        let certificate = self.certificate(authority, &key);
+        let envelope = self.envelope(&key, statement.as_ref());
+        let entry = self.log_entry(&key, &certificate, &envelope);
+        let timestamps = self.timestamps(&envelope.signature);
+        let chain = vec![authority.intermediate.certificate.clone(), authority.root.certificate.clone()];
+        Signed { envelope, certificate, chain, entry, timestamps }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    fn authority(&self) -> &'a Authority {
+        if self.has(Defect::ChainOfAnotherAuthority) {
+            &self.sigstore.stranger.authority
+        } else {
+            &self.sigstore.trusted.authority
+        }
+    }
+
+    fn validity(&self) -> (Timestamp, Timestamp) {
+        let hour = SignedDuration::from_hours(1);
+        match self.defect {
+            Some(Defect::CertificateExpired) => short_validity(self.at - hour),
+            Some(Defect::CertificateNotYetValid) => short_validity(self.at + hour),
+            _ => self.identity.validity.unwrap_or_else(|| short_validity(self.at)),
+        }
+    }
+
+    fn certificate(&self, authority: &Authority, key: &Key) -> Vec<u8> {
+        authority.issue(&LeafPlan {
+            identity: &self.identity,
+            key,
+            validity: self.validity(),
+            usage: match self.defect {
+                Some(Defect::WrongExtendedKeyUsage) => Usage::ClientAuth,
+                Some(Defect::NoExtendedKeyUsage) => Usage::Absent,
+                _ => Usage::CodeSigning,
+            },
+            is_authority: self.has(Defect::CertificateIsAuthority),
+            sct: self.sct(authority),
+            signature_invalid: self.has(Defect::CertificateSignatureInvalid),
+        })
+    }
+
+    fn sct(&self, authority: &Authority) -> Option<SctPlan<'a>> {
+        if self.has(Defect::SctMissing) || !self.sigstore.settings.sct {
+            return None;
+        }
+        let (known, stranger) = (&self.sigstore.trusted.ct_key, &self.sigstore.stranger.ct_key);
+        let (log_id, key) = match self.defect {
+            Some(Defect::SctByUnknownLog) => (stranger.id(), stranger),
+            Some(Defect::SctSignatureInvalid) => (known.id(), stranger),
+            _ => (known.id(), known),
+        };
+        let issuer =
+            if self.has(Defect::SctOfAnotherIssuer) { &self.sigstore.stranger.authority } else { authority };
+        Some(SctPlan {
+            log_id,
+            key,
+            issuer_key_hash: issuer.intermediate.key.id(),
+            at: self.validity().0.min(self.at),
+            of_another_certificate: self.has(Defect::SctOfAnotherCertificate),
+        })
+    }
+
+    fn envelope(&self, key: &Key, statement: &[u8]) -> Envelope {
+        let signed_type =
+            if self.has(Defect::PayloadTypeSwapped) { "text/plain" } else { &self.payload_type };
+        let signature = if self.has(Defect::SignatureInvalid) {
+            Key::generate(Curve::P256).sign(&pae(signed_type, statement))
+        } else {
+            key.sign(&pae(signed_type, statement))
+        };
+        let payload = if self.has(Defect::PayloadSwapped) { swapped(statement) } else { statement.to_vec() };
+        Envelope { payload_type: self.payload_type.clone(), payload, signature }
+    }
+
+    fn log_entry(&self, key: &Key, certificate: &[u8], envelope: &Envelope) -> Option<Entry> {
+        if self.has(Defect::NoLogEntry) || !self.sigstore.settings.log {
+            return None;
+        }
+        let body = self.entry_body(key, certificate, envelope);
+        let stranger = &self.sigstore.stranger.log;
+        let log = if self.has(Defect::LogEntryByUnknownLog) { stranger } else { &self.sigstore.trusted.log };
+        let mut inclusion = log.append(&body);
+        let (log_id, log_index) = (log.key.id(), inclusion.log_index);
+        if self.has(Defect::InclusionProofOfAnotherEntry) {
+            inclusion = log.append(b"another entry");
+        }
+        let (head_key, hint) = match self.defect {
+            Some(Defect::CheckpointSignatureInvalid) => (&stranger.key, log_id),
+            Some(Defect::CheckpointByUnknownLog) => (&stranger.key, stranger.key.id()),
+            _ => (&log.key, log_id),
+        };
+        let head =
+            if self.has(Defect::CheckpointRootWrong) { sha256(&inclusion.root) } else { inclusion.root };
+        let note = checkpoint(log, inclusion.tree_size, &head, head_key, hint);
+        if self.has(Defect::InclusionProofInvalid) {
+            inclusion.hashes[0][0] ^= 1;
+        }
+        let promised_at = if self.has(Defect::IntegratedTimeChanged) {
+            self.at + SignedDuration::from_secs(60)
+        } else {
+            self.at
+        };
+        let set_key = if self.has(Defect::SetInvalid) { &stranger.key } else { &log.key };
+        let set = set_key.sign(set_payload(&body, promised_at, &log_id, log_index).as_bytes());
+        Some(Entry {
+            kind: self.entry,
+            stated_kind: self.stated_kind(),
+            body,
+            log_id,
+            log_index,
+            integrated: self.at,
+            set: (!self.has(Defect::SetMissing)).then_some(set),
+            proof: (!self.has(Defect::InclusionProofMissing)).then_some((inclusion, note)),
+        })
+    }
+
+    fn stated_kind(&self) -> EntryKind {
+        match (self.has(Defect::LogEntryKindWrong), self.entry) {
+            (true, EntryKind::Dsse001) => EntryKind::Intoto002,
+            (true, EntryKind::Intoto001 | EntryKind::Intoto002) => EntryKind::Dsse001,
+            (false, kind) => kind,
+        }
+    }
+
+    fn entry_body(&self, key: &Key, certificate: &[u8], envelope: &Envelope) -> Vec<u8> {
+        let mut logged = envelope.clone();
+        let mut verifier = certificate.to_vec();
+        match self.defect {
+            Some(Defect::LogEntryOfAnotherEnvelope) => {
+                logged.payload = swapped(&envelope.payload);
+                logged.signature = key.sign(&pae(&logged.payload_type, &logged.payload));
+            }
+            // ECDSA is randomised: the same key signs the same bytes differently.
+            Some(Defect::LogEntryOfAnotherSignature) => {
+                logged.signature = key.sign(&pae(&logged.payload_type, &logged.payload));
+            }
+            Some(Defect::LogEntryOfAnotherCertificate) => {
+                verifier = self.certificate(self.authority(), &Key::generate(Curve::P256));
+            }
+            _ => {}
+        }
+        canonical_body(self.entry, &logged, &base64(pem("CERTIFICATE", &verifier).as_bytes()))
+    }
+
+    fn timestamps(&self, signature: &[u8]) -> Vec<Vec<u8>> {
+        let wanted =
+            self.timestamp || !self.sigstore.settings.log || self.defect.is_some_and(Defect::needs_timestamp);
+        if !wanted {
+            return Vec::new();
+        }
+        let (tsa, stranger) = (&self.sigstore.trusted.tsa, &self.sigstore.stranger.tsa);
+        let stamp = match self.defect {
+            Some(Defect::TimestampInvalid) => tsa.stamp(signature, self.at, &stranger.signer.key),
+            Some(Defect::TimestampOfAnotherSignature) => {
+                tsa.stamp(b"another signature", self.at, &tsa.signer.key)
+            }
+            Some(Defect::TimestampByUnknownAuthority) => {
+                stranger.stamp(signature, self.at, &stranger.signer.key)
+            }
+            Some(Defect::TimestampOutsideCertificate) => {
+                let early = self.validity().0 - SignedDuration::from_hours(1);
+                tsa.stamp(signature, early, &tsa.signer.key)
+            }
+            _ => tsa.stamp(signature, self.at, &tsa.signer.key),
+        };
+        vec![stamp]
+    }
+}
+
+/// What a DSSE signature covers.
+pub(super) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
+
+/// The same statement with a predicate that claims something else; other bytes where it is none.
+fn swapped(statement: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(statement) {
+        Ok(Value::Object(mut fields)) => {
+            fields.insert("predicate".to_owned(), json!({ "builder": { "id": "https://attacker.example" } }));
+            Value::Object(fields).to_string().into_bytes()
+        }
+        _ => [statement, b" "].concat(),
+    }
+}
+
+/// The canonical JSON of an entry: keys in order, no spaces. `verifier` is base64 of PEM.
+fn canonical_body(kind: EntryKind, envelope: &Envelope, verifier: &str) -> Vec<u8> {
+    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex::encode(sha256(bytes)) });
+    let envelope_hash = hash(&envelope.to_bytes());
+    let payload_hash = hash(&envelope.payload);
+    let signature = base64(&envelope.signature);
+    let spec = match kind {
+        EntryKind::Dsse001 => json!({
+            "envelopeHash": envelope_hash,
+            "payloadHash": payload_hash,
+            "signatures": [{ "signature": signature, "verifier": verifier }],
+        }),
+        EntryKind::Intoto001 => json!({
+            "content": { "hash": envelope_hash, "payloadHash": payload_hash },
+            "publicKey": verifier,
+        }),
+        EntryKind::Intoto002 => json!({
+            "content": {
+                "envelope": {
+                    "payloadType": envelope.payload_type,
+                    "signatures": [{ "publicKey": verifier, "sig": base64(signature.as_bytes()) }],
+                },
+                "hash": envelope_hash,
+                "payloadHash": payload_hash,
+            },
+        }),
+    };
+    let (name, version) = kind.names();
+    json!({ "apiVersion": version, "kind": name, "spec": spec }).to_string().into_bytes()
+}
