@@ -9,5 +9,6 @@
     clippy::missing_panics_doc
 )]
 
+pub mod image;
 pub mod registry;
 pub mod sigstore;
