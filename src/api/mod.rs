@@ -1,1 +1,1 @@
-//! Wire types: the v1alpha1 policies, AdmissionReview, Kubernetes workloads, in-toto statements – and their way into the domain.
+//! Wire types: the v1alpha1 policies, `AdmissionReview`, Kubernetes workloads, in-toto statements – and their way into the domain.

@@ -108,7 +108,7 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
                     if policy.mode == Mode::Enforce {
                         uncovered.insert(candidate.digest);
                     }
-                    problems.push(located(problem, platform.clone(), candidate.digest, some_covered));
+                    problems.push(located(*problem, plan, platform.clone(), candidate.digest, some_covered));
                 }
             }
         }
@@ -138,9 +138,16 @@ fn same_proof(a: &Proof, b: &Proof) -> bool {
         && a.predicate_type == b.predicate_type
 }
 
-fn located(mut problem: Problem, platform: Option<Platform>, digest: Digest, some_covered: bool) -> Problem {
+fn located(
+    mut problem: Problem,
+    plan: &ImagePlan,
+    platform: Option<Platform>,
+    digest: Digest,
+    some_covered: bool,
+) -> Problem {
     if problem.reason == Reason::NoProvenance && some_covered {
         problem.reason = Reason::PlatformNotCovered;
+        problem.hint = message::hint(problem.reason, &plan.reference);
     }
     Problem { platform, digest: Some(digest), ..problem }
 }
@@ -177,7 +184,7 @@ fn cover(
     facts: &ImageFacts,
     candidate: &Candidate,
     now: Timestamp,
-) -> Result<Cover, Problem> {
+) -> Result<Cover, Box<Problem>> {
     let accepted_subjects = accepted_subjects(policy, facts, candidate);
     let mut closest: Option<Mismatch> = None;
     for attestation in relevant(facts, candidate) {
@@ -200,13 +207,13 @@ fn cover(
         (None, Some(mismatch)) => (mismatch.reason, mismatch.found, None),
         (None, None) => (Reason::NoProvenance, "no attestation is attached to it".to_owned(), None),
     };
-    Err(Problem {
+    Err(Box::new(Problem {
         policy: Some(policy.id.clone()),
         expected: (!reason.is_transient()).then(|| message::expected(policy, &plan.reference, reason)),
         hint: message::hint(reason, &plan.reference),
         retry_after: retry,
         ..Problem::new(reason, policy.mode, found)
-    })
+    }))
 }
 
 /// The digests that an attestation may name to cover `candidate`.

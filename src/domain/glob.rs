@@ -127,7 +127,7 @@ fn glob_to_regex(pattern: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let (translated, used) = match c {
             '*' if rest.starts_with("**") => {
-                (".*".to_owned(), rest.len() - rest.trim_start_matches('*').len())
+                (".*".to_owned(), rest.bytes().take_while(|b| *b == b'*').count())
             }
             '*' => ("[^/]*".to_owned(), 1),
             '?' => ("[^/]".to_owned(), 1),

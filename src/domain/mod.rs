@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod glob;
 pub mod identity;
 pub mod message;
+pub mod placement;
 pub mod plan;
 pub mod platform;
 pub mod policy;

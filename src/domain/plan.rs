@@ -97,7 +97,12 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, image: &str
     let policies: Vec<PolicyEntry> =
         set.matching(scope, reference.repository()).into_iter().cloned().collect();
     if !policies.is_empty() {
-        return Plan::Ask(ImagePlan { reference, policies });
+        let asked = ImagePlan { reference, policies };
+        // Invalid policies alone fail closed, whatever a registry would say.
+        if asked.valid().next().is_none() {
+            return Plan::Settled(Box::new(ImageVerdict::of_problems(image, asked.known_problems())));
+        }
+        return Plan::Ask(asked);
     }
     let mode = match unmatched {
         Unmatched::Allow => None,

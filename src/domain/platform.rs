@@ -312,7 +312,9 @@ mod tests {
     #[test]
     fn an_annotation_hides_no_manifest_that_a_runtime_would_pick() {
         let mut entries = index(&["linux/amd64"]);
-        entries.iter_mut().for_each(|entry| entry.kind = EntryKind::Attestation(None));
+        for entry in &mut entries {
+            entry.kind = EntryKind::Attestation(None);
+        }
         assert_eq!(candidates(&p("linux/amd64"), &entries).len(), 1);
     }
 }

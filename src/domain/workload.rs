@@ -50,15 +50,15 @@ pub enum ImageRole {
 pub struct Placement {
     /// `nodeName`: that node alone.
     pub node_name: Option<String>,
-    /// `nodeSelector`, and the RuntimeClass's `scheduling.nodeSelector`: all must hold.
+    /// `nodeSelector`, and the `RuntimeClass`'s `scheduling.nodeSelector`: all must hold.
     pub node_selector: BTreeMap<String, String>,
-    /// Required node affinity; terms are ORed, `None`: not given. An empty list fits no node.
+    /// Required node affinity; terms are `ORed`, `None`: not given. An empty list fits no node.
     pub affinity: Option<Vec<NodeTerm>>,
     /// `os.name`
     pub os: Option<String>,
 }
 
-/// One term of a required node affinity; requirements are ANDed. A term without any fits no node.
+/// One term of a required node affinity; requirements are `ANDed`. A term without any fits no node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeTerm {
     /// `matchExpressions`, over labels.

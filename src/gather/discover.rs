@@ -67,6 +67,7 @@ struct Descriptor {
     #[serde(default)]
     media_type: String,
     digest: Digest,
+    #[serde(default)]
     size: usize,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
@@ -279,10 +280,10 @@ fn fingerprint(raw: &RawAttestation) -> Digest {
         RawContent::CosignLayer { envelope, annotations } => {
             add(b"att");
             add(envelope);
-            annotations.iter().for_each(|(key, value)| {
+            for (key, value) in annotations {
                 add(key.as_bytes());
                 add(value.as_bytes());
-            });
+            }
         }
     }
     Digest::of(&content)

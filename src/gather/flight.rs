@@ -24,6 +24,7 @@ pub struct Flights<K, V> {
     answers: moka::sync::Cache<K, Dated<V>>,
     failures: moka::sync::Cache<K, FetchError>,
     running: Arc<Mutex<HashMap<K, InFlight<V>>>>,
+    keep: fn(&V) -> bool,
 }
 
 /// An answer and when it was had.
@@ -65,7 +66,13 @@ where
             .weigher(move |_: &K, dated: &Dated<V>| weigh(&dated.value))
             .build();
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(BACK_OFF).build();
-        Self { answers, failures, running: Arc::default() }
+        Self { answers, failures, running: Arc::default(), keep: |_| true }
+    }
+
+    /// The same, where only answers of which `keep` holds are kept; the others go to those who wait for them.
+    #[must_use]
+    pub fn keeping(self, keep: fn(&V) -> bool) -> Self {
+        Self { keep, ..self }
     }
 
     /// The answer at hand, if it is fresh enough.
@@ -114,7 +121,7 @@ where
         let asking = ask();
         let (answers, failures, landed) =
             (self.answers.clone(), self.failures.clone(), Arc::clone(&self.running));
-        let landing_key = key.clone();
+        let (landing_key, keep) = (key.clone(), self.keep);
         let task = tokio::spawn(async move {
             let answer =
                 tokio::time::timeout(LONGEST, std::panic::AssertUnwindSafe(asking).catch_unwind()).await;
@@ -125,13 +132,13 @@ where
             };
             // The answer is kept before the flight is taken off the list, so that nobody finds neither.
             match &answer {
-                Ok(value) => {
-                    answers.insert(landing_key.clone(), Dated { value: value.clone(), at: Instant::now() })
+                Ok(value) if keep(value) => {
+                    answers.insert(landing_key.clone(), Dated { value: value.clone(), at: Instant::now() });
                 }
                 Err(error) if error.kind.is_transient() => {
-                    failures.insert(landing_key.clone(), error.clone())
+                    failures.insert(landing_key.clone(), error.clone());
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
             landed.lock().remove(&landing_key);
             answer

@@ -4,6 +4,7 @@
 //! answer is genuine is `trust`'s.
 
 pub mod discover;
+pub mod facts;
 pub mod flight;
 pub mod image;
 pub mod ports;

@@ -1,24 +1,69 @@
-//! The review: plan → gather → evaluate, with the caches between.
+//! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
+    facts::{Facts, Known},
+    flight::Freshness,
     ports::{Attestations, Observer, Snapshot, TrustRoots},
-    review::{Phases, Review},
+    review::{Phases, Review, ReviewedImage},
 };
 use crate::domain::{
+    digest::Digest,
+    evaluate::{evaluate, unavailable},
+    evidence::FetchError,
+    placement,
+    plan::{ImagePlan, Plan, plan},
     policy::Scope,
-    verdict::{ImageVerdict, Outcome},
+    verdict::{ImageVerdict, Outcome, Problem, Reason},
     workload::{Platforms, Workload},
 };
 
+/// How old evidence may be to say no: attestations arrive seconds after the push.
+const DENIAL_AGE: Duration = Duration::from_secs(5);
+/// How many verdicts are kept.
+const VERDICTS: u64 = 20_000;
+/// How many manifests of one index are asked about.
+const MAX_MANIFESTS: usize = 128;
+
 /// Judges workloads and single images. One for the process's life: it owns the caches.
 pub struct Reviewer {
-    attestations: Arc<dyn Attestations>,
-    trust: Arc<dyn TrustRoots>,
+    facts: Facts,
     observer: Arc<dyn Observer>,
+    verdicts: moka::sync::Cache<VerdictKey, Kept>,
+}
+
+/// All that a verdict depends on, but for what the registry says.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct VerdictKey {
+    /// `None`: every policy, whatever namespace it is for.
+    namespace: Option<String>,
+    image: String,
+    /// What the tag stood for; `None` where the image's text alone decides.
+    resolved: Option<Digest>,
+    platforms: Arc<Platforms>,
+    policies: u64,
+    trust: u64,
+}
+
+#[derive(Clone)]
+struct Kept {
+    verdict: Arc<ImageVerdict>,
+    at: Instant,
+}
+
+impl Kept {
+    fn holds(&self) -> bool {
+        let in_time = self.verdict.valid_until.is_none_or(|end| Timestamp::now() < end);
+        in_time && (is_settled(&self.verdict) || self.at.elapsed() <= DENIAL_AGE)
+    }
 }
 
 impl Reviewer {
@@ -28,40 +73,209 @@ impl Reviewer {
         trust: Arc<dyn TrustRoots>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { attestations, trust, observer }
+        let facts = Facts::new(attestations, trust, Arc::clone(&observer));
+        Self { facts, observer, verdicts: moka::sync::Cache::new(VERDICTS) }
     }
 
-    /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline` is in the answer.
-    pub async fn review(
-        &self,
-        _snapshot: &Arc<Snapshot>,
-        _workload: &Workload,
-        _deadline: Instant,
-    ) -> Review {
-        let _ = (&self.attestations, &self.trust, &self.observer);
-        Review { outcome: Outcome::Unverifiable, images: Vec::new(), phases: Phases::default() }
+    /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
+    /// is in the answer.
+    pub async fn review(&self, snapshot: &Arc<Snapshot>, workload: &Workload, deadline: Instant) -> Review {
+        static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+        let labels = snapshot.namespaces.get(&workload.namespace).unwrap_or(&NO_LABELS);
+        let scope = Scope::Namespace { name: &workload.namespace, labels };
+        let platforms =
+            Arc::new(placement::platforms(&workload.placement, &snapshot.nodes, &snapshot.platforms));
+
+        let mut distinct: Vec<&str> = workload.images.iter().map(|image| image.image.as_str()).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let judged = distinct.into_iter().map(|image| {
+            let judging = self.judge(snapshot, scope, image, &platforms, deadline);
+            async move { (image, judging.await) }
+        });
+        let judged: HashMap<&str, (Arc<ImageVerdict>, Phases)> =
+            futures::future::join_all(judged).await.into_iter().collect();
+
+        let mut review = Review { outcome: Outcome::Allow, images: Vec::new(), phases: Phases::default() };
+        for (_, phases) in judged.values() {
+            review.phases.plan = review.phases.plan.max(phases.plan);
+            review.phases.gather = review.phases.gather.max(phases.gather);
+            review.phases.evaluate = review.phases.evaluate.max(phases.evaluate);
+        }
+        for image in &workload.images {
+            if let Some((verdict, _)) = judged.get(image.image.as_str()) {
+                review.images.push(ReviewedImage { image: image.clone(), verdict: Arc::clone(verdict) });
+            }
+        }
+        review.outcome = worst(&review.images);
+        review
     }
 
     /// Judges one image, as it was written.
     pub async fn verify_image(
         &self,
-        _snapshot: &Arc<Snapshot>,
-        _scope: Scope<'_>,
+        snapshot: &Arc<Snapshot>,
+        scope: Scope<'_>,
         image: &str,
-        _platforms: &Platforms,
-        _deadline: Instant,
+        platforms: &Platforms,
+        deadline: Instant,
     ) -> Arc<ImageVerdict> {
-        Arc::new(ImageVerdict {
-            reference: image.to_owned(),
-            digest: None,
-            outcome: Outcome::Unverifiable,
-            platforms: Vec::new(),
-            problems: Vec::new(),
-            warnings: Vec::new(),
-            audit: Vec::new(),
-            proofs: Vec::new(),
-            matched: false,
-            valid_until: None,
-        })
+        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), deadline).await.0
     }
+
+    /// How many bytes of facts are kept.
+    pub fn fact_bytes(&self) -> u64 {
+        self.facts.bytes()
+    }
+
+    /// How many verdicts are kept.
+    pub fn verdict_count(&self) -> u64 {
+        self.verdicts.entry_count()
+    }
+
+    async fn judge(
+        &self,
+        snapshot: &Snapshot,
+        scope: Scope<'_>,
+        image: &str,
+        platforms: &Arc<Platforms>,
+        deadline: Instant,
+    ) -> (Arc<ImageVerdict>, Phases) {
+        let mut phases = Phases::default();
+        let start = Instant::now();
+        let mut key = VerdictKey {
+            namespace: match scope {
+                Scope::Everywhere => None,
+                Scope::Namespace { name, .. } => Some(name.to_owned()),
+            },
+            image: image.to_owned(),
+            resolved: None,
+            platforms: Arc::clone(platforms),
+            policies: snapshot.policies.generation,
+            trust: self.facts.trust_generation(),
+        };
+        if let Some(verdict) = self.recall(&key) {
+            self.observer.cache("verdicts", true);
+            phases.plan = start.elapsed();
+            return (verdict, phases);
+        }
+        let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, image) {
+            Plan::Settled(verdict) => {
+                phases.plan = start.elapsed();
+                return (self.keep(key, *verdict), phases);
+            }
+            Plan::Ask(asked) => asked,
+        };
+        phases.plan = start.elapsed();
+        let digest = match self.facts.digest(&asked.reference, deadline).await {
+            Ok(digest) => digest,
+            Err(error) => {
+                phases.gather = start.elapsed();
+                return (Arc::new(unavailable(&asked, None, &error)), phases);
+            }
+        };
+        if asked.reference.digest().is_none() {
+            key.resolved = Some(digest);
+            if let Some(verdict) = self.recall(&key) {
+                self.observer.cache("verdicts", true);
+                phases.gather = start.elapsed();
+                return (verdict, phases);
+            }
+        }
+        self.observer.cache("verdicts", false);
+        let verdict = match self.find_out(&asked, platforms, digest, deadline, &mut phases).await {
+            Ok(verdict) => self.keep(key, verdict),
+            Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
+        };
+        phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
+        (verdict, phases)
+    }
+
+    fn recall(&self, key: &VerdictKey) -> Option<Arc<ImageVerdict>> {
+        self.verdicts.get(key).filter(Kept::holds).map(|kept| kept.verdict)
+    }
+
+    /// Keeps a verdict unless it says that something could not be found out.
+    fn keep(&self, key: VerdictKey, verdict: ImageVerdict) -> Arc<ImageVerdict> {
+        let verdict = Arc::new(verdict);
+        if !findings(&verdict).any(|problem| problem.reason.is_transient()) {
+            self.verdicts.insert(key, Kept { verdict: Arc::clone(&verdict), at: Instant::now() });
+        }
+        verdict
+    }
+
+    /// Facts of any age are good for a yes; a no is given on fresh ones only.
+    async fn find_out(
+        &self,
+        asked: &ImagePlan,
+        platforms: &Platforms,
+        digest: Digest,
+        deadline: Instant,
+        phases: &mut Phases,
+    ) -> Result<ImageVerdict, FetchError> {
+        let (verdict, oldest) =
+            self.attempt(asked, platforms, digest, Freshness::Any, deadline, phases).await?;
+        if is_settled(&verdict) || oldest.elapsed() <= DENIAL_AGE {
+            return Ok(verdict);
+        }
+        let fresh = Freshness::Within(DENIAL_AGE);
+        Ok(self.attempt(asked, platforms, digest, fresh, deadline, phases).await?.0)
+    }
+
+    async fn attempt(
+        &self,
+        asked: &ImagePlan,
+        platforms: &Platforms,
+        digest: Digest,
+        freshness: Freshness,
+        deadline: Instant,
+        phases: &mut Phases,
+    ) -> Result<(ImageVerdict, Instant), FetchError> {
+        let repository = asked.reference.repository();
+        let mut evaluated = |known: &Known| {
+            let start = Instant::now();
+            let verdict = evaluate(asked, platforms, &known.facts, Timestamp::now());
+            phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
+            verdict
+        };
+        let mut known = self.facts.of_root(repository, digest, freshness, deadline).await?;
+        let verdict = evaluated(&known);
+        let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
+        uncovered.sort_unstable();
+        uncovered.dedup();
+        uncovered.retain(|manifest| *manifest != digest);
+        uncovered.truncate(MAX_MANIFESTS);
+        if uncovered.is_empty() {
+            return Ok((verdict, known.oldest));
+        }
+        self.facts.add_manifests(&mut known, repository, uncovered, freshness, deadline).await;
+        Ok((evaluated(&known), known.oldest))
+    }
+}
+
+fn findings(verdict: &ImageVerdict) -> impl Iterator<Item = &Problem> {
+    verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit)
+}
+
+/// Whether nothing that the registry may say later changes the verdict for the better.
+fn is_settled(verdict: &ImageVerdict) -> bool {
+    findings(verdict).all(|problem| {
+        matches!(
+            problem.reason,
+            Reason::PlatformMissing
+                | Reason::UnpinnedTag
+                | Reason::UnmatchedImage
+                | Reason::InvalidReference
+                | Reason::InvalidPolicy
+        )
+    })
+}
+
+/// One definite no is enough; only where every no may heal is it worth asking again.
+fn worst(images: &[ReviewedImage]) -> Outcome {
+    let outcomes = || images.iter().map(|image| image.verdict.outcome);
+    if outcomes().any(|outcome| outcome == Outcome::Deny) {
+        return Outcome::Deny;
+    }
+    outcomes().max().unwrap_or(Outcome::Allow)
 }

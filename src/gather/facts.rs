@@ -1,0 +1,230 @@
+//! The facts about an image, asked for in as few rounds as the layouts allow and kept as long as they are true.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream};
+use tokio::time::Instant;
+
+use super::{
+    discover::{Discovery, Gathered},
+    flight::{Flights, Freshness},
+    image,
+    ports::{Attestations, Observer, TrustRoots},
+};
+use crate::domain::{
+    digest::Digest,
+    evidence::{Attestation, FetchError, ImageFacts, Root, SubjectEvidence},
+    platform::{EntryKind, IndexEntry},
+    reference::{Reference, Repository},
+};
+
+/// How long a tag is taken to stand for the same digest.
+const TAG_AGE: Duration = Duration::from_secs(2);
+/// How many bytes of facts are kept.
+const FACTS_BYTES: u64 = 64 << 20;
+/// How many bytes of the structure of images are kept.
+const ROOTS_BYTES: u64 = 16 << 20;
+/// How many verifications are kept.
+const VERIFICATIONS: u64 = 10_000;
+/// How many manifests of one index are asked about at once.
+const CONCURRENCY: usize = 16;
+
+/// What is known about images, and how to find out more.
+pub struct Facts {
+    discovery: Discovery,
+    observer: Arc<dyn Observer>,
+    tags: Flights<(Repository, String), Digest>,
+    roots: Flights<(Repository, Digest), Arc<Root>>,
+    /// The number is the trust roots' generation.
+    evidence: Flights<(Repository, Digest, u64), Gathered>,
+    in_index: Flights<(Repository, Digest), Option<Arc<Attestation>>>,
+}
+
+/// Facts, and when the oldest of the evidence was had.
+pub struct Known {
+    /// The facts.
+    pub facts: ImageFacts,
+    /// When the oldest evidence among them was had.
+    pub oldest: Instant,
+}
+
+impl Facts {
+    /// Nothing is known yet.
+    pub fn new(
+        source: Arc<dyn Attestations>,
+        trust: Arc<dyn TrustRoots>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let verified = moka::sync::Cache::new(VERIFICATIONS);
+        Self {
+            discovery: Discovery { source, trust, verified },
+            observer,
+            tags: Flights::new(1 << 20, |_| 100),
+            roots: Flights::new(ROOTS_BYTES, |root| weigh_root(root)),
+            // A parsed predicate takes several times its text.
+            evidence: Flights::new(FACTS_BYTES, |gathered: &Gathered| {
+                u32::try_from(gathered.bytes.saturating_mul(4).saturating_add(1000)).unwrap_or(u32::MAX)
+            })
+            .keeping(|gathered| gathered.evidence.gaps.is_empty()),
+            in_index: Flights::new(1 << 20, |_| 300),
+        }
+    }
+
+    /// The generation of the trust roots that verify now.
+    pub fn trust_generation(&self) -> u64 {
+        self.discovery.trust.generation()
+    }
+
+    /// How many bytes the facts take.
+    pub fn bytes(&self) -> u64 {
+        [self.evidence.bytes(), self.roots.bytes(), self.in_index.bytes(), self.tags.bytes()].iter().sum()
+    }
+
+    /// The digest a reference stands for: its own, or what its tag stands for now.
+    ///
+    /// # Errors
+    /// What the registry failed with.
+    pub async fn digest(&self, reference: &Reference, deadline: Instant) -> Result<Digest, FetchError> {
+        let tag = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => return Ok(*digest),
+            (None, tag) => tag.unwrap_or_default().to_owned(),
+        };
+        let key = (reference.repository().clone(), tag);
+        let freshness = Freshness::Within(TAG_AGE);
+        self.observer.cache("tags", self.tags.peek(&key, freshness).is_some());
+        let ask = || {
+            let (source, reference) = (Arc::clone(&self.discovery.source), reference.clone());
+            async move { source.resolve(&reference).await }.boxed()
+        };
+        let waiting_for = reference.repository().registry();
+        Ok(self.tags.get(key, freshness, deadline, waiting_for, ask).await?.value)
+    }
+
+    /// What `digest` is and the evidence that names or is attached to it.
+    ///
+    /// # Errors
+    /// Where not even the image could be read. What could not be asked about attestations is a gap in the evidence.
+    pub async fn of_root(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Result<Known, FetchError> {
+        let ask = || {
+            image::root(Arc::clone(&self.discovery.source), repository.clone(), digest)
+                .map(|root| root.map(Arc::new))
+                .boxed()
+        };
+        let root = self.roots.get(
+            (repository.clone(), digest),
+            Freshness::Any,
+            deadline,
+            repository.registry(),
+            ask,
+        );
+        let (root, (evidence, at)) =
+            tokio::join!(root, self.evidence(repository, digest, freshness, deadline));
+        let facts = ImageFacts { digest, root: root?.value, evidence: HashMap::from([(digest, evidence)]) };
+        Ok(Known { facts, oldest: at })
+    }
+
+    /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them.
+    pub async fn add_manifests(
+        &self,
+        known: &mut Known,
+        repository: &Repository,
+        digests: Vec<Digest>,
+        freshness: Freshness,
+        deadline: Instant,
+    ) {
+        let digests: Vec<Digest> =
+            digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
+        let root = Arc::clone(&known.facts.root);
+        let asked = digests.into_iter().map(|digest| {
+            let beside = attestation_manifest(&root, digest);
+            async move {
+                let (evidence, unsigned) = tokio::join!(
+                    self.evidence(repository, digest, freshness, deadline),
+                    self.unsigned(repository, beside, deadline)
+                );
+                (digest, evidence, unsigned)
+            }
+        });
+        let found: Vec<_> = stream::iter(asked).buffered(CONCURRENCY).collect().await;
+        for (digest, (evidence, at), unsigned) in found {
+            let evidence = match unsigned {
+                Some(unsigned) => {
+                    let mut all = SubjectEvidence::clone(&evidence);
+                    all.attestations.push(unsigned);
+                    Arc::new(all)
+                }
+                None => evidence,
+            };
+            known.oldest = known.oldest.min(at);
+            known.facts.evidence.insert(digest, evidence);
+        }
+    }
+
+    async fn evidence(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> (Arc<SubjectEvidence>, Instant) {
+        let key = (repository.clone(), digest, self.trust_generation());
+        self.observer.cache("facts", self.evidence.peek(&key, freshness).is_some());
+        let ask = || self.discovery.clone().subject(repository.clone(), digest).boxed();
+        match self.evidence.get(key, freshness, deadline, repository.registry(), ask).await {
+            Ok(dated) => (dated.value.evidence, dated.at),
+            Err(gap) => {
+                (Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }), Instant::now())
+            }
+        }
+    }
+
+    /// Unsigned provenance only makes a denial clearer: where it cannot be had, the denial stands without it.
+    async fn unsigned(
+        &self,
+        repository: &Repository,
+        manifest: Option<Digest>,
+        deadline: Instant,
+    ) -> Option<Arc<Attestation>> {
+        let digest = manifest?;
+        let ask = || {
+            let (discovery, repository) = (self.discovery.clone(), repository.clone());
+            async move { Ok(discovery.in_index(&repository, digest).await?.map(Arc::new)) }.boxed()
+        };
+        let key = (repository.clone(), digest);
+        self.in_index.get(key, Freshness::Any, deadline, repository.registry(), ask).await.ok()?.value
+    }
+}
+
+fn weigh_root(root: &Root) -> u32 {
+    fn count(entries: &[IndexEntry]) -> u32 {
+        entries.iter().fold(0, |sum: u32, entry| match &entry.kind {
+            EntryKind::Index(nested) => sum.saturating_add(1).saturating_add(count(nested)),
+            EntryKind::Image | EntryKind::Attestation(_) => sum.saturating_add(1),
+        })
+    }
+    match root {
+        Root::Manifest(_) => 300,
+        Root::Index(entries) => count(entries).saturating_mul(300).saturating_add(300),
+    }
+}
+
+/// The BuildKit attestation manifest that the index lists for `subject`.
+fn attestation_manifest(root: &Root, subject: Digest) -> Option<Digest> {
+    fn find(entries: &[IndexEntry], subject: Digest) -> Option<Digest> {
+        entries.iter().find_map(|entry| match &entry.kind {
+            EntryKind::Attestation(Some(of)) if *of == subject => Some(entry.digest),
+            EntryKind::Index(nested) => find(nested, subject),
+            EntryKind::Attestation(_) | EntryKind::Image => None,
+        })
+    }
+    match root {
+        Root::Index(entries) => find(entries, subject),
+        Root::Manifest(_) => None,
+    }
+}

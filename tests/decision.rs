@@ -1,0 +1,629 @@
+//! The decision, from plan to message: pure, so no registry and no signature is needed. Every reason's message is a snapshot,
+//! and every denial has a twin that is admitted and differs in one thing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bonafide::domain::{
+    digest::Digest,
+    evaluate::{evaluate, unavailable},
+    evidence::{
+        Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Layout, Root, SubjectEvidence, Verified,
+    },
+    glob::Glob,
+    identity::{
+        AroundTag, Certificate, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow,
+        SubjectMatcher, TrustRootName,
+    },
+    message,
+    plan::{ImagePlan, Plan, plan},
+    platform::{EntryKind, IndexEntry, Platform},
+    policy::{
+        ImageSelector, InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet,
+        ProvenanceRules, Scope, SubjectRule, TagRule, Unmatched,
+    },
+    provenance::{Provenance, SLSA_V1, Statement},
+    verdict::{ImageVerdict, Outcome, Reason},
+    workload::{ImageRole, Platforms, WorkloadImage},
+};
+use jiff::Timestamp;
+
+const REPOSITORY: &str = "ghcr.io/infobloxopen/ib-schema-registry";
+const SOURCE: &str = "https://github.com/infobloxopen/ib-schema-registry";
+const WORKFLOW: &str = ".github/workflows/build-image.yml";
+const ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn platform(text: &str) -> Platform {
+    text.parse().unwrap()
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    time("2026-11-23T12:00:00Z")
+}
+
+fn certificate() -> Certificate {
+    Certificate {
+        subject: format!("{SOURCE}/{WORKFLOW}@refs/tags/v1.2.0"),
+        issuer: ISSUER.into(),
+        runner: Some("github-hosted".into()),
+        source_repository: Some(SOURCE.into()),
+        source_repository_id: Some("486325809".into()),
+        source_ref: Some("refs/tags/v1.2.0".into()),
+        source_digest: Some("ae48f2b".into()),
+        trigger: Some("push".into()),
+        not_before: time("2026-11-20T08:00:00Z"),
+        not_after: time("2026-11-20T08:10:00Z"),
+        ..Certificate::default()
+    }
+}
+
+fn verified(subjects: &[Digest]) -> Verified {
+    let provenance = Provenance {
+        builder_id: "https://github.com/actions/runner/github-hosted".into(),
+        build_type: "https://actions.github.io/buildtypes/workflow/v1".into(),
+        source: Some(SOURCE.into()),
+        ..Provenance::default()
+    };
+    Verified {
+        trust_root: TrustRootName::default(),
+        certificate: certificate(),
+        statement: Statement {
+            subjects: subjects.to_vec(),
+            predicate_type: SLSA_V1.into(),
+            provenance: Some(provenance),
+        },
+    }
+}
+
+fn github() -> GithubIdentity {
+    GithubIdentity {
+        issuer: ISSUER.into(),
+        repository: Glob::new("infobloxopen/ib-schema-registry").unwrap(),
+        repository_id: None,
+        owner_id: None,
+        workflow: Some(SigningWorkflow { repository: None, path: WORKFLOW.into() }),
+        workflow_refs: Vec::new(),
+        refs: vec![RefPattern::Tagged(AroundTag { prefix: "refs/tags/".into(), suffix: String::new() })],
+        triggers: vec!["push".into()],
+        runner: None,
+    }
+}
+
+fn policy_of(identity: SignerIdentity) -> Policy {
+    Policy {
+        id: PolicyId { namespace: Some("payments".into()), name: "schema-registry".into() },
+        namespaces: LabelSelector::default(),
+        mode: Mode::Enforce,
+        images: ImageSelector {
+            include: vec![Glob::new("ghcr.io/infobloxopen/**").unwrap()],
+            exclude: Vec::new(),
+        },
+        subject: SubjectRule::Any,
+        tags: TagRule::Allow,
+        signers: vec![Signer { name: "release".into(), identity, trust_root: TrustRootName::default() }],
+        provenance: ProvenanceRules::default(),
+    }
+}
+
+fn policy() -> Policy {
+    policy_of(SignerIdentity::Github(Box::new(github())))
+}
+
+fn with_github(change: impl FnOnce(&mut GithubIdentity)) -> Policy {
+    let mut identity = github();
+    change(&mut identity);
+    policy_of(SignerIdentity::Github(Box::new(identity)))
+}
+
+fn plan_for(entries: Vec<PolicyEntry>, image: &str) -> ImagePlan {
+    let set = PolicySet::new(entries, 1);
+    match plan(&set, Scope::Namespace { name: "payments", labels: &BTreeMap::new() }, Unmatched::Allow, image)
+    {
+        Plan::Ask(asked) => asked,
+        Plan::Settled(verdict) => panic!("nothing to ask: {verdict:?}"),
+    }
+}
+
+/// An index of amd64 and arm64, and what was found at which digest.
+struct World {
+    policy: Policy,
+    image: String,
+    found: Vec<(Digest, Finding)>,
+    gaps: Vec<FetchErrorKind>,
+    platforms: Vec<&'static str>,
+}
+
+impl World {
+    /// Everything is right: the index is attested by whom the policy names.
+    fn right() -> Self {
+        Self {
+            policy: policy(),
+            image: format!("{REPOSITORY}:v1.2.0"),
+            found: vec![(digest("index"), Finding::Verified(Box::new(verified(&[digest("index")]))))],
+            gaps: Vec::new(),
+            platforms: vec!["linux/amd64", "linux/arm64"],
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut world = Self::right();
+        change(&mut world);
+        world
+    }
+
+    fn signed(change: impl FnOnce(&mut Verified)) -> Self {
+        let mut signed = verified(&[digest("index")]);
+        change(&mut signed);
+        Self::with(|world| world.found = vec![(digest("index"), Finding::Verified(Box::new(signed)))])
+    }
+
+    fn judge(&self) -> ImageVerdict {
+        let entry = |name: &str, text: &str| IndexEntry {
+            digest: digest(name),
+            platform: Some(platform(text)),
+            kind: EntryKind::Image,
+        };
+        let root = Root::Index(vec![entry("amd64", "linux/amd64"), entry("arm64", "linux/arm64")]);
+        let mut evidence: HashMap<Digest, SubjectEvidence> = HashMap::new();
+        for (at, finding) in &self.found {
+            let attestation =
+                Attestation { layout: Layout::AttTag, found_at: digest("att"), finding: finding.clone() };
+            evidence.entry(*at).or_default().attestations.push(Arc::new(attestation));
+        }
+        for kind in &self.gaps {
+            let detail = "ghcr.io did not answer as asked".into();
+            evidence.entry(digest("index")).or_default().gaps.push(FetchError { kind: *kind, detail });
+        }
+        let evidence = evidence.into_iter().map(|(at, found)| (at, Arc::new(found))).collect();
+        let facts = ImageFacts { digest: digest("index"), root: Arc::new(root), evidence };
+        let asked = plan_for(vec![PolicyEntry::Valid(Arc::new(self.policy.clone()))], &self.image);
+        let platforms = Platforms::These(self.platforms.iter().map(|text| platform(text)).collect());
+        evaluate(&asked, &platforms, &facts, now())
+    }
+
+    fn reasons(&self) -> Vec<Reason> {
+        self.judge().problems.iter().map(|problem| problem.reason).collect()
+    }
+}
+
+fn container() -> WorkloadImage {
+    WorkloadImage {
+        name: "api".into(),
+        role: ImageRole::Container,
+        field: "spec.containers[0].image".into(),
+        image: String::new(),
+    }
+}
+
+#[test]
+fn what_is_right_is_admitted_with_its_proof() {
+    let verdict = World::right().judge();
+    assert_eq!(verdict.outcome, Outcome::Allow);
+    assert!(verdict.platforms.iter().all(|platform| platform.covered));
+    assert_eq!((verdict.proofs.len(), verdict.proofs[0].signer.as_str()), (1, "release"));
+}
+
+#[test]
+fn each_single_difference_denies_with_its_reason() {
+    use Reason::{
+        NoProvenance, PlatformMissing, ProvenanceTooOld, UnpinnedTag, WrongBuilder, WrongSigner, WrongSource,
+    };
+    let certificate = |change: fn(&mut Certificate)| World::signed(|signed| change(&mut signed.certificate));
+    let asked = |change: fn(&mut GithubIdentity)| World::with(|world| world.policy = with_github(change));
+    let rules = |change: fn(&mut ProvenanceRules)| World::with(|world| change(&mut world.policy.provenance));
+    let cases: Vec<(&str, World, Reason)> = vec![
+        ("issuer", certificate(|c| c.issuer = "https://accounts.google.com".into()), WrongSigner),
+        (
+            "subject of another repository",
+            certificate(|c| c.subject = c.subject.replace("infobloxopen", "evil")),
+            WrongSigner,
+        ),
+        (
+            "subject that only begins right",
+            certificate(|c| c.subject = c.subject.replace("github.com/", "github.com.evil/")),
+            WrongSigner,
+        ),
+        (
+            "another workflow",
+            certificate(|c| c.subject = c.subject.replace("build-image", "other")),
+            WrongSigner,
+        ),
+        (
+            "workflow with more behind it",
+            certificate(|c| c.subject = c.subject.replace(".yml@", ".yml/x@")),
+            WrongSigner,
+        ),
+        ("no source", certificate(|c| c.source_repository = None), WrongSource),
+        (
+            "another source",
+            certificate(|c| c.source_repository = Some("https://github.com/evil/ib-schema-registry".into())),
+            WrongSource,
+        ),
+        (
+            "a source on another host",
+            certificate(|c| c.source_repository = Some(SOURCE.replace("github", "gitlab"))),
+            WrongSource,
+        ),
+        ("a pull request", certificate(|c| c.source_ref = Some("refs/pull/7/merge".into())), WrongSource),
+        ("another tag", certificate(|c| c.source_ref = Some("refs/tags/v1.2.1".into())), WrongSource),
+        (
+            "a tag that only begins right",
+            certificate(|c| c.source_ref = Some("refs/tags/v1.2.0-rc".into())),
+            WrongSource,
+        ),
+        ("no ref", certificate(|c| c.source_ref = None), WrongSource),
+        ("another trigger", certificate(|c| c.trigger = Some("pull_request_target".into())), WrongSource),
+        ("no trigger", certificate(|c| c.trigger = None), WrongSource),
+        ("repository id", asked(|g| g.repository_id = Some("1".into())), WrongSource),
+        ("owner id", asked(|g| g.owner_id = Some("1".into())), WrongSource),
+        ("runner", asked(|g| g.runner = Some("self-hosted".into())), WrongSource),
+        (
+            "workflow ref",
+            asked(|g| g.workflow_refs = vec![RefPattern::Fixed(Glob::new("refs/heads/main").unwrap())]),
+            WrongSigner,
+        ),
+        (
+            "workflow repository",
+            asked(|g| g.workflow.as_mut().unwrap().repository = Some("other/builder".into())),
+            WrongSigner,
+        ),
+        (
+            "trust root",
+            World::signed(|signed| signed.trust_root = TrustRootName("github".into())),
+            WrongSigner,
+        ),
+        (
+            "another subject",
+            World::signed(|signed| signed.statement.subjects = vec![digest("other")]),
+            NoProvenance,
+        ),
+        ("no subject", World::signed(|signed| signed.statement.subjects = Vec::new()), NoProvenance),
+        ("no provenance", World::signed(|signed| signed.statement.provenance = None), NoProvenance),
+        ("type", rules(|r| r.types = vec!["https://slsa.dev/provenance/v0.2".into()]), NoProvenance),
+        ("builder", rules(|r| r.builder_ids = vec![Glob::new("https://other").unwrap()]), WrongBuilder),
+        ("build type", rules(|r| r.build_types = vec![Glob::new("https://other").unwrap()]), WrongBuilder),
+        (
+            "claimed source",
+            rules(|r| r.source_repository = Some("https://github.com/other/x".into())),
+            WrongSource,
+        ),
+        ("claimed ref", rules(|r| r.source_refs = vec![Glob::new("refs/heads/main").unwrap()]), WrongSource),
+        ("age", rules(|r| r.max_age = Some(Duration::from_hours(24))), ProvenanceTooOld),
+        ("platform rule", World::with(|world| world.policy.subject = SubjectRule::Platform), NoProvenance),
+        ("tag rule", World::with(|world| world.policy.tags = TagRule::Deny), UnpinnedTag),
+        ("platforms", World::with(|world| world.platforms = vec!["linux/s390x"]), PlatformMissing),
+        ("nothing found", World::with(|world| world.found.clear()), NoProvenance),
+    ];
+    for (what, world, reason) in cases {
+        let verdict = world.judge();
+        assert_eq!(verdict.outcome, Outcome::Deny, "{what}");
+        let reasons: BTreeSet<Reason> = world.reasons().into_iter().collect();
+        assert_eq!(reasons, BTreeSet::from([reason]), "{what}");
+    }
+}
+
+#[test]
+fn a_tag_is_never_a_pattern_and_no_tag_matches_no_template() {
+    let pinned = World::with(|world| world.image = format!("{REPOSITORY}@{}", digest("index")));
+    assert_eq!(pinned.reasons(), [Reason::WrongSource, Reason::WrongSource]);
+    let both = World::with(|world| world.image = format!("{REPOSITORY}:v1.2.0@{}", digest("index")));
+    assert_eq!(both.judge().outcome, Outcome::Allow);
+    let other_tag = World::with(|world| world.image = format!("{REPOSITORY}:v1.2"));
+    assert_eq!(other_tag.judge().outcome, Outcome::Deny);
+}
+
+#[test]
+fn without_refs_every_branch_and_tag_fits_and_no_pull_request() {
+    for (git_ref, outcome) in [
+        ("refs/heads/anything", Outcome::Allow),
+        ("refs/tags/v9", Outcome::Allow),
+        ("refs/pull/7/merge", Outcome::Deny),
+        ("refs/pull/7/head", Outcome::Deny),
+        ("", Outcome::Deny),
+    ] {
+        let mut world = World::signed(|signed| signed.certificate.source_ref = Some(git_ref.into()));
+        world.policy = with_github(|github| github.refs.clear());
+        assert_eq!(world.judge().outcome, outcome, "{git_ref}");
+    }
+}
+
+#[test]
+fn any_workflow_of_the_source_signs_where_none_is_named_and_no_other_repositorys() {
+    let any = |change: fn(&mut Certificate)| {
+        let mut world = World::signed(|signed| change(&mut signed.certificate));
+        world.policy = with_github(|github| {
+            github.workflow = None;
+            github.repository = Glob::new("infobloxopen/*").unwrap();
+        });
+        world.judge().outcome
+    };
+    assert_eq!(any(|_| ()), Outcome::Allow);
+    assert_eq!(any(|c| c.subject = c.subject.replace("build-image", "other")), Outcome::Allow);
+    assert_eq!(any(|c| c.subject = c.subject.replace("ib-schema-registry", "sibling")), Outcome::Deny);
+    assert_eq!(any(|c| c.subject = c.subject.replace(".github/workflows", "docs")), Outcome::Deny);
+    assert_eq!(any(|c| c.subject = c.subject.replace("infobloxopen", "evil")), Outcome::Deny);
+}
+
+#[test]
+fn a_reusable_workflow_signs_for_the_source_that_called_it() {
+    let reusable = |source: &str, at: &str| {
+        let mut world = World::signed(|signed| {
+            signed.certificate.subject =
+                format!("https://github.com/org/builder/.github/workflows/b.yml@{at}");
+            signed.certificate.source_repository = Some(format!("https://github.com/{source}"));
+        });
+        world.policy = with_github(|github| {
+            github.workflow = Some(SigningWorkflow {
+                repository: Some("org/builder".into()),
+                path: ".github/workflows/b.yml".into(),
+            });
+            github.workflow_refs = vec![RefPattern::Fixed(Glob::new("refs/tags/v*").unwrap())];
+        });
+        world.reasons()
+    };
+    assert_eq!(reusable("infobloxopen/ib-schema-registry", "refs/tags/v2"), []);
+    assert_eq!(reusable("evil/ib-schema-registry", "refs/tags/v2"), [Reason::WrongSource; 2]);
+    assert_eq!(reusable("infobloxopen/ib-schema-registry", "refs/heads/x"), [Reason::WrongSigner; 2]);
+}
+
+#[test]
+fn a_certificate_signer_is_matched_whole() {
+    let signer = |subject| {
+        let identity = SignerIdentity::Certificate { issuer: ISSUER.into(), subject };
+        World::with(|world| world.policy = policy_of(identity)).judge().outcome
+    };
+    let exact = certificate().subject;
+    assert_eq!(signer(SubjectMatcher::Exact(exact.clone())), Outcome::Allow);
+    assert_eq!(signer(SubjectMatcher::Exact(exact.replace("v1.2.0", "v1.2"))), Outcome::Deny);
+    let regex = |text: &str| SubjectMatcher::Regex(bonafide::domain::glob::AnchoredRegex::new(text).unwrap());
+    assert_eq!(signer(regex("https://github[.]com/infobloxopen/.*")), Outcome::Allow);
+    assert_eq!(signer(regex("https://github[.]com/infobloxopen/")), Outcome::Deny);
+}
+
+#[test]
+fn one_good_attestation_suffices_whatever_lies_beside_it() {
+    let good = || (digest("index"), Finding::Verified(Box::new(verified(&[digest("index")]))));
+    let other = || {
+        let mut other = verified(&[digest("index")]);
+        other.certificate.source_repository = Some("https://github.com/evil/x".into());
+        (digest("index"), Finding::Verified(Box::new(other)))
+    };
+    for bad in [
+        other(),
+        (digest("index"), Finding::Untrusted("no".into())),
+        (digest("index"), Finding::Malformed("no".into())),
+    ] {
+        for found in [vec![good(), bad.clone()], vec![bad.clone(), good()]] {
+            assert_eq!(World::with(|world| world.found = found).judge().outcome, Outcome::Allow);
+        }
+        assert_eq!(World::with(|world| world.found = vec![bad]).judge().outcome, Outcome::Deny);
+    }
+    let gap = World::with(|world| world.gaps = vec![FetchErrorKind::Unavailable]);
+    assert_eq!(gap.judge().outcome, Outcome::Allow);
+}
+
+#[test]
+fn one_attestation_cannot_be_pieced_together_from_two() {
+    let mut wrong_source = verified(&[digest("index")]);
+    wrong_source.certificate.source_ref = Some("refs/heads/main".into());
+    let wrong_subject = verified(&[digest("other")]);
+    let found = [wrong_source, wrong_subject].map(|v| (digest("index"), Finding::Verified(Box::new(v))));
+    assert_eq!(World::with(|world| world.found = found.into()).judge().outcome, Outcome::Deny);
+}
+
+#[test]
+fn leaves_cover_themselves_and_one_uncovered_leaf_denies() {
+    let leaf = |name: &str| (digest(name), Finding::Verified(Box::new(verified(&[digest(name)]))));
+    for subject in [SubjectRule::Any, SubjectRule::Platform] {
+        let judge = |found: Vec<_>, platforms: Vec<&'static str>| {
+            let world = World::with(|world| {
+                world.found = found;
+                world.platforms = platforms;
+                world.policy.subject = subject;
+            });
+            (world.judge(), world.reasons())
+        };
+        let both = vec!["linux/amd64", "linux/arm64"];
+        assert_eq!(judge(vec![leaf("amd64"), leaf("arm64")], both.clone()).0.outcome, Outcome::Allow);
+        assert_eq!(judge(vec![leaf("amd64")], vec!["linux/amd64"]).0.outcome, Outcome::Allow);
+        let (verdict, reasons) = judge(vec![leaf("amd64")], both);
+        assert_eq!(reasons, [Reason::PlatformNotCovered]);
+        assert_eq!(verdict.problems[0].platform, Some(platform("linux/arm64")));
+        assert_eq!(verdict.problems[0].digest, Some(digest("arm64")));
+        assert_eq!(verdict.platforms.iter().map(|p| p.covered).collect::<Vec<_>>(), [true, false]);
+    }
+    // The sibling's attestation, moved to this manifest, still names the sibling.
+    let moved = World::with(|world| world.found = vec![leaf("amd64"), (digest("arm64"), leaf("amd64").1)]);
+    assert_eq!(moved.judge().outcome, Outcome::Deny);
+}
+
+#[test]
+fn a_missing_platform_warns_while_another_is_there() {
+    let verdict = World::with(|world| world.platforms = vec!["linux/amd64", "linux/s390x"]).judge();
+    assert_eq!(verdict.outcome, Outcome::Allow);
+    assert_eq!(verdict.warnings.len(), 1);
+    insta::assert_snapshot!(message::warning(Some(&container()), &verdict, &verdict.warnings[0]));
+}
+
+#[test]
+fn what_could_not_be_asked_is_no_definite_no() {
+    for (kind, reason) in [
+        (FetchErrorKind::Denied, Reason::RegistryDenied),
+        (FetchErrorKind::Throttled(Some(Duration::from_secs(7))), Reason::RegistryThrottled),
+        (FetchErrorKind::Unavailable, Reason::RegistryUnavailable),
+        (FetchErrorKind::Deadline, Reason::DeadlineExceeded),
+    ] {
+        let gap = World::with(|world| {
+            world.found.clear();
+            world.gaps = vec![kind];
+        });
+        assert_eq!((gap.judge().outcome, gap.reasons()), (Outcome::Unverifiable, vec![reason; 2]));
+        let error = FetchError { kind, detail: "ghcr.io did not answer".into() };
+        let asked = plan_for(vec![PolicyEntry::Valid(Arc::new(policy()))], REPOSITORY);
+        let verdict = unavailable(&asked, None, &error);
+        assert_eq!((verdict.outcome, verdict.problems[0].reason), (Outcome::Unverifiable, reason));
+    }
+}
+
+#[test]
+fn modes_soften_and_policies_add_up() {
+    let bad = |mode| {
+        World::with(|world| {
+            world.found.clear();
+            world.policy.mode = mode;
+        })
+        .judge()
+    };
+    assert_eq!(bad(Mode::Enforce).outcome, Outcome::Deny);
+    let warned = bad(Mode::Warn);
+    assert_eq!((warned.outcome, warned.warnings.len()), (Outcome::Allow, 2));
+    let audited = bad(Mode::Audit);
+    assert_eq!((audited.outcome, audited.warnings.len(), audited.audit.len()), (Outcome::Allow, 0, 2));
+
+    // A lenient policy in the namespace takes nothing from the cluster's.
+    let mut cluster = with_github(|github| github.repository = Glob::new("org/other").unwrap());
+    cluster.id = PolicyId { namespace: None, name: "all".into() };
+    let entries = vec![PolicyEntry::Valid(Arc::new(policy())), PolicyEntry::Valid(Arc::new(cluster))];
+    let asked = plan_for(entries, &format!("{REPOSITORY}:v1.2.0"));
+    let evidence = SubjectEvidence {
+        attestations: vec![Arc::new(Attestation {
+            layout: Layout::AttTag,
+            found_at: digest("att"),
+            finding: Finding::Verified(Box::new(verified(&[digest("index")]))),
+        })],
+        gaps: Vec::new(),
+    };
+    let facts = ImageFacts {
+        digest: digest("index"),
+        root: Arc::new(Root::Manifest(None)),
+        evidence: HashMap::from([(digest("index"), Arc::new(evidence))]),
+    };
+    let verdict = evaluate(&asked, &Platforms::Unknown, &facts, now());
+    assert_eq!(verdict.outcome, Outcome::Deny);
+    assert_eq!(verdict.problems.len(), 1);
+}
+
+#[test]
+fn an_invalid_policy_fails_closed_for_what_it_names() {
+    let invalid = |images: Option<&str>| {
+        PolicyEntry::Invalid(Arc::new(InvalidPolicy {
+            id: PolicyId { namespace: Some("payments".into()), name: "broken".into() },
+            namespaces: None,
+            images: images
+                .map(|glob| ImageSelector { include: vec![Glob::new(glob).unwrap()], exclude: Vec::new() }),
+            errors: vec!["spec.signers[0].github.refs[0]: \"main\" is no ref: write refs/heads/main".into()],
+        }))
+    };
+    let entries = vec![PolicyEntry::Valid(Arc::new(policy())), invalid(Some("ghcr.io/infobloxopen/**"))];
+    let asked = plan_for(entries, &format!("{REPOSITORY}:v1.2.0"));
+    let verdict =
+        unavailable(&asked, None, &FetchError { kind: FetchErrorKind::Unavailable, detail: String::new() });
+    assert_eq!(verdict.outcome, Outcome::Deny);
+    let set = PolicySet::new(vec![invalid(Some("quay.io/**"))], 1);
+    let labels = BTreeMap::new();
+    let scope = Scope::Namespace { name: "payments", labels: &labels };
+    assert!(
+        matches!(plan(&set, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Allow)
+    );
+    let all = PolicySet::new(vec![invalid(None)], 1);
+    assert!(
+        matches!(plan(&all, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Deny)
+    );
+    let elsewhere = Scope::Namespace { name: "other", labels: &labels };
+    assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, REPOSITORY), Plan::Settled(_)));
+}
+
+#[test]
+fn every_reason_has_a_message_worth_reading() {
+    let denied = |world: World| message::denial(Some(&container()), &world.judge());
+    let found = |finding: Finding| {
+        denied(World::with(|world| world.found = vec![(digest("index"), finding.clone())]))
+    };
+    let gap = |kind| {
+        denied(World::with(|world| {
+            world.found.clear();
+            world.gaps = vec![kind];
+        }))
+    };
+    let failed = |kind, detail: &str| {
+        let asked = plan_for(vec![PolicyEntry::Valid(Arc::new(policy()))], &format!("{REPOSITORY}:v1.2.0"));
+        let verdict = unavailable(&asked, None, &FetchError { kind, detail: detail.into() });
+        message::denial(Some(&container()), &verdict)
+    };
+    let settled = |unmatched, image: &str| {
+        let labels = BTreeMap::new();
+        match plan(&PolicySet::default(), Scope::Namespace { name: "x", labels: &labels }, unmatched, image) {
+            Plan::Settled(verdict) => message::denial(Some(&container()), &verdict),
+            Plan::Ask(_) => panic!("nothing to ask"),
+        }
+    };
+    let rules =
+        |change: fn(&mut ProvenanceRules)| denied(World::with(|world| change(&mut world.policy.provenance)));
+    let leaf = (digest("amd64"), Finding::Verified(Box::new(verified(&[digest("amd64")]))));
+    let invalid = InvalidPolicy {
+        id: PolicyId { namespace: Some("payments".into()), name: "broken".into() },
+        namespaces: None,
+        images: None,
+        errors: vec!["spec.images.include: is empty".into(), "spec.signers: is empty".into()],
+    };
+    let set = PolicySet::new(vec![PolicyEntry::Invalid(Arc::new(invalid))], 1);
+    let Plan::Settled(broken) = plan(&set, Scope::Everywhere, Unmatched::Allow, REPOSITORY) else {
+        panic!("nothing to ask")
+    };
+    let messages = [
+        (Reason::NoProvenance, denied(World::with(|world| world.found.clear()))),
+        (Reason::UnsignedProvenance, found(Finding::Unsigned { predicate_type: SLSA_V1.into() })),
+        (
+            Reason::UntrustedSignature,
+            found(Finding::Untrusted("the certificate does not chain to the trust root sigstore".into())),
+        ),
+        (Reason::MalformedAttestation, found(Finding::Malformed("the envelope is not JSON".into()))),
+        (
+            Reason::WrongSigner,
+            denied(World::signed(|s| {
+                s.certificate.subject = s.certificate.subject.replace("build-image", "other");
+            })),
+        ),
+        (
+            Reason::WrongSource,
+            denied(World::signed(|s| s.certificate.source_ref = Some("refs/pull/7/merge".into()))),
+        ),
+        (
+            Reason::WrongBuilder,
+            rules(|r| r.builder_ids = vec![Glob::new("https://other.example/builder").unwrap()]),
+        ),
+        (Reason::ProvenanceTooOld, rules(|r| r.max_age = Some(Duration::from_hours(24)))),
+        (Reason::PlatformNotCovered, denied(World::with(|world| world.found = vec![leaf]))),
+        (Reason::PlatformMissing, denied(World::with(|world| world.platforms = vec!["linux/s390x"]))),
+        (Reason::ImageNotFound, failed(FetchErrorKind::NotFound, "ghcr.io has no such manifest")),
+        (Reason::RegistryDenied, gap(FetchErrorKind::Denied)),
+        (Reason::RegistryUnavailable, gap(FetchErrorKind::Unavailable)),
+        (Reason::RegistryThrottled, gap(FetchErrorKind::Throttled(Some(Duration::from_secs(7))))),
+        (Reason::DeadlineExceeded, gap(FetchErrorKind::Deadline)),
+        (Reason::InvalidReference, settled(Unmatched::Allow, "ghcr.io/Org/App")),
+        (Reason::InvalidPolicy, message::denial(Some(&container()), &broken)),
+        (Reason::UnpinnedTag, denied(World::with(|world| world.policy.tags = TagRule::Deny))),
+        (Reason::UnmatchedImage, settled(Unmatched::Deny, "nginx")),
+    ];
+    let told: BTreeSet<Reason> = messages.iter().map(|(reason, _)| *reason).collect();
+    let all: BTreeSet<Reason> =
+        Reason::ALL.iter().copied().filter(|reason| *reason != Reason::ConditionFailed).collect();
+    assert_eq!(told, all);
+    for (reason, text) in &messages {
+        assert!(text.contains(reason.as_str()), "{reason} is not in its message:\n{text}");
+    }
+    let all: Vec<&str> = messages.iter().map(|(_, text)| text.as_str()).collect();
+    insta::assert_snapshot!(all.join("\n\n"));
+}
