@@ -608,6 +608,10 @@ fn every_reason_has_a_message_worth_reading() {
         (Reason::PlatformNotCovered, denied(World::with(|world| world.found = vec![leaf]))),
         (Reason::PlatformMissing, denied(World::with(|world| world.platforms = vec!["linux/s390x"]))),
         (Reason::ImageNotFound, failed(FetchErrorKind::NotFound, "ghcr.io has no such manifest")),
+        (
+            Reason::MalformedImage,
+            failed(FetchErrorKind::Malformed, "sha256:00 cannot be read: it is no manifest"),
+        ),
         (Reason::RegistryDenied, gap(FetchErrorKind::Denied)),
         (Reason::RegistryUnavailable, gap(FetchErrorKind::Unavailable)),
         (Reason::RegistryThrottled, gap(FetchErrorKind::Throttled(Some(Duration::from_secs(7))))),

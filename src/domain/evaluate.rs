@@ -65,7 +65,7 @@ pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError)
     if let Some(policy) = plan.strictest() {
         let reason = match error.kind {
             FetchErrorKind::NotFound => Reason::ImageNotFound,
-            FetchErrorKind::Malformed => Reason::RegistryUnavailable,
+            FetchErrorKind::Malformed => Reason::MalformedImage,
             kind => transient_reason(kind),
         };
         problems.push(Problem {

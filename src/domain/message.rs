@@ -225,6 +225,9 @@ pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
         Reason::ImageNotFound => {
             return Some(format!("check the name and the tag or digest; {registry} does not have it"));
         }
+        Reason::MalformedImage => {
+            "build and push the image again; no supported builder writes such a manifest"
+        }
         Reason::RegistryDenied => {
             return Some(format!("the webhook needs credentials that may pull from {registry}"));
         }

@@ -61,6 +61,8 @@ reasons! {
     PlatformMissing = "the image has no manifest for a platform the pod can land on",
     /// The registry says that there is no such image.
     ImageNotFound = "the registry says that there is no such image",
+    /// The manifest or index cannot be read.
+    MalformedImage = "the image's manifest or index cannot be read, or can be read in more than one way",
     /// The registry refuses the credentials.
     RegistryDenied = "the registry refuses access with the credentials at hand",
     /// The registry cannot be reached, or gives no usable answer.
