@@ -337,7 +337,9 @@ async fn a_cold_review_takes_as_many_rounds_as_its_layout_needs_and_a_warm_one_n
     setup.world.attest_by_referrer(by_referrer);
     let leaves = [("amd64", setup.world.image("amd64")), ("arm64", setup.world.image("arm64"))];
     let index = setup.world.index(&leaves);
-    leaves.iter().for_each(|(_, leaf)| setup.world.attest_by_referrer(*leaf));
+    for (_, leaf) in &leaves {
+        setup.world.attest_by_referrer(*leaf);
+    }
 
     // Manifest, referrers and .att tag at once; then the configuration and the layer.
     assert_eq!(setup.measured(&at(by_tag)).await, (Outcome::Allow, 2, 5));
