@@ -11,4 +11,5 @@
 
 pub mod image;
 pub mod registry;
+pub mod scenario;
 pub mod sigstore;
