@@ -1,0 +1,38 @@
+# The commands of a working day; `make` alone lists them. CI is `.ci/run`.
+CARGO ?= cargo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test bench build fmt lint doc deny image
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: ## watch the real webhook admit and deny images; ARGS=--keep-running leaves it up
+	$(CARGO) run --example quickstart -- $(ARGS)
+
+test: ## every test
+	$(CARGO) test --workspace
+
+bench: ## warm and cold reviews beside a server that only echoes
+	$(CARGO) bench
+
+build: ## the release binary, target/release/bonafide
+	$(CARGO) build --release --bin bonafide
+
+fmt: ## lay out Rust and TOML (TOML where taplo is installed)
+	$(CARGO) fmt --all
+	if command -v taplo >/dev/null; then taplo fmt; fi
+
+lint: ## rustfmt and clippy, warnings are errors
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## the library's documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+deny: ## licences, banned crates, sources (needs cargo-deny)
+	$(CARGO) deny check licenses bans sources
+
+image: ## the container image, with docker
+	docker build --tag bonafide --build-arg GIT_DESCRIBE="$$(git describe --tags --always --dirty)" .
