@@ -1,1 +1,3 @@
 //! Wire types: the v1alpha1 policies, `AdmissionReview`, Kubernetes workloads, in-toto statements – and their way into the domain.
+
+pub mod statement;

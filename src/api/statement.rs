@@ -1,0 +1,135 @@
+//! In-toto statements, v0.1 and v1, as they are on the wire, and their way into the domain.
+//!
+//! A payload is read once and strictly: a key that occurs twice is refused at every depth, so that no two readers of
+//! one signed payload can see two statements. What cannot be read is an error, and never an empty statement.
+
+mod json;
+mod slsa;
+mod source;
+
+pub use slsa::PredicateError;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::domain::{
+    digest::Digest,
+    provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
+};
+
+/// The `_type` of in-toto statements v0.1.
+pub const STATEMENT_V0_1: &str = "https://in-toto.io/Statement/v0.1";
+/// The `_type` of in-toto statements v1.
+pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
+/// The payload type of a DSSE envelope that holds a statement.
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+/// How many subjects a statement may have.
+const MAX_SUBJECTS: usize = 4096;
+
+/// Why a payload is no statement.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    /// It is not JSON, a key occurs twice, or it is nested too deeply.
+    #[error("its payload is not the JSON of an in-toto statement ({0})")]
+    Json(#[source] serde_json::Error),
+    /// It is JSON of another shape.
+    #[error("its payload is not an in-toto statement ({0})")]
+    Shape(#[source] serde_json::Error),
+    /// The `_type` is not one that is known.
+    #[error("its payload is of type {0:?}, not an in-toto statement v0.1 or v1")]
+    Type(String),
+    /// There are too many subjects.
+    #[error("its statement has {0} subjects; at most {MAX_SUBJECTS} are read")]
+    Subjects(usize),
+    /// The predicate is not what its type says.
+    #[error("its predicate is not SLSA provenance of the type {kind} that it states ({error})")]
+    Predicate {
+        /// The predicate's type.
+        kind: &'static str,
+        /// What differs.
+        #[source]
+        error: PredicateError,
+    },
+}
+
+/// A statement on the wire.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireStatement {
+    /// The version of the format.
+    #[serde(rename = "_type")]
+    pub type_: String,
+    /// What it is about.
+    pub subject: Vec<WireSubject>,
+    /// The predicate's type URI.
+    pub predicate_type: String,
+    /// What it says.
+    #[serde(default)]
+    pub predicate: Value,
+}
+
+/// What a statement is about, on the wire. Names are hints and not read.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WireSubject {
+    /// Hashes by algorithm.
+    #[serde(default)]
+    pub digest: BTreeMap<String, String>,
+}
+
+impl WireStatement {
+    /// Reads the payload of an envelope.
+    ///
+    /// # Errors
+    /// Where it is not JSON, not of a statement's shape, or holds a key twice.
+    pub fn from_slice(payload: &[u8]) -> Result<Self, StatementError> {
+        let value = json::from_slice(payload).map_err(StatementError::Json)?;
+        serde_json::from_value(value).map_err(StatementError::Shape)
+    }
+}
+
+impl TryFrom<WireStatement> for Statement {
+    type Error = StatementError;
+
+    fn try_from(wire: WireStatement) -> Result<Self, StatementError> {
+        if wire.type_ != STATEMENT_V0_1 && wire.type_ != STATEMENT_V1 {
+            return Err(StatementError::Type(wire.type_.chars().take(100).collect()));
+        }
+        if wire.subject.len() > MAX_SUBJECTS {
+            return Err(StatementError::Subjects(wire.subject.len()));
+        }
+        let provenance = provenance(&wire.predicate_type, wire.predicate)?;
+        let subjects = wire.subject.iter().flat_map(digests).collect();
+        Ok(Self { subjects, predicate_type: wire.predicate_type, provenance })
+    }
+}
+
+/// Reads the payload of an envelope into the domain's statement.
+///
+/// # Errors
+/// Where it is no statement, or states a type of SLSA provenance and is not of that shape.
+pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
+    WireStatement::from_slice(payload)?.try_into()
+}
+
+/// The digests of a subject that can be checked here; other algorithms (`gitCommit`, `sha1`) say nothing of an image.
+fn digests(subject: &WireSubject) -> impl Iterator<Item = Digest> {
+    subject
+        .digest
+        .iter()
+        .filter_map(|(algorithm, hash)| format!("{algorithm}:{}", hash.to_ascii_lowercase()).parse().ok())
+}
+
+fn provenance(predicate_type: &str, predicate: Value) -> Result<Option<Provenance>, StatementError> {
+    let (kind, read) = match predicate_type {
+        SLSA_V0_2 => (SLSA_V0_2, slsa::v0_2(predicate)),
+        SLSA_V1 => (SLSA_V1, slsa::v1(predicate)),
+        _ => return Ok(None),
+    };
+    read.map(Some).map_err(|error| StatementError::Predicate { kind, error })
+}
+
+#[cfg(test)]
+mod tests;

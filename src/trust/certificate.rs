@@ -1,0 +1,156 @@
+//! What a Fulcio certificate says, read strictly (Fulcio's `docs/oid-info.md`). It says nothing on whether the
+//! certificate is genuine: see `chain` and `sct`.
+//!
+//! A certificate that can be read in two ways is refused: an extension that occurs twice, more than one subject
+//! alternative name, a legacy extension that says something else than its modern successor.
+
+use std::collections::BTreeSet;
+
+use const_oid::ObjectIdentifier;
+use der::{Decode, asn1::Utf8StringRef};
+use jiff::Timestamp;
+use x509_cert::ext::{
+    Extension,
+    pkix::{SubjectAltName, name::GeneralName},
+};
+
+use super::refusal::{Refusal, quoted};
+use crate::domain::identity::Certificate;
+
+const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+/// Reads the certificate of a signer.
+pub(super) fn read(certificate: &[u8]) -> Result<Certificate, Refusal> {
+    let parsed = parse(certificate)?;
+    let tbs = parsed.tbs_certificate();
+    let extensions = tbs.extensions().map(Vec::as_slice).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    if !extensions.iter().all(|extension| seen.insert(extension.extn_id)) {
+        return Err(says("holds an extension twice"));
+    }
+    let claims = Claims { extensions };
+    let time = |time: x509_cert::time::Time| {
+        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).map_err(|_| says("has a validity that is out of range"))
+    };
+    let issuer = claims.issuer()?;
+    let of_github =
+        issuer.strip_prefix(GITHUB_ISSUER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    Ok(Certificate {
+        subject: subject(extensions)?,
+        build_signer_digest: claims.modern(10)?,
+        runner: claims.modern(11)?,
+        source_repository: claims.repository(of_github)?,
+        source_digest: claims.either(13, 3)?,
+        source_ref: claims.either(14, 6)?,
+        source_repository_id: claims.modern(15)?,
+        source_owner_id: claims.modern(17)?,
+        build_config_uri: claims.modern(18)?,
+        trigger: claims.either(20, 2)?,
+        run_uri: claims.modern(21)?,
+        source_visibility: claims.modern(22)?,
+        not_before: time(tbs.validity().not_before)?,
+        not_after: time(tbs.validity().not_after)?,
+        issuer,
+    })
+}
+
+/// Parses a certificate; nothing may stand behind it.
+pub(super) fn parse(certificate: &[u8]) -> Result<x509_cert::Certificate, Refusal> {
+    x509_cert::Certificate::from_der(certificate)
+        .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))
+}
+
+fn says(what: &str) -> Refusal {
+    Refusal::Certificate(what.to_owned())
+}
+
+/// The one subject alternative name: a URI or an e-mail address.
+fn subject(extensions: &[Extension]) -> Result<String, Refusal> {
+    let extension = extensions
+        .iter()
+        .find(|extension| extension.extn_id == SUBJECT_ALT_NAME)
+        .ok_or_else(|| says("has no subject alternative name"))?;
+    let names = SubjectAltName::from_der(extension.extn_value.as_bytes())
+        .map_err(|_| says("has a subject alternative name that cannot be read"))?;
+    let name = match names.0.as_slice() {
+        [GeneralName::UniformResourceIdentifier(name) | GeneralName::Rfc822Name(name)] => name.as_str(),
+        [_] => {
+            return Err(says("has a subject alternative name that is neither a URI nor an e-mail address"));
+        }
+        _ => return Err(says("has more than one subject alternative name, or none")),
+    };
+    plain(name, "subject alternative name").map(str::to_owned)
+}
+
+/// The extensions under Fulcio's arc, `1.3.6.1.4.1.57264.1`.
+struct Claims<'a> {
+    extensions: &'a [Extension],
+}
+
+impl<'a> Claims<'a> {
+    fn raw(&self, number: u32) -> Option<&'a [u8]> {
+        let arcs = [1, 3, 6, 1, 4, 1, 57264, 1, number];
+        self.extensions
+            .iter()
+            .find(|extension| extension.extn_id.arcs().eq(arcs))
+            .map(|extension| extension.extn_value.as_bytes())
+    }
+
+    /// From 8 on: the DER of a `UTF8String`.
+    fn modern(&self, number: u32) -> Result<Option<String>, Refusal> {
+        let Some(bytes) = self.raw(number) else { return Ok(None) };
+        let text = Utf8StringRef::from_der(bytes)
+            .map_err(|_| says(&format!("has an extension {number} that is not a UTF8String")))?;
+        let text = plain(text.as_str(), &format!("extension {number}"))?;
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    /// Up to 6: the bare text.
+    fn legacy(&self, number: u32) -> Result<Option<String>, Refusal> {
+        let Some(bytes) = self.raw(number) else { return Ok(None) };
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| says(&format!("has an extension {number} that is not text")))?;
+        let text = plain(text, &format!("extension {number}"))?;
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    /// The modern extension, else the legacy one of the same meaning; both, where they agree.
+    fn either(&self, modern: u32, legacy: u32) -> Result<Option<String>, Refusal> {
+        match (self.modern(modern)?, self.legacy(legacy)?) {
+            (Some(new), Some(old)) if new != old => Err(contradiction(modern, legacy)),
+            (new, old) => Ok(new.or(old)),
+        }
+    }
+
+    fn issuer(&self) -> Result<String, Refusal> {
+        self.either(8, 1)?.ok_or_else(|| says("names no OIDC issuer"))
+    }
+
+    /// 12 is a URI; 5 is `owner/repo`, and was GitHub's alone.
+    fn repository(&self, of_github: bool) -> Result<Option<String>, Refusal> {
+        match (self.modern(12)?, self.legacy(5)?) {
+            (Some(uri), Some(short)) if path(&uri) != Some(short.as_str()) => Err(contradiction(12, 5)),
+            (Some(uri), _) => Ok(Some(uri)),
+            (None, Some(short)) if of_github => Ok(Some(format!("https://github.com/{short}"))),
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+fn contradiction(modern: u32, legacy: u32) -> Refusal {
+    says(&format!("contradicts itself: its extensions {modern} and {legacy} differ"))
+}
+
+/// What stands behind `https://host/`.
+fn path(uri: &str) -> Option<&str> {
+    uri.strip_prefix("https://")?.split_once('/').map(|(_, path)| path)
+}
+
+fn plain<'a>(text: &'a str, what: &str) -> Result<&'a str, Refusal> {
+    if text.chars().any(char::is_control) {
+        return Err(says(&format!("holds control characters in its {what}, {}", quoted(text))));
+    }
+    Ok(text)
+}

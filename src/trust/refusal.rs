@@ -1,0 +1,185 @@
+//! Why an attestation is not believed, in sentences for the developer who meets them in a denial.
+//!
+//! Text that the attestation's author chose is escaped and cut; nothing is formatted for debugging.
+
+use jiff::Timestamp;
+use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError};
+
+use crate::{api::statement::StatementError, domain::evidence::Finding};
+
+/// How much of a text that someone else chose is repeated.
+const QUOTED_CHARS: usize = 160;
+
+/// Why an attestation is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be read as what it claims to be.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is genuine as far as can be told, of a kind that is not supported.
+    #[error("{0}, which is not supported yet")]
+    Unsupported(&'static str),
+    /// The envelope's signature.
+    #[error("its signature does not verify with the key of its certificate")]
+    Signature,
+    /// The chain.
+    #[error("its certificate does not chain to the trust root {0} as one for signing code")]
+    Chain(String),
+    /// The extended key usage.
+    #[error("its certificate is not for signing code")]
+    Usage,
+    /// The certificate's time.
+    #[error("its certificate was not valid at the time of signing, {0}")]
+    CertificateTime(Timestamp),
+    /// What the certificate says.
+    #[error("its certificate {0}")]
+    Certificate(String),
+    /// No certificate-transparency timestamp.
+    #[error("its certificate carries no timestamp of a certificate-transparency log (SCT)")]
+    SctMissing,
+    /// The certificate-transparency timestamp.
+    #[error("its certificate's timestamp of a certificate-transparency log (SCT) does not verify")]
+    Sct,
+    /// No log entry.
+    #[error("it has no transparency log entry")]
+    LogEntryMissing,
+    /// A log entry by a log that the root does not know.
+    #[error("its transparency log entry is of a log that the trust root {0} does not know at that time")]
+    UnknownLog(String),
+    /// The signed entry timestamp.
+    #[error("its log entry's signed timestamp (SET) does not verify")]
+    EntryTimestamp,
+    /// Neither a signed entry timestamp nor a proof.
+    #[error("its log entry has neither a signed timestamp (SET) nor an inclusion proof")]
+    EntryUnproved,
+    /// The inclusion proof.
+    #[error("its log entry's inclusion proof does not verify")]
+    InclusionProof,
+    /// The checkpoint.
+    #[error("the checkpoint of its log entry's inclusion proof does not verify")]
+    Checkpoint,
+    /// The entry is about something else.
+    #[error("its log entry does not describe this envelope and certificate")]
+    EntryMismatch,
+    /// The time of logging.
+    #[error("it was logged in the future, at {0}")]
+    Future(Timestamp),
+    /// An RFC 3161 timestamp.
+    #[error("its timestamp (RFC 3161) does not verify")]
+    Timestamp,
+    /// No time of signing.
+    #[error("nothing vouches for the time of signing: it has neither a signed log entry nor a timestamp")]
+    NoTime,
+    /// The artifact.
+    #[error("it is not about this artifact")]
+    Artifact,
+    /// What a library found, of no kind above.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Refusal {
+    /// The envelope, bundle or one of its parts does not parse.
+    pub(super) fn unreadable(what: &str, error: &dyn std::fmt::Display) -> Self {
+        Self::Malformed(format!("{what} ({})", quoted(&error.to_string())))
+    }
+
+    /// What a library found, about the root of this name.
+    pub(super) fn of_library(error: &Error, root: &str) -> Self {
+        match error {
+            Error::SignatureInvalid(_) => Self::Signature,
+            Error::ArtifactMismatch(_) => Self::Artifact,
+            Error::Certificate(error) => Self::of_certificate(error, root),
+            Error::TransparencyLog(error) => Self::of_log(error, root),
+            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Self::NoTime,
+            Error::Timestamp(_) => Self::Timestamp,
+            Error::Bundle(
+                sigstore_bundle::Error::CheckpointRootMismatch | sigstore_bundle::Error::MissingCheckpoint,
+            ) => Self::Checkpoint,
+            Error::Bundle(
+                sigstore_bundle::Error::MissingInclusionProof(_)
+                | sigstore_bundle::Error::LogIndexOutOfRange { .. },
+            ) => Self::InclusionProof,
+            Error::Bundle(sigstore_bundle::Error::MissingInclusionPromise(_)) => Self::EntryTimestamp,
+            Error::InvalidBundle(detail) => Self::unreadable("the bundle is not well formed", detail),
+            Error::Bundle(error) => Self::unreadable("the bundle is not well formed", error),
+            Error::Types(error) => Self::unreadable("the bundle is not well formed", error),
+            Error::UnsupportedBundle(detail) => {
+                Self::Other(format!("the bundle is of a kind that is not supported ({})", quoted(detail)))
+            }
+            other => Self::Other(format!("it does not verify ({})", quoted(&other.to_string()))),
+        }
+    }
+
+    fn of_certificate(error: &CertificateError, root: &str) -> Self {
+        match error {
+            CertificateError::Malformed(detail) => {
+                Self::Malformed(format!("its certificate cannot be read ({})", quoted(detail)))
+            }
+            CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. } => {
+                Self::CertificateTime(*time)
+            }
+            CertificateError::Sct(_) => Self::Sct,
+            // `ChainInvalid`, `NoValidAuthority`, and what a later version may add.
+            _ => Self::Chain(root.to_owned()),
+        }
+    }
+
+    fn of_log(error: &TransparencyLogError, root: &str) -> Self {
+        match error {
+            TransparencyLogError::UnknownLog { .. } => Self::UnknownLog(root.to_owned()),
+            TransparencyLogError::InclusionProof(_) => Self::InclusionProof,
+            TransparencyLogError::Checkpoint(_) => Self::Checkpoint,
+            TransparencyLogError::InclusionPromise(_) => Self::EntryTimestamp,
+            TransparencyLogError::EntryMismatch(_) => Self::EntryMismatch,
+            TransparencyLogError::MalformedEntry(detail) => {
+                Self::Malformed(format!("its log entry cannot be read ({})", quoted(detail)))
+            }
+            other => Self::Other(format!("its log entry does not verify ({})", quoted(&other.to_string()))),
+        }
+    }
+}
+
+impl From<StatementError> for Refusal {
+    fn from(error: StatementError) -> Self {
+        Self::Malformed(quoted(&error.to_string()))
+    }
+}
+
+impl From<Refusal> for Finding {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(reason) => Self::Malformed(reason),
+            other => Self::Untrusted(other.to_string()),
+        }
+    }
+}
+
+/// Text that someone else chose: printable, and not long. What is printable is ASCII: look-alikes and marks that turn
+/// the direction of text have no business in a denial.
+pub(super) fn quoted(text: &str) -> String {
+    let mut safe = String::new();
+    for character in text.chars().take(QUOTED_CHARS) {
+        if character.is_ascii_graphic() || character == ' ' {
+            safe.push(character);
+        } else {
+            safe.extend(character.escape_unicode());
+        }
+    }
+    if text.chars().nth(QUOTED_CHARS).is_some() {
+        safe.push('…');
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_escaped_and_cut() {
+        assert_eq!(quoted("a\nb\u{202e}c"), "a\\u{a}b\\u{202e}c");
+        assert!(quoted(&"x".repeat(1000)).chars().count() <= QUOTED_CHARS + 1);
+        assert!(quoted(&"\u{10ffff}".repeat(1000)).len() <= QUOTED_CHARS * 10 + 3);
+    }
+}

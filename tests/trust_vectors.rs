@@ -1,0 +1,332 @@
+//! What real build systems signed and published, through `trust`: genuine material verifies, everything else does not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use bonafide::{
+    domain::{
+        digest::Digest,
+        evidence::{Attestation, Finding, Layout, Verified},
+        identity::{Certificate, TrustRootName},
+        provenance::{SLSA_V0_2, SLSA_V1},
+    },
+    gather::ports::{RawAttestation, RawContent, TrustRoots},
+    trust::{Refusal, Roots},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+
+const IMAGES: [&str; 3] =
+    ["slsa-github-generator-v1.4.0", "slsa-github-generator-v1.5.0", "slsa-github-generator-v2.1.0"];
+
+/// The folder of the vectors; `None`, said aloud, where it is not there.
+fn vectors() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors");
+    if !folder.is_dir() {
+        println!("SKIPPED: {} is not there, so nothing real was verified", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn public_good() -> Roots {
+    Roots::public_good().unwrap()
+}
+
+fn root(file: &Path) -> Roots {
+    Roots::from_json(TrustRootName::default(), &fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn raw(layout: Layout, bytes: &[u8], content: RawContent) -> RawAttestation {
+    RawAttestation { layout, found_at: Digest::of(bytes), content }
+}
+
+fn bundle(bytes: Vec<u8>) -> RawAttestation {
+    let bytes = Bytes::from(bytes);
+    raw(Layout::Referrer, &bytes.clone(), RawContent::Bundle(bytes))
+}
+
+fn layer(envelope: Vec<u8>, annotations: BTreeMap<String, String>) -> RawAttestation {
+    let envelope = Bytes::from(envelope);
+    raw(Layout::AttTag, &envelope.clone(), RawContent::CosignLayer { envelope, annotations })
+}
+
+/// The one `.att` layer of an image in the layout of `cosign save`: its bytes and annotations, and the image's digest.
+fn att_layer(image: &Path) -> (Vec<u8>, BTreeMap<String, String>, Digest) {
+    let blob = |digest: &str| {
+        fs::read(image.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))).unwrap()
+    };
+    let index = json(&image.join("index.json"));
+    let of_kind = |kind: &str| {
+        let manifests = index["manifests"].as_array().unwrap();
+        let found = manifests
+            .iter()
+            .find(|entry| entry["annotations"]["kind"].as_str().is_some_and(|text| text.starts_with(kind)));
+        found.unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    let image =
+        ["dev.cosignproject.cosign/imageIndex", "dev.cosignproject.cosign/image"].iter().find_map(|kind| {
+            let manifests = index["manifests"].as_array().unwrap();
+            manifests
+                .iter()
+                .find(|entry| entry["annotations"]["kind"] == **kind)
+                .map(|entry| entry["digest"].clone())
+        });
+    let manifest: Value = serde_json::from_slice(&blob(&of_kind("dev.cosignproject.cosign/atts"))).unwrap();
+    let layer = &manifest["layers"][0];
+    let annotations = serde_json::from_value(layer["annotations"].clone()).unwrap();
+    (blob(layer["digest"].as_str().unwrap()), annotations, image.unwrap().as_str().unwrap().parse().unwrap())
+}
+
+#[track_caller]
+fn verified(attestation: Attestation) -> Verified {
+    match attestation.finding {
+        Finding::Verified(verified) => *verified,
+        other => panic!("not verified: {other:?}"),
+    }
+}
+
+/// The kind and the text of what is not verified.
+#[track_caller]
+fn refused(attestation: &Attestation) -> (&'static str, String) {
+    match &attestation.finding {
+        Finding::Untrusted(reason) => ("untrusted", reason.clone()),
+        Finding::Malformed(reason) => ("malformed", reason.clone()),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn layers_of_cosign_att_tags_verify() {
+    let Some(vectors) = vectors() else { return };
+    let roots = public_good();
+    for image in IMAGES {
+        let (envelope, annotations, digest) = att_layer(&vectors.join("images").join(image));
+        let version = image.trim_start_matches("slsa-github-generator-");
+        let found = verified(roots.verify(&layer(envelope, annotations), Timestamp::now()));
+        let Verified { trust_root, certificate, statement } = found;
+        assert_eq!(trust_root, TrustRootName::default());
+        assert_eq!(statement.subjects, [digest]);
+        assert_eq!(statement.predicate_type, SLSA_V0_2);
+        let generator = format!(
+            "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml@refs/tags/{version}"
+        );
+        assert_eq!(certificate.subject, generator);
+        assert_eq!(certificate.issuer, "https://token.actions.githubusercontent.com");
+        let source = "https://github.com/slsa-framework/example-package";
+        assert_eq!(certificate.source_repository.as_deref(), Some(source));
+        assert_eq!(certificate.source_ref.as_deref(), Some("refs/heads/main"));
+        assert_eq!(certificate.trigger.as_deref(), Some("workflow_dispatch"));
+        let runner = (version == "v2.1.0").then_some("github-hosted");
+        assert_eq!(certificate.runner.as_deref(), runner);
+        let provenance = statement.provenance.unwrap();
+        assert_eq!(provenance.builder_id, generator);
+        assert_eq!(provenance.source.as_deref(), Some(source));
+        assert_eq!(provenance.source_ref.as_deref(), Some("refs/heads/main"));
+        assert_eq!(provenance.commit, certificate.source_digest);
+        assert!(provenance.workflow.unwrap().starts_with(".github/workflows/verifier-e2e"));
+    }
+}
+
+/// The certificate's source and the provenance's: repository, ref, commit, workflow.
+fn sources(verified: &Verified) -> [Option<String>; 4] {
+    let provenance = verified.statement.provenance.as_ref().unwrap();
+    assert_eq!(provenance.source, verified.certificate.source_repository);
+    assert_eq!(provenance.source_ref, verified.certificate.source_ref);
+    assert_eq!(provenance.commit, verified.certificate.source_digest);
+    [
+        provenance.source.clone(),
+        provenance.source_ref.clone(),
+        provenance.commit.clone(),
+        provenance.workflow.clone(),
+    ]
+}
+
+#[test]
+fn bundles_of_each_version_verify() {
+    let Some(vectors) = vectors() else { return };
+    let roots = public_good();
+    let find = |name: &str| {
+        let bytes = fs::read(vectors.join("bundles").join(name)).unwrap();
+        verified(roots.verify(&bundle(bytes), Timestamp::now()))
+    };
+    let some = |text: &str| Some(text.to_owned());
+
+    let v0_1 = find("gha-delegator-v1.10.0.sigstore.json");
+    assert_eq!(v0_1.statement.predicate_type, SLSA_V1);
+    assert_eq!(
+        sources(&v0_1),
+        [
+            some("https://github.com/slsa-framework/example-package"),
+            some("refs/tags/v14"),
+            some("4e383a8215c979d61c6afd2e125cb2f559090adf"),
+            some(".github/workflows/verifier-e2e.all.workflow_dispatch.main.all.slsa3.yml"),
+        ]
+    );
+    // The builder is claimed; the certificate is the delegator's.
+    assert_ne!(v0_1.statement.provenance.unwrap().builder_id, v0_1.certificate.subject);
+
+    let v0_2 = find("gha-container-based-v2.1.0.slsa-v1.sigstore.json");
+    assert_eq!(
+        sources(&v0_2),
+        [
+            some("https://github.com/slsa-framework/example-package"),
+            some("refs/tags/v14.2"),
+            some("4d329c75e7ec1725f7c9ce917a8799d408d06be3"),
+            some(".github/configs-docker/config-tag-v14.2.toml"),
+        ]
+    );
+
+    let v0_3 = find("github-actions-reusable-workflow.slsa-v1.sigstore.json");
+    assert_eq!(
+        sources(&v0_3),
+        [
+            some("https://github.com/malancas/attest-demo"),
+            some("refs/heads/main"),
+            some("95baf27389e83e6a5c48f42e190d48d7abcea19e"),
+            some(".github/workflows/shared.yml"),
+        ]
+    );
+    assert!(!v0_3.certificate.subject.starts_with("https://github.com/malancas/attest-demo/"));
+    let run = "https://github.com/malancas/attest-demo/actions/runs/9228858953/attempts/1";
+    assert_eq!(v0_3.certificate.run_uri.as_deref(), Some(run));
+    assert_eq!(v0_3.statement.provenance.unwrap().invocation_id.as_deref(), Some(run));
+}
+
+#[test]
+fn nothing_public_verifies_under_another_root() {
+    let Some(vectors) = vectors() else { return };
+    for other in ["trusted_root_staging.json", "trusted_root_github.json"] {
+        let roots = root(&vectors.join("roots").join(other));
+        for image in IMAGES {
+            let (envelope, annotations, _) = att_layer(&vectors.join("images").join(image));
+            let (kind, reason) = refused(&roots.verify(&layer(envelope, annotations), Timestamp::now()));
+            assert_eq!(kind, "untrusted");
+            assert!(reason.contains("trust root sigstore does not know"), "{reason}");
+        }
+        for name in [
+            "gha-delegator-v1.10.0.sigstore.json",
+            "gha-container-based-v2.1.0.slsa-v1.sigstore.json",
+            "github-actions-reusable-workflow.slsa-v1.sigstore.json",
+        ] {
+            let bytes = fs::read(vectors.join("bundles").join(name)).unwrap();
+            assert_eq!(refused(&roots.verify(&bundle(bytes), Timestamp::now())).0, "untrusted", "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_root_given_as_a_file_is_the_embedded_one() {
+    let Some(vectors) = vectors() else { return };
+    let roots = root(&vectors.join("roots/trusted_root.json"));
+    for image in IMAGES {
+        let (envelope, annotations, _) = att_layer(&vectors.join("images").join(image));
+        verified(roots.verify(&layer(envelope, annotations), Timestamp::now()));
+    }
+    assert_eq!(roots.generation(), root(&vectors.join("roots/trusted_root.json")).generation());
+    assert_ne!(roots.generation(), root(&vectors.join("roots/trusted_root_staging.json")).generation());
+}
+
+#[test]
+fn a_private_instance_is_refused_with_the_reason() {
+    let Some(vectors) = vectors() else { return };
+    let bytes = fs::read(vectors.join("bundles/github-private-instance.slsa-v1.sigstore.json")).unwrap();
+    for roots in [public_good(), root(&vectors.join("roots/trusted_root_github.json"))] {
+        let (kind, reason) = refused(&roots.verify(&bundle(bytes.clone()), Timestamp::now()));
+        assert_eq!(kind, "untrusted");
+        assert!(reason.contains("not supported yet"), "{reason}");
+    }
+}
+
+#[test]
+fn the_conformance_cases_give_the_expected_result() {
+    let Some(vectors) = vectors() else { return };
+    let folder = vectors.join("conformance");
+    let mut cases = 0;
+    for case in fs::read_dir(&folder).unwrap() {
+        let case = case.unwrap().path();
+        if !case.is_dir() {
+            continue;
+        }
+        cases += 1;
+        let name = case.file_name().unwrap().to_str().unwrap().to_owned();
+        let file = |name: &str| Some(case.join(name)).filter(|path| path.exists());
+        let roots = file("trusted_root.json").map_or_else(public_good, |path| root(&path));
+        let artifact = fs::read(file("artifact").unwrap_or_else(|| folder.join("a.txt"))).unwrap();
+        let bytes = fs::read(case.join("bundle.sigstore.json")).unwrap();
+        let result = roots.verify_artifact(&bytes, &Digest::of(&artifact), Timestamp::now());
+        let unsupported = name.starts_with("rekor2-") || name.starts_with("managed-key-");
+        println!("{name}: {:?}", result.as_ref().map(|found| &found.subject).map_err(ToString::to_string));
+        if unsupported {
+            let reason = result.unwrap_err().to_string();
+            assert!(reason.contains("not supported yet"), "{name}: {reason}");
+        } else if name.ends_with("_fail") {
+            result.expect_err(&name);
+        } else {
+            let certificate: Certificate = result.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(!certificate.subject.is_empty());
+        }
+    }
+    assert!(cases >= 22, "{cases}");
+}
+
+#[test]
+fn a_signature_of_an_artifact_is_no_attestation() {
+    let Some(vectors) = vectors() else { return };
+    let bytes = fs::read(vectors.join("conformance/happy-path-v0.3/bundle.sigstore.json")).unwrap();
+    let (kind, reason) = refused(&public_good().verify(&bundle(bytes.clone()), Timestamp::now()));
+    assert_eq!(
+        (kind, reason.as_str()),
+        ("malformed", "it is a signature of an artifact, not an attestation")
+    );
+    let other = Digest::of(b"another artifact");
+    let refusal = public_good().verify_artifact(&bytes, &other, Timestamp::now()).unwrap_err();
+    assert!(matches!(refusal, Refusal::Artifact | Refusal::Signature), "{refusal}");
+}
+
+#[test]
+fn what_was_logged_after_now_is_refused() {
+    let Some(vectors) = vectors() else { return };
+    let (envelope, annotations, _) = att_layer(&vectors.join("images").join(IMAGES[2]));
+    let bytes =
+        fs::read(vectors.join("bundles/github-actions-reusable-workflow.slsa-v1.sigstore.json")).unwrap();
+    let early: Timestamp = "2024-01-01T00:00:00Z".parse().unwrap();
+    for attestation in [layer(envelope, annotations), bundle(bytes)] {
+        let (_, reason) = refused(&public_good().verify(&attestation, early));
+        assert!(reason.contains("in the future"), "{reason}");
+    }
+}
+
+#[test]
+fn verification_takes_little() {
+    let Some(vectors) = vectors() else { return };
+    let roots = public_good();
+    let mut attestations = Vec::new();
+    for image in IMAGES {
+        let (envelope, annotations, _) = att_layer(&vectors.join("images").join(image));
+        attestations.push((image.to_owned(), layer(envelope, annotations)));
+    }
+    for name in
+        ["gha-delegator-v1.10.0.sigstore.json", "github-actions-reusable-workflow.slsa-v1.sigstore.json"]
+    {
+        let bytes = fs::read(vectors.join("bundles").join(name)).unwrap();
+        attestations.push((name.to_owned(), bundle(bytes)));
+    }
+    for (name, attestation) in attestations {
+        let start = Instant::now();
+        for _ in 0..20 {
+            verified(roots.verify(&attestation, Timestamp::now()));
+        }
+        println!("{name}: {:?} each", start.elapsed() / 20);
+    }
+}
