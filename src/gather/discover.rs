@@ -231,8 +231,18 @@ impl Discovery {
         let (trust, known) = (Arc::clone(&self.trust), self.verified.clone());
         let work = move || {
             let (now, generation) = (Timestamp::now(), trust.generation());
-            let verify = |raw: &RawAttestation| Arc::new(trust.verify(raw, now));
-            raws.iter().map(|raw| known.get_with((fingerprint(raw), generation), || verify(raw))).collect()
+            let verify = |raw: &RawAttestation| {
+                let key = (fingerprint(raw), generation);
+                known.get(&key).unwrap_or_else(|| {
+                    let attestation = Arc::new(trust.verify(raw, now));
+                    // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
+                    if matches!(attestation.finding, Finding::Verified(_)) {
+                        known.insert(key, Arc::clone(&attestation));
+                    }
+                    attestation
+                })
+            };
+            raws.iter().map(verify).collect()
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
             kind: FetchErrorKind::Unavailable,

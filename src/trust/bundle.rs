@@ -30,7 +30,9 @@ pub(super) fn verify(root: &Root, json: &[u8], now: Timestamp) -> Result<Verifie
     let envelope = match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) => envelope,
         _ => {
-            return Err(Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned()));
+            return Err(Refusal::Malformed(
+                "it is a signature of an artifact, not an attestation".to_owned(),
+            ));
         }
     };
     // The library wants to be told an artifact. It is told one that the statement names: that it is the image's is

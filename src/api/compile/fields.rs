@@ -1,0 +1,80 @@
+//! What is said about a policy's fields while it is compiled.
+
+use std::fmt;
+
+use crate::domain::glob::Glob;
+
+/// How many patterns a list may have.
+const MAX_LIST: usize = 64;
+
+/// Something about a field: an error or a warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The field: `spec.signers[0].github.refs[0]`.
+    pub field: String,
+    /// Its value, where it has one that can be shown.
+    pub value: Option<String>,
+    /// What is wrong with it, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}: {value:?} {}", self.field, self.message),
+            None => write!(f, "{}: {}", self.field, self.message),
+        }
+    }
+}
+
+/// Collects notes, so that every error is found at once.
+#[derive(Debug, Default)]
+pub struct Fields {
+    errors: Vec<Note>,
+    warnings: Vec<Note>,
+}
+
+impl Fields {
+    /// Something that makes the policy invalid.
+    pub fn error(&mut self, field: &str, value: Option<&str>, message: impl Into<String>) {
+        self.errors.push(note(field, value, message));
+    }
+
+    /// Something that is wider than it looks.
+    pub fn warn(&mut self, field: &str, value: Option<&str>, message: impl Into<String>) {
+        self.warnings.push(note(field, value, message));
+    }
+
+    /// Compiles a list of globs.
+    pub fn globs(&mut self, field: &str, patterns: &[String]) -> Vec<Glob> {
+        self.check_length(field, patterns.len());
+        let compiled = patterns
+            .iter()
+            .enumerate()
+            .filter_map(|(at, pattern)| self.glob(&format!("{field}[{at}]"), pattern));
+        compiled.collect()
+    }
+
+    /// Compiles one glob.
+    pub fn glob(&mut self, field: &str, pattern: &str) -> Option<Glob> {
+        Glob::new(pattern)
+            .map_err(|error| self.error(field, Some(pattern), format!("is no glob: {error}")))
+            .ok()
+    }
+
+    /// A list that is longer than is accepted is an error.
+    pub fn check_length(&mut self, field: &str, length: usize) {
+        if length > MAX_LIST {
+            self.error(field, None, format!("has {length} entries; at most {MAX_LIST} are accepted"));
+        }
+    }
+
+    /// Errors, then warnings.
+    pub fn into_notes(self) -> (Vec<Note>, Vec<Note>) {
+        (self.errors, self.warnings)
+    }
+}
+
+fn note(field: &str, value: Option<&str>, message: impl Into<String>) -> Note {
+    Note { field: field.to_owned(), value: value.map(ToOwned::to_owned), message: message.into() }
+}

@@ -1,0 +1,321 @@
+//! Signers: who may sign, compiled with an eye on what would accept more than it says.
+
+use super::{fields::Fields, wire};
+use crate::domain::{
+    glob::AnchoredRegex,
+    identity::{
+        AroundTag, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher,
+        TrustRootName,
+    },
+};
+
+/// The issuer of GitHub Actions' identities.
+const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+/// What stands for the tag that was asked for.
+const TAG: &str = "${image.tag}";
+/// The events of GitHub Actions that build images; another one may be a slip.
+const TRIGGERS: [&str; 14] = [
+    "push",
+    "workflow_dispatch",
+    "schedule",
+    "release",
+    "pull_request",
+    "pull_request_target",
+    "merge_group",
+    "workflow_run",
+    "repository_dispatch",
+    "create",
+    "deployment",
+    "registry_package",
+    "issue_comment",
+    "workflow_call",
+];
+
+/// Compiles the signers of a policy.
+pub fn signers(fields: &mut Fields, signers: &[wire::Signer]) -> Vec<Signer> {
+    if signers.is_empty() {
+        fields.error("spec.signers", None, "is empty: nobody could sign; name at least one signer");
+    }
+    fields.check_length("spec.signers", signers.len());
+    let mut compiled: Vec<Signer> = Vec::new();
+    for (at, signer) in signers.iter().enumerate() {
+        let field = format!("spec.signers[{at}]");
+        let name = signer.name.clone().unwrap_or_else(|| format!("signers[{at}]"));
+        if compiled.iter().any(|known| known.name == name) {
+            fields.error(&format!("{field}.name"), Some(&name), "is the name of another signer too");
+        }
+        let trust_root = trust_root(fields, &field, signer.trust_root.as_deref());
+        if let Some(identity) = identity(fields, &field, signer) {
+            compiled.push(Signer { name, identity, trust_root });
+        }
+    }
+    compiled
+}
+
+fn trust_root(fields: &mut Fields, field: &str, name: Option<&str>) -> TrustRootName {
+    if let Some(other) = name.filter(|name| *name != "sigstore") {
+        fields.error(&format!("{field}.trustRoot"), Some(other), "is not supported yet; sigstore is");
+    }
+    TrustRootName::default()
+}
+
+fn identity(fields: &mut Fields, field: &str, signer: &wire::Signer) -> Option<SignerIdentity> {
+    match (&signer.github, &signer.certificate, &signer.public_key) {
+        (Some(github), None, None) => self::github(fields, &format!("{field}.github"), github),
+        (None, Some(certificate), None) => {
+            self::certificate(fields, &format!("{field}.certificate"), certificate)
+        }
+        (None, None, Some(_)) => {
+            fields.error(
+                &format!("{field}.publicKey"),
+                None,
+                "public keys are not supported yet; github and certificate are",
+            );
+            None
+        }
+        _ => {
+            fields.error(field, None, "is exactly one of github, certificate, publicKey");
+            None
+        }
+    }
+}
+
+fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<SignerIdentity> {
+    let issuer = wire.issuer.clone().unwrap_or_else(|| GITHUB_ISSUER.to_owned());
+    check_issuer(fields, &format!("{field}.issuer"), &issuer);
+    check_repository(fields, &format!("{field}.repository"), &wire.repository);
+    for (name, id) in [("repositoryId", &wire.repository_id), ("ownerId", &wire.owner_id)] {
+        if let Some(id) = id.as_ref().filter(|id| id.is_empty() || !id.bytes().all(|b| b.is_ascii_digit())) {
+            fields.error(
+                &format!("{field}.{name}"),
+                Some(id),
+                "is not a number, as `gh api repos/OWNER/REPO` shows it",
+            );
+        }
+    }
+    if let Some(runner) =
+        wire.runner.as_ref().filter(|runner| !["github-hosted", "self-hosted"].contains(&runner.as_str()))
+    {
+        fields.error(&format!("{field}.runner"), Some(runner), "is neither github-hosted nor self-hosted");
+    }
+    check_triggers(fields, &format!("{field}.triggers"), &wire.triggers);
+    let workflow =
+        wire.workflow.as_ref().and_then(|text| workflow(fields, &format!("{field}.workflow"), text));
+    let foreign = workflow.as_ref().is_some_and(|workflow| workflow.repository.is_some());
+    if foreign && wire.workflow_refs.is_empty() {
+        let message = "is of another repository and workflowRefs is empty: any branch of it may sign; write workflowRefs: [\"refs/tags/v*\"]";
+        fields.warn(&format!("{field}.workflow"), wire.workflow.as_deref(), message);
+    }
+    if wire.workflow.is_none() && !wire.workflow_refs.is_empty() {
+        fields.error(&format!("{field}.workflowRefs"), None, "belongs to a workflow, and none is named");
+    }
+    if wire.refs.is_empty() {
+        let message = "is empty: every branch and tag is accepted; write refs: [\"refs/heads/main\"]";
+        fields.warn(&format!("{field}.refs"), None, message);
+    }
+    let workflow_refs = refs(fields, &format!("{field}.workflowRefs"), &wire.workflow_refs, true);
+    let refs = refs(fields, &format!("{field}.refs"), &wire.refs, false);
+    let repository = fields.glob(&format!("{field}.repository"), &wire.repository)?;
+    Some(SignerIdentity::Github(Box::new(GithubIdentity {
+        issuer,
+        repository,
+        repository_id: wire.repository_id.clone(),
+        owner_id: wire.owner_id.clone(),
+        workflow,
+        workflow_refs,
+        refs,
+        triggers: wire.triggers.clone(),
+        runner: wire.runner.clone(),
+    })))
+}
+
+fn check_issuer(fields: &mut Fields, field: &str, issuer: &str) {
+    if !issuer.starts_with("https://") || issuer.len() <= "https://".len() {
+        fields.error(field, Some(issuer), "is not an https URL");
+    } else if issuer.ends_with('/') {
+        fields.warn(field, Some(issuer), "ends with a slash, which is compared too; few issuers have one");
+    }
+}
+
+fn check_repository(fields: &mut Fields, field: &str, repository: &str) {
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*?".contains(&b))
+    };
+    match repository.split_once('/') {
+        Some((owner, name)) if word(owner) && word(name) => {
+            if owner.contains(['*', '?']) {
+                fields.error(
+                    field,
+                    Some(repository),
+                    "names any owner, and anybody can be one; write the owner out",
+                );
+            } else if name.contains("**") {
+                fields.error(field, Some(repository), "a repository's name has one segment: write *");
+            }
+        }
+        _ if repository.is_empty() => {
+            fields.error(field, None, "is missing: anybody's repository would do; write owner/repo")
+        }
+        _ => fields.error(
+            field,
+            Some(repository),
+            "is not owner/repo, such as infobloxopen/ib-schema-registry",
+        ),
+    }
+}
+
+fn check_triggers(fields: &mut Fields, field: &str, triggers: &[String]) {
+    fields.check_length(field, triggers.len());
+    for (at, trigger) in triggers.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let word = !trigger.is_empty() && trigger.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if !word {
+            fields.error(
+                &field,
+                Some(trigger),
+                "is no event of GitHub Actions, such as push or workflow_dispatch",
+            );
+        } else if !TRIGGERS.contains(&trigger.as_str()) {
+            fields.warn(&field, Some(trigger), "is no event that is known to build images");
+        } else if trigger.starts_with("pull_request") {
+            fields.warn(&field, Some(trigger), "lets anybody who can open a pull request set off the build");
+        }
+    }
+}
+
+/// `.github/workflows/x.yml`, or `owner/repo/.github/workflows/x.yml`.
+fn workflow(fields: &mut Fields, field: &str, text: &str) -> Option<SigningWorkflow> {
+    const FOLDER: &str = ".github/workflows/";
+    let split = text.find(FOLDER).map(|at| text.split_at(at));
+    let is_file = |path: &str| {
+        let name = path.strip_prefix(FOLDER).unwrap_or_default();
+        (name.ends_with(".yml") || name.ends_with(".yaml")) && !name.contains(['/', '@', '*', '?'])
+    };
+    let is_repository = |text: &str| {
+        let parts: Vec<&str> = text.split('/').collect();
+        matches!(parts.as_slice(), [owner, name, ""] if !owner.is_empty() && !name.is_empty())
+            && !text.contains(['*', '?', '@'])
+    };
+    match split {
+        Some(("", path)) if is_file(path) => {
+            Some(SigningWorkflow { repository: None, path: path.to_owned() })
+        }
+        Some((repository, path)) if is_file(path) && is_repository(repository) => Some(SigningWorkflow {
+            repository: Some(repository.trim_end_matches('/').to_owned()),
+            path: path.to_owned(),
+        }),
+        _ => {
+            let mut message = "is not .github/workflows/FILE.yml or owner/repo/.github/workflows/FILE.yml, without wildcards".to_owned();
+            if text.contains('@') {
+                message.push_str("; what stands behind the @ goes to workflowRefs");
+            }
+            fields.error(field, Some(text), message);
+            None
+        }
+    }
+}
+
+/// Ref patterns: globs that begin with `refs/`, with the tag asked for in place of `${image.tag}`; commits where they may be.
+fn refs(fields: &mut Fields, field: &str, patterns: &[String], commits: bool) -> Vec<RefPattern> {
+    fields.check_length(field, patterns.len());
+    let mut compiled = Vec::new();
+    for (at, pattern) in patterns.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        let is_commit =
+            commits && [40, 64].contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_hexdigit());
+        if !pattern.starts_with("refs/") && !is_commit {
+            let or_commit = if commits { " or a full commit" } else { "" };
+            let message = format!(
+                "is no ref{or_commit}: write refs/heads/{pattern} for a branch, refs/tags/{pattern} for a tag"
+            );
+            fields.error(&field, Some(pattern), message);
+        } else if let Some((prefix, suffix)) = pattern.split_once(TAG) {
+            compiled.extend(tagged(fields, &field, pattern, prefix, suffix));
+        } else if pattern.contains("${") {
+            fields.error(&field, Some(pattern), format!("has an unknown template; {TAG} is the only one"));
+        } else {
+            check_ref_width(fields, &field, pattern);
+            compiled.extend(fields.glob(&field, pattern).map(RefPattern::Fixed));
+        }
+    }
+    compiled
+}
+
+fn tagged(fields: &mut Fields, field: &str, pattern: &str, prefix: &str, suffix: &str) -> Option<RefPattern> {
+    if [prefix, suffix].iter().any(|part| part.contains(['*', '?', '$', '{', '}'])) {
+        fields.error(field, Some(pattern), format!("has something beside {TAG} that is no plain text"));
+        return None;
+    }
+    Some(RefPattern::Tagged(AroundTag { prefix: prefix.to_owned(), suffix: suffix.to_owned() }))
+}
+
+fn check_ref_width(fields: &mut Fields, field: &str, pattern: &str) {
+    if pattern.starts_with("refs/pull/") || ["refs/**", "refs/*/**"].contains(&pattern) {
+        fields.warn(field, Some(pattern), "accepts pull requests, which anybody can open");
+    } else if let Some(stem) = pattern.strip_prefix("refs/heads/").and_then(|name| name.strip_suffix('*'))
+        && !stem.is_empty()
+        && !stem.ends_with(['/', '*', '-'])
+    {
+        fields.warn(
+            field,
+            Some(pattern),
+            format!("also accepts branches that go on, such as {stem}-anything"),
+        );
+    }
+}
+
+fn certificate(fields: &mut Fields, field: &str, wire: &wire::CertificateSigner) -> Option<SignerIdentity> {
+    check_issuer(fields, &format!("{field}.issuer"), &wire.issuer);
+    let subject = match (&wire.subject, &wire.subject_regex) {
+        (Some(exact), None) if exact.is_empty() => {
+            fields.error(&format!("{field}.subject"), Some(exact), "is empty");
+            return None;
+        }
+        (Some(exact), None) => SubjectMatcher::Exact(exact.clone()),
+        (None, Some(regex)) => {
+            SubjectMatcher::Regex(subject_regex(fields, &format!("{field}.subjectRegex"), regex)?)
+        }
+        _ => {
+            fields.error(field, None, "has exactly one of subject and subjectRegex");
+            return None;
+        }
+    };
+    Some(SignerIdentity::Certificate { issuer: wire.issuer.clone(), subject })
+}
+
+fn subject_regex(fields: &mut Fields, field: &str, pattern: &str) -> Option<AnchoredRegex> {
+    let regex = match AnchoredRegex::new(pattern) {
+        Ok(regex) => regex,
+        Err(error) => {
+            fields.error(field, Some(pattern), format!("is no regular expression: {error}"));
+            return None;
+        }
+    };
+    let anybody =
+        ["https://github.com/mallory/evil/.github/workflows/x.yml@refs/heads/x", "mallory@evil.example"];
+    if anybody.iter().all(|subject| regex.matches(subject)) || regex.matches("") {
+        fields.error(field, Some(pattern), "accepts everybody");
+    } else if anybody.iter().any(|subject| regex.matches(subject)) {
+        fields.warn(field, Some(pattern), "accepts repositories of any owner");
+    } else if has_bare_dot(pattern) {
+        fields.warn(field, Some(pattern), "has a dot that stands for any character: write [.] for a dot");
+    }
+    Some(regex)
+}
+
+/// A dot that is neither escaped, nor in a class, nor repeated, such as in `github.com`.
+fn has_bare_dot(pattern: &str) -> bool {
+    let (mut escaped, mut in_class) = (false, false);
+    let mut characters = pattern.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '.' if !in_class && !matches!(characters.peek(), Some('*' | '+' | '?' | '{')) => return true,
+            _ => {}
+        }
+    }
+    false
+}

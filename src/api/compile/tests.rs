@@ -1,0 +1,165 @@
+use serde_json::json;
+
+use super::*;
+
+fn good() -> Value {
+    json!({
+        "apiVersion": API_VERSION, "kind": "ProvenancePolicy", "metadata": {"name": "p", "namespace": "n"},
+        "spec": {
+            "images": {"include": ["ghcr.io/o/**"]},
+            "signers": [{"name": "s", "github": {
+                "repository": "o/a", "workflow": ".github/workflows/b.yml", "refs": ["refs/heads/main", "refs/tags/${image.tag}"],
+                "triggers": ["push"],
+            }}],
+        },
+    })
+}
+
+/// The good policy with the value at a path replaced, as (errors, warnings).
+fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
+    let mut object = good();
+    let (parent, last) = path.rsplit_once('/').unwrap();
+    let parent = object.pointer_mut(parent).unwrap();
+    match parent {
+        Value::Array(list) => list[last.parse::<usize>().unwrap()] = value,
+        Value::Object(map) => drop(map.insert(last.to_owned(), value)),
+        _ => panic!("no such place"),
+    }
+    let compiled = compile(&object);
+    assert_eq!(compiled.errors.is_empty(), matches!(compiled.entry, PolicyEntry::Valid(_)));
+    let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect();
+    (texts(&compiled.errors), texts(&compiled.warnings))
+}
+
+#[test]
+fn what_is_right_compiles_without_a_word() {
+    let compiled = compile(&good());
+    assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
+    assert_eq!(compiled.entry.id().to_string(), "n/p");
+}
+
+#[test]
+fn every_mistake_names_field_and_value() {
+    let github = "/spec/signers/0/github";
+    let cases = [
+        ("/apiVersion", json!("bonafide.dev/v1")),
+        ("/kind", json!("ProvenancPolicy")),
+        ("/metadata/name", json!("")),
+        ("/spec/mode", json!("enforce")),
+        ("/spec/image", json!({})),
+        ("/spec/images/include", json!([])),
+        ("/spec/images/include/0", json!("ghcr.io/o/a:v1")),
+        ("/spec/images/include/0", json!("nginx")),
+        ("/spec/images/include/0", json!("bitnami/*")),
+        ("/spec/images/include/0", json!("https://ghcr.io/o/a")),
+        ("/spec/images/include/0", json!("GHCR.io/o/a")),
+        ("/spec/images/include/0", json!("ghcr.io/[o]/a")),
+        ("/spec/uncoveredPlatforms", json!("Constrain")),
+        ("/spec/namespaceSelector", json!({})),
+        ("/spec/signers", json!([])),
+        ("/spec/signers/0", json!({"name": "x"})),
+        ("/spec/signers/0/certificate", json!({"issuer": "https://i.example", "subject": "x"})),
+        ("/spec/signers/0", json!({"publicKey": {"pem": "x"}})),
+        ("/spec/signers/0/trustRoot", json!("github")),
+        (&format!("{github}/repository"), json!("*/*")),
+        (&format!("{github}/repository"), json!("o*/a")),
+        (&format!("{github}/repository"), json!("github.com/o/a")),
+        (&format!("{github}/repository"), json!("")),
+        (&format!("{github}/repositoryId"), json!("o/a")),
+        (&format!("{github}/workflow"), json!("build.yml")),
+        (&format!("{github}/workflow"), json!("o/b/.github/workflows/x.yml@refs/heads/main")),
+        (&format!("{github}/workflow"), json!(".github/workflows/*.yml")),
+        (&format!("{github}/refs/0"), json!("main")),
+        (&format!("{github}/refs/0"), json!("refs/tags/${image.tg}")),
+        (&format!("{github}/refs/0"), json!("refs/tags/${image.tag}*")),
+        (&format!("{github}/triggers/0"), json!("on: push")),
+        (&format!("{github}/runner"), json!("hosted")),
+        (&format!("{github}/issuer"), json!("token.actions.githubusercontent.com")),
+        ("/spec/signers/0", json!({"certificate": {"issuer": "https://i.example"}})),
+        ("/spec/signers/0", json!({"certificate": {"issuer": "https://i.example", "subjectRegex": ".*"}})),
+        ("/spec/signers/0", json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "("}})),
+        ("/spec/provenance", json!({"types": ["https://slsa.dev/provenance/v0.1"]})),
+        ("/spec/provenance", json!({"maxAge": "ninety days"})),
+        ("/spec/provenance", json!({"conditions": [{"expression": "true"}]})),
+        ("/spec/provenance", json!({"source": {"repository": "o/a"}})),
+    ];
+    let mut told = Vec::new();
+    for (path, value) in cases {
+        let (errors, _) = with(path, value.clone());
+        assert!(!errors.is_empty(), "{path} = {value} is accepted");
+        told.push(errors.join("\n"));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn what_is_wider_than_it_looks_is_a_warning() {
+    let github = "/spec/signers/0/github";
+    let cases = [
+        ("/spec/images/include/0", json!("ghcr.io/o/app*")),
+        (&*format!("{github}/refs"), json!([])),
+        (&format!("{github}/refs/0"), json!("refs/heads/main*")),
+        (&format!("{github}/refs/0"), json!("refs/**")),
+        (&format!("{github}/refs/0"), json!("refs/pull/*/merge")),
+        (&format!("{github}/triggers/0"), json!("pull_request_target")),
+        (&format!("{github}/triggers/0"), json!("psh")),
+        (&format!("{github}/workflow"), json!("o/b/.github/workflows/x.yml")),
+        (&format!("{github}/issuer"), json!("https://token.actions.githubusercontent.com/")),
+        (
+            "/spec/signers/0",
+            json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "https://github.com/o/.*"}}),
+        ),
+        (
+            "/spec/signers/0",
+            json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "https://github[.]com/.*"}}),
+        ),
+    ];
+    let mut told = Vec::new();
+    for (path, value) in cases {
+        let (errors, warnings) = with(path, value.clone());
+        assert!(errors.is_empty() && !warnings.is_empty(), "{path} = {value}: {errors:?} {warnings:?}");
+        told.push(warnings.join("\n"));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+    for silent in [json!("https://github[.]com/o/a/[.]github/workflows/.*"), json!("build@partner[.]example")]
+    {
+        let signer = json!({"certificate": {"issuer": "https://i.example", "subjectRegex": silent}});
+        assert_eq!(with("/spec/signers/0", signer), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn every_error_is_told_at_once() {
+    let mut object = good();
+    object["spec"]["images"]["include"] = json!([]);
+    object["spec"]["signers"][0]["github"]["refs"] = json!(["main", "dev"]);
+    assert_eq!(compile(&object).errors.len(), 3);
+}
+
+#[test]
+fn an_invalid_policy_keeps_the_images_it_names() {
+    let invalid = |object: &Value| match compile(object).entry {
+        PolicyEntry::Invalid(policy) => policy,
+        PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
+    };
+    let mut object = good();
+    object["spec"]["signers"] = json!([]);
+    let images = invalid(&object).images.clone().unwrap();
+    assert!(
+        images.selects(&"ghcr.io/o/x".parse().unwrap()) && !images.selects(&"ghcr.io/p/x".parse().unwrap())
+    );
+    object["spec"]["images"]["include"] = json!([1]);
+    assert_eq!(invalid(&object).images, None);
+    object["spec"] = Value::Null;
+    assert_eq!(invalid(&object).images, None);
+    let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "c"},
+        "spec": {"namespaceSelector": {"matchLabels": {"a": "b"}}, "images": {"include": ["**"]}}});
+    assert!(invalid(&cluster).namespaces.is_some());
+}
+
+#[test]
+fn arbitrary_objects_never_compile_by_accident() {
+    for object in [json!(null), json!([]), json!({}), json!({"kind": 1}), json!({"spec": []}), json!("x")] {
+        assert!(matches!(compile(&object).entry, PolicyEntry::Invalid(_)), "{object}");
+    }
+}

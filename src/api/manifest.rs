@@ -1,0 +1,287 @@
+//! Policy files: YAML or JSON, several documents in one, with the line of every field, so that an error points to its place.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+
+use super::compile::{Compiled, Note, compile, is_ours};
+use crate::domain::policy::PolicyId;
+
+/// A policy of a file.
+#[derive(Debug, Clone)]
+pub struct PolicyDocument {
+    /// What it became.
+    pub compiled: Compiled,
+    /// The line its document begins on.
+    pub line: u64,
+    /// Whether it is of another kind of the group than a policy.
+    pub is_policy: bool,
+    tree: Located,
+}
+
+/// A file that is no YAML.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// The line, where it is known.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl PolicyDocument {
+    /// The line of a note's field, or of the nearest field around it that is there.
+    pub fn line_of(&self, note: &Note) -> u64 {
+        self.tree.line_of(&note.field).unwrap_or(self.line)
+    }
+}
+
+/// Every policy in a text. Objects of other groups are none of ours and passed over.
+///
+/// # Errors
+/// A text that is no YAML.
+pub fn policies(text: &str) -> Result<Vec<PolicyDocument>, SyntaxError> {
+    let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple(text).map_err(|error| SyntaxError {
+        line: error.location().map(|location| location.line()),
+        message: error.without_snippet().to_string(),
+    })?;
+    let mut objects = Vec::new();
+    for document in documents {
+        take_apart(Located::from(document), &mut objects);
+    }
+    let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
+    let ours = objects.into_iter().filter_map(|tree| {
+        let object = tree.to_json();
+        is_ours(&object).then(|| {
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let mut compiled = compile(&object);
+            if !seen.insert((compiled.entry.id().clone(), kind.clone())) {
+                let (value, message) =
+                    (Some(compiled.entry.id().to_string()), "is there twice in this file".to_owned());
+                compiled.errors.push(Note { field: "metadata.name".to_owned(), value, message });
+            }
+            PolicyDocument { compiled, line: tree.line, is_policy: kind != "TrustRoot", tree }
+        })
+    });
+    Ok(ours.collect())
+}
+
+/// A `List` is its items.
+fn take_apart(tree: Located, found: &mut Vec<Located>) {
+    let is_list = tree
+        .field("kind")
+        .is_some_and(|kind| matches!(&kind.node, Node::Text(kind) if kind.ends_with("List")));
+    match tree.field("items").map(|items| items.node.clone()) {
+        Some(Node::List(items)) if is_list => items.into_iter().for_each(|item| take_apart(item, found)),
+        _ => found.push(tree),
+    }
+}
+
+/// A value and the line it begins on.
+#[derive(Debug, Clone)]
+struct Located {
+    line: u64,
+    node: Node,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Located>),
+    /// With the line of each key.
+    Map(Vec<(String, u64, Located)>),
+}
+
+impl From<Spanned<Node>> for Located {
+    fn from(spanned: Spanned<Node>) -> Self {
+        Self { line: spanned.referenced.line(), node: spanned.value }
+    }
+}
+
+impl Located {
+    fn field(&self, name: &str) -> Option<&Self> {
+        match &self.node {
+            Node::Map(fields) => fields.iter().find(|(key, ..)| key == name).map(|(_, _, value)| value),
+            _ => None,
+        }
+    }
+
+    /// The line of `spec.signers[0].github`, or of as much of it as there is.
+    fn line_of(&self, path: &str) -> Option<u64> {
+        let mut at = self;
+        let mut line = None;
+        for step in path.split(['.', '[']) {
+            let next = match (&at.node, step.strip_suffix(']')) {
+                (Node::List(items), Some(index)) => index
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index))
+                    .map(|item| (item.line, item)),
+                (Node::Map(fields), None) => {
+                    fields.iter().find(|(key, ..)| key == step).map(|(_, line, value)| (*line, value))
+                }
+                _ => None,
+            };
+            let Some((found, value)) = next else { break };
+            (line, at) = (Some(found), value);
+        }
+        line
+    }
+
+    fn to_json(&self) -> Value {
+        match &self.node {
+            Node::Null => Value::Null,
+            Node::Bool(value) => Value::Bool(*value),
+            Node::Number(value) => Value::Number(value.clone()),
+            Node::Text(value) => Value::String(value.clone()),
+            Node::List(items) => items.iter().map(Self::to_json).collect(),
+            Node::Map(fields) => Value::Object(
+                fields.iter().map(|(key, _, value)| (key.clone(), value.to_json())).collect::<Map<_, _>>(),
+            ),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
+        Number::from_f64(value).map(Node::Number).ok_or_else(|| E::custom("a number that JSON does not have"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element::<Spanned<Node>>()? {
+            items.push(item.into());
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut fields: Vec<(String, u64, Located)> = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Spanned<String>, Spanned<Node>>()? {
+            if fields.iter().any(|(known, ..)| *known == key.value) {
+                return Err(de::Error::custom(format!("the field {:?} is there twice", key.value)));
+            }
+            fields.push((key.value, key.referenced.line(), value.into()));
+        }
+        Ok(Node::Map(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"# a comment
+apiVersion: bonafide.dev/v1alpha1
+kind: ProvenancePolicy
+metadata: {name: a, namespace: n}
+spec:
+  images:
+    include: ["ghcr.io/o/**"]
+  signers:
+    - name: x
+      github:
+        repository: o/a
+        refs:
+          - refs/heads/main
+          - main
+---
+apiVersion: v1
+kind: Service
+---
+---
+apiVersion: bonafide.dev/v1alpha1
+kind: List
+items:
+  - apiVersion: bonafide.dev/v1alpha1
+    kind: ClusterProvenancePolicy
+    metadata: {name: b}
+    spec:
+      signerz: []
+"#;
+
+    #[test]
+    fn each_error_has_the_line_of_its_field() {
+        let documents = policies(TWO).unwrap();
+        let told: Vec<(u64, String)> = documents
+            .iter()
+            .flat_map(|document| {
+                document.compiled.errors.iter().map(|e| (document.line_of(e), e.field.clone()))
+            })
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[0], (14, "spec.signers[0].github.refs[1]".to_owned()));
+        assert!((25..=27).contains(&told[1].0), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_no_yaml_says_where() {
+        let error = policies("a: [1\nb: 2\n").unwrap_err();
+        assert!(error.line.is_some(), "{error:?}");
+        let error = policies("a: 1\na: 2\n").unwrap_err();
+        assert!(error.to_string().contains("twice") || error.to_string().contains("uplicate"), "{error}");
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for (name, before) in
+            [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d"), ("f", "e"), ("g", "f"), ("h", "g")]
+        {
+            let nine = vec![format!("*{before}"); 9].join(",");
+            bomb.push_str(&format!("{name}: &{name} [{nine}]\n"));
+        }
+        assert!(policies(&bomb).is_err());
+        assert!(policies(&"[".repeat(10_000)).is_err());
+    }
+}

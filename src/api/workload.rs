@@ -1,0 +1,443 @@
+//! From Kubernetes objects to what is judged: every image a pod or a pod template may run, and what narrows where it lands.
+//!
+//! This is on the path of every review: the structs name what is needed, borrow what they can, and skip the rest of the object.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::domain::workload::{
+    ImageRole, NodeOperator, NodeRequirement, NodeTerm, Placement, Workload, WorkloadImage,
+};
+
+/// An object as far as it matters.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Object {
+    /// What is judged.
+    pub workload: Workload,
+    /// Whether it is being deleted: then nothing new runs for its sake.
+    pub being_deleted: bool,
+}
+
+/// Where the pod's spec is in an object of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// `spec`
+    Pod,
+    /// `spec.template.spec`
+    Template,
+    /// `template.spec`
+    PodTemplate,
+    /// `spec.jobTemplate.spec.template.spec`
+    CronJob,
+}
+
+impl Shape {
+    fn of(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
+            ("", "Pod") => Some(Self::Pod),
+            ("", "PodTemplate") => Some(Self::PodTemplate),
+            ("", "ReplicationController") => Some(Self::Template),
+            ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => {
+                Some(Self::Template)
+            }
+            ("batch", "CronJob") => Some(Self::CronJob),
+            _ => None,
+        }
+    }
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Pod => "spec",
+            Self::Template => "spec.template.spec",
+            Self::PodTemplate => "template.spec",
+            Self::CronJob => "spec.jobTemplate.spec.template.spec",
+        }
+    }
+}
+
+/// Whether objects of this kind name images where they are looked for.
+pub fn is_known(group: &str, kind: &str) -> bool {
+    Shape::of(group, kind).is_some()
+}
+
+/// Reads an object of a group and kind; `None` for a kind that names no images as far as is known.
+///
+/// # Errors
+/// Where it is not of the shape of its kind.
+pub fn read(group: &str, kind: &str, json: &str) -> Result<Option<Object>, serde_json::Error> {
+    let Some(shape) = Shape::of(group, kind) else { return Ok(None) };
+    let (metadata, spec) = match shape {
+        Shape::Pod => {
+            let object: Whole<'_, Option<PodSpec<'_>>> = serde_json::from_str(json)?;
+            (object.metadata, object.spec)
+        }
+        Shape::Template => {
+            let object: Whole<'_, Option<Templated<'_>>> = serde_json::from_str(json)?;
+            (object.metadata, object.spec.and_then(Templated::pod))
+        }
+        Shape::PodTemplate => {
+            let object: WithTemplate<'_> = serde_json::from_str(json)?;
+            (object.metadata, object.template.and_then(|template| template.spec))
+        }
+        Shape::CronJob => {
+            let object: Whole<'_, Option<Scheduled<'_>>> = serde_json::from_str(json)?;
+            let job = object.spec.and_then(|spec| spec.job_template).and_then(|template| template.spec);
+            (object.metadata, job.and_then(Templated::pod))
+        }
+    };
+    let metadata = metadata.unwrap_or_default();
+    let spec = spec.unwrap_or_default();
+    let name = metadata.name.or(metadata.generate_name).unwrap_or_default();
+    Ok(Some(Object {
+        being_deleted: metadata.deletion_timestamp.is_some(),
+        workload: Workload {
+            kind: kind.to_owned(),
+            namespace: metadata.namespace.unwrap_or_default().into_owned(),
+            name: name.into_owned(),
+            images: images(shape.prefix(), &spec),
+            placement: placement(spec),
+        },
+    }))
+}
+
+/// Whether the same images land in the same places: then an update changes nothing that is judged.
+pub fn is_unchanged(before: &Workload, after: &Workload) -> bool {
+    let images = |workload: &Workload| {
+        let mut images: Vec<String> = workload.images.iter().map(|image| image.image.clone()).collect();
+        images.sort_unstable();
+        images.dedup();
+        images
+    };
+    before.placement == after.placement && images(before) == images(after)
+}
+
+fn images(prefix: &str, spec: &PodSpec<'_>) -> Vec<WorkloadImage> {
+    let lists = [
+        (ImageRole::InitContainer, "initContainers", &spec.init_containers),
+        (ImageRole::Container, "containers", &spec.containers),
+        (ImageRole::EphemeralContainer, "ephemeralContainers", &spec.ephemeral_containers),
+    ];
+    let mut images = Vec::new();
+    for (role, list, containers) in lists {
+        for (at, container) in containers.iter().flatten().enumerate() {
+            images.push(WorkloadImage {
+                name: container.name.as_deref().unwrap_or_default().to_owned(),
+                role,
+                field: format!("{prefix}.{list}[{at}].image"),
+                image: container.image.as_deref().unwrap_or_default().to_owned(),
+            });
+        }
+    }
+    for (at, volume) in spec.volumes.iter().flatten().enumerate() {
+        if let Some(source) = &volume.image {
+            images.push(WorkloadImage {
+                name: volume.name.as_deref().unwrap_or_default().to_owned(),
+                role: ImageRole::Volume,
+                field: format!("{prefix}.volumes[{at}].image.reference"),
+                image: source.reference.as_deref().unwrap_or_default().to_owned(),
+            });
+        }
+    }
+    images
+}
+
+fn placement(spec: PodSpec<'_>) -> Placement {
+    let required = spec
+        .affinity
+        .and_then(|affinity| affinity.node_affinity)
+        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
+    Placement {
+        node_name: spec.node_name.filter(|name| !name.is_empty()).map(Cow::into_owned),
+        node_selector: spec.node_selector.unwrap_or_default(),
+        affinity: required
+            .map(|selector| selector.node_selector_terms.into_iter().flatten().map(term).collect()),
+        os: spec.os.and_then(|os| os.name).map(Cow::into_owned),
+    }
+}
+
+fn term(term: Term) -> NodeTerm {
+    let requirements = |list: Option<Vec<Requirement>>| {
+        list.into_iter().flatten().map(|r| NodeRequirement {
+            key: r.key,
+            operator: r.operator.into(),
+            values: r.values.unwrap_or_default(),
+        })
+    };
+    NodeTerm {
+        labels: requirements(term.match_expressions).collect(),
+        fields: requirements(term.match_fields).collect(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Whole<'a, S> {
+    #[serde(borrow)]
+    metadata: Option<Metadata<'a>>,
+    spec: S,
+}
+
+#[derive(Deserialize)]
+struct WithTemplate<'a> {
+    #[serde(borrow)]
+    metadata: Option<Metadata<'a>>,
+    #[serde(borrow)]
+    template: Option<Template<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    generate_name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    namespace: Option<Cow<'a, str>>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Templated<'a> {
+    #[serde(borrow)]
+    template: Option<Template<'a>>,
+}
+
+impl<'a> Templated<'a> {
+    fn pod(self) -> Option<PodSpec<'a>> {
+        self.template?.spec
+    }
+}
+
+#[derive(Deserialize)]
+struct Template<'a> {
+    #[serde(borrow)]
+    spec: Option<PodSpec<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scheduled<'a> {
+    #[serde(borrow)]
+    job_template: Option<JobTemplate<'a>>,
+}
+
+#[derive(Deserialize)]
+struct JobTemplate<'a> {
+    #[serde(borrow)]
+    spec: Option<Templated<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec<'a> {
+    #[serde(borrow)]
+    containers: Option<Vec<Container<'a>>>,
+    #[serde(borrow)]
+    init_containers: Option<Vec<Container<'a>>>,
+    #[serde(borrow)]
+    ephemeral_containers: Option<Vec<Container<'a>>>,
+    #[serde(borrow)]
+    volumes: Option<Vec<Volume<'a>>>,
+    #[serde(borrow)]
+    node_name: Option<Cow<'a, str>>,
+    node_selector: Option<BTreeMap<String, String>>,
+    affinity: Option<Affinity>,
+    #[serde(borrow)]
+    os: Option<Os<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Container<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    image: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Volume<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    image: Option<ImageSource<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ImageSource<'a> {
+    #[serde(borrow)]
+    reference: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Os<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<Selector>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Selector {
+    node_selector_terms: Option<Vec<Term>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Term {
+    match_expressions: Option<Vec<Requirement>>,
+    match_fields: Option<Vec<Requirement>>,
+}
+
+#[derive(Deserialize)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+    Gt,
+    Lt,
+}
+
+impl From<Operator> for NodeOperator {
+    fn from(operator: Operator) -> Self {
+        match operator {
+            Operator::In => Self::In,
+            Operator::NotIn => Self::NotIn,
+            Operator::Exists => Self::Exists,
+            Operator::DoesNotExist => Self::DoesNotExist,
+            Operator::Gt => Self::Gt,
+            Operator::Lt => Self::Lt,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec() -> Value {
+        json!({
+            "initContainers": [{"name": "i", "image": "i:1"}],
+            "containers": [{"name": "a", "image": "a:1", "ports": [{"containerPort": 1}]}, {"name": "b\n", "image": "b:\u{e4}"}],
+            "ephemeralContainers": [{"name": "e", "image": "e:1", "targetContainerName": "a"}],
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "image": {"reference": "m:1", "pullPolicy": "Always"}}],
+            "nodeName": "n1", "nodeSelector": {"k": "v"}, "os": {"name": "linux"},
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "x", "operator": "Gt", "values": ["1"]}],
+                 "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]}}},
+        })
+    }
+
+    fn read_value(group: &str, kind: &str, object: &Value) -> Object {
+        read(group, kind, &object.to_string()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn every_kind_has_its_images_at_its_place() {
+        let metadata = json!({"name": "x", "namespace": "n"});
+        let template = json!({"metadata": {}, "spec": spec()});
+        let templated = json!({"metadata": metadata, "spec": {"template": template}});
+        let cases = [
+            ("", "Pod", json!({"metadata": metadata, "spec": spec()}), "spec"),
+            ("apps", "Deployment", templated.clone(), "spec.template.spec"),
+            ("apps", "ReplicaSet", templated.clone(), "spec.template.spec"),
+            ("apps", "StatefulSet", templated.clone(), "spec.template.spec"),
+            ("apps", "DaemonSet", templated.clone(), "spec.template.spec"),
+            ("batch", "Job", templated.clone(), "spec.template.spec"),
+            ("", "ReplicationController", templated.clone(), "spec.template.spec"),
+            ("", "PodTemplate", json!({"metadata": metadata, "template": template}), "template.spec"),
+            (
+                "batch",
+                "CronJob",
+                json!({"metadata": metadata, "spec": {"jobTemplate": {"spec": {"template": template}}}}),
+                "spec.jobTemplate.spec.template.spec",
+            ),
+        ];
+        for (group, kind, object, prefix) in cases {
+            let workload = read_value(group, kind, &object).workload;
+            assert_eq!(
+                (workload.kind.as_str(), workload.namespace.as_str(), workload.name.as_str()),
+                (kind, "n", "x")
+            );
+            let found: Vec<(&str, &str)> =
+                workload.images.iter().map(|i| (i.field.as_str(), i.image.as_str())).collect();
+            let field = |rest: &str| format!("{prefix}.{rest}");
+            assert_eq!(
+                found,
+                [
+                    (field("initContainers[0].image").as_str(), "i:1"),
+                    (field("containers[0].image").as_str(), "a:1"),
+                    (field("containers[1].image").as_str(), "b:ä"),
+                    (field("ephemeralContainers[0].image").as_str(), "e:1"),
+                    (field("volumes[1].image.reference").as_str(), "m:1"),
+                ],
+                "{kind}"
+            );
+            assert_eq!(workload.placement.node_name.as_deref(), Some("n1"));
+            assert_eq!(workload.placement.os.as_deref(), Some("linux"));
+            let terms = workload.placement.affinity.unwrap();
+            assert_eq!((terms[0].labels[0].operator, terms[0].fields[0].values.len()), (NodeOperator::Gt, 1));
+        }
+    }
+
+    #[test]
+    fn kinds_of_other_groups_are_not_ours() {
+        for (group, kind) in [("", "Service"), ("x.example", "Deployment"), ("apps", "Pod"), ("", "pod")] {
+            assert_eq!(read(group, kind, "{}").unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_container_without_an_image_is_still_an_image_to_be_judged() {
+        let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "image": null}]}});
+        let images = read_value("", "Pod", &pod).workload.images;
+        assert_eq!(images.iter().map(|image| image.image.as_str()).collect::<Vec<_>>(), ["", ""]);
+    }
+
+    #[test]
+    fn what_is_no_pod_is_an_error_and_not_empty() {
+        for pod in [
+            "[]",
+            "1",
+            r#"{"spec":{"containers":{}}}"#,
+            r#"{"spec":{"containers":[1]}}"#,
+            r#"{"spec":{"containers":[{"image":1}]}}"#,
+            r#"{"spec":{},"spec":{}}"#,
+            r#"{"spec":{"containers":[],"containers":[]}}"#,
+        ] {
+            assert!(read("", "Pod", pod).is_err(), "{pod}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_unchanged_when_images_and_placement_are() {
+        let pod = |image: &str, node: &str| {
+            let object = json!({"spec": {"nodeName": node, "containers": [{"name": "a", "image": image}]}});
+            read_value("", "Pod", &object).workload
+        };
+        assert!(is_unchanged(&pod("a", "n"), &pod("a", "n")));
+        assert!(!is_unchanged(&pod("a", "n"), &pod("b", "n")));
+        assert!(!is_unchanged(&pod("a", ""), &pod("a", "n")));
+    }
+}
