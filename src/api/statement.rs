@@ -88,6 +88,11 @@ impl WireStatement {
         let value = json::from_slice(payload).map_err(StatementError::Json)?;
         serde_json::from_value(value).map_err(StatementError::Shape)
     }
+
+    /// The digests of the subjects that can be checked here.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.subject.iter().flat_map(digests)
+    }
 }
 
 impl TryFrom<WireStatement> for Statement {
@@ -100,8 +105,8 @@ impl TryFrom<WireStatement> for Statement {
         if wire.subject.len() > MAX_SUBJECTS {
             return Err(StatementError::Subjects(wire.subject.len()));
         }
+        let subjects = wire.digests().collect();
         let provenance = provenance(&wire.predicate_type, wire.predicate)?;
-        let subjects = wire.subject.iter().flat_map(digests).collect();
         Ok(Self { subjects, predicate_type: wire.predicate_type, provenance })
     }
 }

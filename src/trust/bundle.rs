@@ -20,29 +20,24 @@ use super::{
     sct,
 };
 use crate::{
-    api::statement,
+    api::statement::WireStatement,
     domain::{digest::Digest, evidence::Verified, identity::Certificate},
 };
 
 /// Verifies a bundle that holds an attestation.
 pub(super) fn verify(root: &Root, json: &[u8], now: Timestamp) -> Result<Verified, Refusal> {
     let bundle = parse(json)?;
-    let envelope = match &bundle.content {
-        SignatureContent::DsseEnvelope(envelope) => envelope,
-        _ => {
-            return Err(Refusal::Malformed(
-                "it is a signature of an artifact, not an attestation".to_owned(),
-            ));
-        }
+    let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+        return Err(Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned()));
     };
     // The library wants to be told an artifact. It is told one that the statement names: that it is the image's is
     // found out from the subjects, which come from the very payload that is verified.
     let statement = read_statement(envelope)?;
-    let artifact = statement.subjects.first().ok_or_else(|| {
+    let artifact = statement.digests().next().ok_or_else(|| {
         Refusal::Malformed("its statement names no sha256 or sha512 digest of a subject".to_owned())
     })?;
-    let certificate = check(root, &bundle, artifact, now)?;
-    Ok(Verified { trust_root: root.name.clone(), certificate, statement })
+    let certificate = check(root, &bundle, &artifact, now)?;
+    Ok(Verified { trust_root: root.name.clone(), certificate, statement: statement.try_into()? })
 }
 
 /// Verifies a bundle of either kind – an attestation, or a signature of an artifact – about an artifact.
@@ -59,10 +54,10 @@ pub(super) fn verify_artifact(
     check(root, &bundle, artifact, now)
 }
 
-fn read_statement(envelope: &DsseEnvelope) -> Result<crate::domain::provenance::Statement, Refusal> {
+fn read_statement(envelope: &DsseEnvelope) -> Result<WireStatement, Refusal> {
     legacy::payload_type(envelope)?;
     limits::payload(envelope.payload.as_bytes())?;
-    Ok(statement::parse(envelope.payload.as_bytes())?)
+    Ok(WireStatement::from_slice(envelope.payload.as_bytes())?)
 }
 
 fn parse(json: &[u8]) -> Result<Bundle, Refusal> {
@@ -98,7 +93,7 @@ fn check(root: &Root, bundle: &Bundle, artifact: &Digest, now: Timestamp) -> Res
     let result = root
         .verifier
         .verify(artifact_of(artifact)?, bundle, &VerificationPolicy::any_identity())
-        .map_err(|error| Refusal::of_library(&error, &root.name.0))?;
+        .map_err(|error| dated(Refusal::of_library(&error, &root.name.0), bundle, &certificate))?;
     if let Some(time) = result.verified_timestamps().iter().find(|time| future(**time)) {
         return Err(Refusal::Future(*time));
     }
@@ -107,6 +102,17 @@ fn check(root: &Root, bundle: &Bundle, artifact: &Digest, now: Timestamp) -> Res
         Ok(certificate)
     } else {
         Err(Refusal::Other("not every check of it was made".to_owned()))
+    }
+}
+
+/// To the library, a certificate that had run out is a chain that does not hold. Names the time instead.
+fn dated(refusal: Refusal, bundle: &Bundle, certificate: &Certificate) -> Refusal {
+    let validity = certificate.not_before..=certificate.not_after;
+    let mut times =
+        bundle.verification_material.tlog_entries.iter().filter_map(|entry| entry.integrated_time);
+    match (refusal, times.find(|time| !validity.contains(time))) {
+        (Refusal::Chain(_), Some(time)) => Refusal::CertificateTime(time),
+        (refusal, _) => refusal,
     }
 }
 
@@ -129,15 +135,16 @@ fn known_logs(root: &Root, bundle: &Bundle) -> Result<(), Refusal> {
 /// What is genuine perhaps and left to a later release, and what the library does not insist on.
 fn supported(bundle: &Bundle) -> Result<(), Refusal> {
     let material = &bundle.verification_material;
-    let (entries, timestamps) =
-        (&material.tlog_entries, material.timestamp_verification_data.rfc3161_timestamps.len());
-    let certificates = match &material.content {
-        VerificationMaterialContent::Certificate(_) => 1,
-        VerificationMaterialContent::X509CertificateChain { certificates } => certificates.len(),
-        // A public key, and what a later version may add.
-        _ => return Err(Refusal::Unsupported(KEY)),
-    };
-    limits::parts(entries.len(), timestamps, certificates)?;
+    limits::material(material)?;
+    if !matches!(
+        material.content,
+        VerificationMaterialContent::Certificate(_)
+            | VerificationMaterialContent::X509CertificateChain { .. }
+    ) {
+        return Err(Refusal::Unsupported(KEY));
+    }
+    let entries = &material.tlog_entries;
+    let timestamps = material.timestamp_verification_data.rfc3161_timestamps.len();
     if entries.is_empty() && timestamps > 0 {
         return Err(Refusal::Unsupported(
             "it has a timestamp and no transparency log entry, as from GitHub's instance for private repositories",

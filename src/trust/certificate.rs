@@ -154,3 +154,68 @@ fn plain<'a>(text: &'a str, what: &str) -> Result<&'a str, Refusal> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(names: Vec<SanType>, extensions: &[(u64, &[u8])]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.custom_extensions = extensions
+            .iter()
+            .map(|(number, value)| {
+                CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 57264, 1, *number], value.to_vec())
+            })
+            .collect();
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn refusal(certificate: &[u8]) -> String {
+        read(certificate).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_name_and_no_more() {
+        let issuer: &[(u64, &[u8])] = &[(1, b"https://issuer.example")];
+        let one = read(&certificate(vec![uri("https://a.example/b")], issuer)).unwrap();
+        assert_eq!(
+            (one.subject.as_str(), one.issuer.as_str()),
+            ("https://a.example/b", "https://issuer.example")
+        );
+        let address = SanType::Rfc822Name("a@b.example".try_into().unwrap());
+        for names in [vec![uri("https://a"), uri("https://b")], vec![uri("https://a"), address]] {
+            assert!(refusal(&certificate(names, issuer)).contains("more than one"));
+        }
+        let host = SanType::DnsName("a.example".try_into().unwrap());
+        assert!(refusal(&certificate(vec![host], issuer)).contains("neither a URI nor an e-mail address"));
+        assert!(refusal(&certificate(Vec::new(), issuer)).contains("no subject alternative name"));
+    }
+
+    #[test]
+    fn what_stands_behind_a_certificate_or_a_value_is_refused() {
+        let mut bytes = certificate(vec![uri("https://a")], &[(8, b"\x0c\x09https://i")]);
+        assert_eq!(read(&bytes).unwrap().issuer, "https://i");
+        bytes.push(0);
+        assert!(matches!(read(&bytes), Err(Refusal::Malformed(_))));
+        let longer = certificate(vec![uri("https://a")], &[(8, b"\x0c\x09https://i!")]);
+        assert!(refusal(&longer).contains("not a UTF8String"));
+        let latin = certificate(vec![uri("https://a")], &[(1, b"https://\xe9")]);
+        assert!(refusal(&latin).contains("not text"));
+    }
+
+    #[test]
+    fn an_extension_occurs_once() {
+        let once = certificate(vec![uri("https://a")], &[(1, b"https://i")]);
+        assert!(read(&once).is_ok());
+        let twice = certificate(vec![uri("https://a")], &[(1, b"https://i"), (1, b"https://i")]);
+        assert!(refusal(&twice).contains("an extension twice"));
+    }
+}

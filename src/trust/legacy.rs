@@ -43,6 +43,7 @@ pub(super) fn verify(
     let pem = annotation(annotations, CERTIFICATE)?.ok_or(Refusal::Unsupported(KEY))?;
     let certificate = DerCertificate::from_pem(pem)
         .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
+    limits::der(certificate.as_bytes())?;
     let entry = annotation(annotations, LOG_ENTRY)?.ok_or(Refusal::LogEntryMissing)?;
     let entry = LoggedEntry::parse(entry)?;
 

@@ -1,5 +1,7 @@
 //! What is refused for its size before anything reads it. Whoever may push to a repository chooses these bytes.
 
+use sigstore_types::bundle::{VerificationMaterial, VerificationMaterialContent};
+
 use super::refusal::Refusal;
 
 /// The largest envelope or bundle.
@@ -16,6 +18,10 @@ const MAX_LOG_ENTRIES: usize = 8;
 const MAX_TIMESTAMPS: usize = 8;
 /// How many certificates a chain may have.
 const MAX_CERTIFICATES: usize = 10;
+/// The largest certificate, and the largest RFC 3161 timestamp.
+const MAX_DER_BYTES: usize = 64 << 10;
+/// How many signatures a checkpoint may have: the log's and its witnesses'. Each costs a verification.
+const MAX_CHECKPOINT_SIGNATURES: usize = 16;
 
 /// An envelope or a bundle.
 pub(super) fn document(json: &[u8]) -> Result<(), Refusal> {
@@ -44,18 +50,45 @@ pub(super) fn annotation(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A certificate or a timestamp.
+pub(super) fn der(bytes: &[u8]) -> Result<(), Refusal> {
+    if bytes.len() > MAX_DER_BYTES {
+        let most = MAX_DER_BYTES >> 10;
+        return Err(Refusal::Malformed(format!(
+            "one of its certificates or timestamps is larger than {most} KiB"
+        )));
+    }
+    Ok(())
+}
+
 /// The parts of a bundle.
-pub(super) fn parts(entries: usize, timestamps: usize, certificates: usize) -> Result<(), Refusal> {
-    let check = |count: usize, most: usize, what: &str| {
-        if count > most {
-            Err(Refusal::Malformed(format!("the bundle has {count} {what}; at most {most} are read")))
-        } else {
-            Ok(())
+pub(super) fn material(material: &VerificationMaterial) -> Result<(), Refusal> {
+    let timestamps = &material.timestamp_verification_data.rfc3161_timestamps;
+    at_most(MAX_LOG_ENTRIES, material.tlog_entries.len(), "log entries")?;
+    at_most(MAX_TIMESTAMPS, timestamps.len(), "timestamps")?;
+    for timestamp in timestamps {
+        der(timestamp.signed_timestamp.as_bytes())?;
+    }
+    for entry in &material.tlog_entries {
+        let checkpoint = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
+        let signatures = checkpoint.map_or(0, |checkpoint| checkpoint.signatures().len());
+        at_most(MAX_CHECKPOINT_SIGNATURES, signatures, "signatures of a checkpoint")?;
+    }
+    match &material.content {
+        VerificationMaterialContent::Certificate(certificate) => der(certificate.raw_bytes.as_bytes()),
+        VerificationMaterialContent::X509CertificateChain { certificates } => {
+            at_most(MAX_CERTIFICATES, certificates.len(), "certificates")?;
+            certificates.iter().try_for_each(|certificate| der(certificate.raw_bytes.as_bytes()))
         }
-    };
-    check(entries, MAX_LOG_ENTRIES, "log entries")?;
-    check(timestamps, MAX_TIMESTAMPS, "timestamps")?;
-    check(certificates, MAX_CERTIFICATES, "certificates")
+        _ => Ok(()),
+    }
+}
+
+fn at_most(most: usize, count: usize, what: &str) -> Result<(), Refusal> {
+    if count > most {
+        return Err(Refusal::Malformed(format!("the bundle has {count} {what}; at most {most} are read")));
+    }
+    Ok(())
 }
 
 /// An upper bound of the number of values: one behind each opening bracket and each comma, those in texts included.
@@ -84,7 +117,7 @@ mod tests {
         assert!(document(&vec![b' '; MAX_BYTES + 1]).is_err());
         assert!(document(&vec![b' '; MAX_BYTES]).is_ok());
         assert!(payload(&vec![b' '; MAX_PAYLOAD_BYTES + 1]).is_err());
-        assert!(parts(9, 0, 1).is_err() && parts(1, 9, 1).is_err() && parts(1, 1, 11).is_err());
-        assert!(parts(8, 8, 10).is_ok());
+        assert!(der(&vec![0; MAX_DER_BYTES + 1]).is_err());
+        assert!(at_most(2, 3, "x").is_err() && at_most(2, 2, "x").is_ok());
     }
 }

@@ -56,15 +56,14 @@ struct Invocation {
     config_source: Option<Resource>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Deserialize, Default)]
 struct MetadataV0_2 {
-    #[serde(default, alias = "buildInvocationID")]
-    build_invocation_id: Option<String>,
-    #[serde(default)]
-    build_started_on: Option<String>,
-    #[serde(default)]
-    build_finished_on: Option<String>,
+    #[serde(default, rename = "buildInvocationId", alias = "buildInvocationID")]
+    invocation_id: Option<String>,
+    #[serde(default, rename = "buildStartedOn")]
+    started_on: Option<String>,
+    #[serde(default, rename = "buildFinishedOn")]
+    finished_on: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +114,7 @@ struct RunDetails {
     metadata: Option<MetadataV1>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct MetadataV1 {
     #[serde(default, alias = "invocationID")]
@@ -160,17 +159,13 @@ struct Origin {
 pub(super) fn v0_2(predicate: Value) -> Result<Provenance, PredicateError> {
     let wire = PredicateV0_2::deserialize(&predicate)?;
     let origin = wire.invocation.and_then(|invocation| invocation.config_source).map(Origin::of_resource);
-    let metadata = wire.metadata.unwrap_or(MetadataV0_2 {
-        build_invocation_id: None,
-        build_started_on: None,
-        build_finished_on: None,
-    });
+    let metadata = wire.metadata.unwrap_or_default();
     Ok(Provenance {
         builder_id: wire.builder.id,
         build_type: wire.build_type,
-        invocation_id: present(metadata.build_invocation_id),
-        started_on: time("buildStartedOn", metadata.build_started_on)?,
-        finished_on: time("buildFinishedOn", metadata.build_finished_on)?,
+        invocation_id: present(metadata.invocation_id),
+        started_on: time("buildStartedOn", metadata.started_on)?,
+        finished_on: time("buildFinishedOn", metadata.finished_on)?,
         ..origin.unwrap_or_default().into_provenance(&wire.materials.unwrap_or_default(), predicate)
     })
 }
@@ -182,13 +177,9 @@ pub(super) fn v1(predicate: Value) -> Result<Provenance, PredicateError> {
     let dependencies = definition.resolved_dependencies.unwrap_or_default();
     let internal = definition.internal_parameters.unwrap_or_default();
     let origin = Origin::of_parameters(definition.external_parameters.unwrap_or_default())
-        .or_else(|| Origin::of_delegator(&definition.build_type, &dependencies, internal))
+        .or_else(|| Origin::of_delegator(&definition.build_type, &dependencies, &internal))
         .unwrap_or_default();
-    let metadata = wire.run_details.metadata.unwrap_or(MetadataV1 {
-        invocation_id: None,
-        started_on: None,
-        finished_on: None,
-    });
+    let metadata = wire.run_details.metadata.unwrap_or_default();
     Ok(Provenance {
         builder_id: wire.run_details.builder.id,
         build_type: definition.build_type,
@@ -239,7 +230,7 @@ impl Origin {
     fn of_delegator(
         build_type: &str,
         dependencies: &[Resource],
-        internal: InternalParameters,
+        internal: &InternalParameters,
     ) -> Option<Self> {
         if !build_type.starts_with("https://github.com/slsa-framework/slsa-github-generator/") {
             return None;

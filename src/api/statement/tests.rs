@@ -1,3 +1,5 @@
+//! Statements in the dialects of real builders, and what is refused of them.
+
 use super::*;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -13,6 +15,7 @@ fn provenance_of(predicate_type: &str, predicate: &str) -> Provenance {
     parse(statement(predicate_type, predicate).as_bytes()).unwrap().provenance.unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps)]
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
