@@ -119,7 +119,7 @@ impl Discovery {
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {
         let listed = match self.source.referrers(repository, subject).await {
             Ok(listed) => listed,
-            Err(error) => return vec![Err(Miss::Gap(error))],
+            Err(error) => return vec![Err(miss(Layout::Referrer, *subject, error))],
         };
         let asked = listed
             .into_iter()

@@ -148,6 +148,13 @@ where
         flight
     }
 
+    /// Forgets the answer for `key` if `is_it` holds of it.
+    pub fn forget(&self, key: &K, is_it: impl FnOnce(&V) -> bool) {
+        if self.answers.get(key).is_some_and(|dated| is_it(&dated.value)) {
+            self.answers.invalidate(key);
+        }
+    }
+
     /// How many bytes the answers take, as they were weighed.
     pub fn bytes(&self) -> u64 {
         self.answers.weighted_size()

@@ -1,1 +1,17 @@
 //! The OCI distribution client, and the layout folder that stands for a registry.
+//!
+//! Both implement the ports of `gather`. Whatever a registry says is bounded while it is read and hashed before it is believed; each
+//! kind of failure keeps its name.
+#![warn(clippy::arithmetic_side_effects)]
+
+mod address;
+mod auth;
+mod client;
+mod credentials;
+mod layout;
+mod referrers;
+mod transport;
+
+pub use client::{Client, ClientConfig, ClientError};
+pub use credentials::{CredentialsError, DockerConfig};
+pub use layout::{Layout, LayoutError};

@@ -1,0 +1,330 @@
+//! What opens the door: the registry's challenge is remembered, tokens are kept for their life and asked for once by any number of callers
+//! (distribution specification, "Token Authentication").
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::FutureExt;
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE},
+};
+use serde::Deserialize;
+
+use super::{
+    credentials::{Credential, DockerConfig},
+    transport::{Ask, Transport},
+};
+use crate::{
+    domain::{
+        digest::Digest,
+        evidence::{FetchError, FetchErrorKind},
+        reference::Repository,
+    },
+    gather::flight::{Flights, Freshness},
+};
+
+/// The largest answer of a token server.
+const MAX_ANSWER: usize = 1 << 20;
+/// How long a token lives that does not say.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// How long before its end a token is no longer used.
+const MARGIN: Duration = Duration::from_secs(5);
+/// How long a token is asked for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a registry wants to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    /// With a user and a password.
+    Basic,
+    /// With a token of this server.
+    Bearer {
+        /// The token server.
+        realm: String,
+        /// The service to name there.
+        service: Option<String>,
+    },
+}
+
+#[derive(Clone)]
+struct Token {
+    text: Arc<str>,
+    ends: Instant,
+}
+
+/// Tokens belong to a registry, a repository and a credential, and never cross.
+type Key = (String, String, Option<Digest>);
+
+/// Everything that is known about getting in.
+pub struct Doors {
+    transport: Arc<Transport>,
+    config: DockerConfig,
+    challenges: moka::sync::Cache<String, Challenge>,
+    tokens: Flights<Key, Token>,
+}
+
+impl Doors {
+    /// Nothing is known yet.
+    pub fn new(transport: Arc<Transport>, config: DockerConfig) -> Self {
+        let challenges =
+            moka::sync::Cache::builder().max_capacity(1000).time_to_live(Duration::from_hours(1)).build();
+        Self {
+            transport,
+            config,
+            challenges,
+            tokens: Flights::new(1 << 20, |token| u32::try_from(token.text.len()).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// What to send to a registry at once, from what it asked for before.
+    ///
+    /// # Errors
+    /// Where a token is needed and cannot be had.
+    pub async fn authorization(&self, repository: &Repository) -> Result<Option<HeaderValue>, FetchError> {
+        match self.challenges.get(repository.registry()) {
+            Some(challenge) => self.open(repository, &challenge).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Answers a 401: what to send instead of `rejected`; `None` where nothing else can be sent.
+    ///
+    /// # Errors
+    /// Where a token is needed and cannot be had.
+    pub async fn answer(
+        &self,
+        repository: &Repository,
+        headers: &HeaderMap,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, FetchError> {
+        let Some(challenge) = challenge(headers) else { return Ok(None) };
+        self.challenges.insert(repository.registry().to_owned(), challenge.clone());
+        let is_rejected = |token: &Token| bearer(token).ok().as_ref() == rejected;
+        self.tokens.forget(&self.key(repository), is_rejected);
+        let authorization = self.open(repository, &challenge).await?;
+        Ok(authorization.filter(|fresh| Some(fresh) != rejected))
+    }
+
+    fn key(&self, repository: &Repository) -> Key {
+        let credential = self.config.credential(repository).map(Credential::fingerprint);
+        (repository.registry().to_owned(), repository.path().to_owned(), credential)
+    }
+
+    async fn open(
+        &self,
+        repository: &Repository,
+        challenge: &Challenge,
+    ) -> Result<Option<HeaderValue>, FetchError> {
+        match (challenge, self.config.credential(repository)) {
+            (Challenge::Basic, Some(Credential::Basic { user, password })) => basic(user, password).map(Some),
+            (Challenge::Basic, _) => Ok(None),
+            (Challenge::Bearer { realm, service }, credential) => {
+                let token = self.token(repository, realm, service.as_deref(), credential).await?;
+                bearer(&token).map(Some)
+            }
+        }
+    }
+
+    async fn token(
+        &self,
+        repository: &Repository,
+        realm: &str,
+        service: Option<&str>,
+        credential: Option<&Credential>,
+    ) -> Result<Token, FetchError> {
+        let key = self.key(repository);
+        self.tokens.forget(&key, |token| token.ends <= Instant::now());
+        let observer = self.transport.observer();
+        observer.cache("tokens", self.tokens.peek(&key, Freshness::Any).is_some());
+        let request = Request {
+            transport: Arc::clone(&self.transport),
+            repository: repository.clone(),
+            realm: realm.to_owned(),
+            service: service.map(ToOwned::to_owned),
+            credential: credential.cloned(),
+        };
+        let deadline =
+            tokio::time::Instant::now().checked_add(PATIENCE).unwrap_or_else(tokio::time::Instant::now);
+        let token = self.tokens.get(key, Freshness::Any, deadline, realm, || request.fetch().boxed()).await?;
+        Ok(token.value)
+    }
+}
+
+/// A request for a token.
+struct Request {
+    transport: Arc<Transport>,
+    repository: Repository,
+    realm: String,
+    service: Option<String>,
+    credential: Option<Credential>,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+impl Request {
+    async fn fetch(self) -> Result<Token, FetchError> {
+        let registry = self.repository.registry();
+        let wrong = |why: &str| FetchError {
+            kind: FetchErrorKind::Unavailable,
+            detail: format!("{registry} names a token server that cannot be used: {why}"),
+        };
+        let mut url = Url::parse(&self.realm).map_err(|error| wrong(&error.to_string()))?;
+        let base = self.transport.addresses().base(registry)?;
+        self.transport.addresses().check_hop(&base, &url)?;
+        let scope = format!("repository:{}:pull", self.repository.path());
+        let mut parameters: Vec<(&str, &str)> = vec![("scope", &scope)];
+        parameters.extend(self.service.as_deref().map(|service| ("service", service)));
+        let what = format!("a token for {}", self.repository);
+        let (method, authorization, form) = match &self.credential {
+            Some(Credential::Identity(token)) => {
+                parameters.extend([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "bonafide"),
+                    ("refresh_token", token),
+                ]);
+                (
+                    Method::POST,
+                    None,
+                    Some(
+                        url::form_urlencoded::Serializer::new(String::new())
+                            .extend_pairs(&parameters)
+                            .finish(),
+                    ),
+                )
+            }
+            Some(Credential::Basic { user, password }) => (Method::GET, Some(basic(user, password)?), None),
+            None => (Method::GET, None, None),
+        };
+        if method == Method::GET {
+            url.query_pairs_mut().extend_pairs(&parameters);
+        }
+        let begun = Instant::now();
+        let ask = Ask { method, url, accept: "application/json", authorization, form, registry, what: &what };
+        let answer = self.transport.send(&ask).await?;
+        if !answer.status.is_success() {
+            let failure = answer.failure(&ask);
+            answer.drain().await;
+            // A token server that does not know the repository does not say that there is none.
+            let kind =
+                if failure.kind == FetchErrorKind::NotFound { FetchErrorKind::Denied } else { failure.kind };
+            return Err(FetchError { kind, ..failure });
+        }
+        let body = answer
+            .body(MAX_ANSWER, &ask)
+            .await
+            .map_err(|error| FetchError { kind: FetchErrorKind::Unavailable, ..error })?;
+        let issued: Issued = serde_json::from_slice(&body).map_err(|_| wrong("its answer is no token"))?;
+        let text = issued
+            .token
+            .or(issued.access_token)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| wrong("its answer is no token"))?;
+        let life = issued.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).saturating_sub(MARGIN);
+        let ends = begun.checked_add(life.min(Duration::from_hours(24))).unwrap_or(begun);
+        Ok(Token { text: text.into(), ends })
+    }
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, FetchError> {
+    sensitive(&format!("Bearer {}", token.text))
+}
+
+fn basic(user: &str, password: &str) -> Result<HeaderValue, FetchError> {
+    sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, FetchError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| FetchError {
+        kind: FetchErrorKind::Unavailable,
+        detail: "a token or credential has characters that no header can carry".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The challenge that can be answered: a token rather than a password.
+fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let challenges: Vec<Challenge> = all.filter_map(parse_challenge).collect();
+    let is_bearer = |challenge: &&Challenge| matches!(challenge, Challenge::Bearer { .. });
+    challenges.iter().find(is_bearer).or(challenges.first()).cloned()
+}
+
+/// `Bearer realm="https://…",service="…",scope="…"`
+fn parse_challenge(text: &str) -> Option<Challenge> {
+    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    match scheme.to_ascii_lowercase().as_str() {
+        "basic" => Some(Challenge::Basic),
+        "bearer" => {
+            let parameters = parameters(rest);
+            let find = |name: &str| {
+                parameters
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value.clone())
+            };
+            Some(Challenge::Bearer { realm: find("realm")?, service: find("service") })
+        }
+        _ => None,
+    }
+}
+
+fn parameters(mut rest: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    while let Some((key, after)) = rest.split_once('=') {
+        let key = key.trim_matches([' ', ',', '\t']).to_owned();
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => match quoted.split_once('"') {
+                Some((value, after)) => (value, after),
+                None => break,
+            },
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        found.push((key, value.trim().to_owned()));
+        rest = after;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_as_registries_write_them() {
+        let bearer = |realm: &str, service: Option<&str>| {
+            Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(ToOwned::to_owned) })
+        };
+        for (text, expected) in [
+            (
+                r#"Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:a/b:pull""#,
+                bearer("https://ghcr.io/token", Some("ghcr.io")),
+            ),
+            (r#"bearer  service="a,b" , realm="https://x/""#, bearer("https://x/", Some("a,b"))),
+            ("Bearer realm=https://x/,service=s", bearer("https://x/", Some("s"))),
+            (r#"Bearer service="s""#, None),
+            (r#"Bearer realm="https://x"#, None),
+            (r#"Basic realm="r""#, Some(Challenge::Basic)),
+            ("Negotiate", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_challenge(text), expected, "{text}");
+        }
+        let mut both = HeaderMap::new();
+        both.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=x"));
+        both.append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="https://x/""#));
+        assert_eq!(challenge(&both), bearer("https://x/", None));
+    }
+}

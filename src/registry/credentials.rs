@@ -1,0 +1,222 @@
+//! Credentials from a docker config file. Helpers that it names are programs, and are never run.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+
+use crate::domain::{digest::Digest, reference::Repository};
+
+/// Names under which Docker Hub's credentials are kept.
+const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+
+/// A docker config file, as far as credentials go.
+#[derive(Debug, Clone, Default)]
+pub struct DockerConfig {
+    entries: Vec<Entry>,
+    helpers: Vec<String>,
+}
+
+/// What a registry is asked with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user and a password.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token to be exchanged at the token server.
+    Identity(String),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    host: String,
+    path: String,
+    credential: Credential,
+}
+
+/// Why a docker config file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// It cannot be read.
+    #[error("cannot read it: {0}")]
+    Read(#[from] std::io::Error),
+    /// It is no docker config.
+    #[error("is no docker config: {0}")]
+    Parse(#[from] serde_json::Error),
+    /// An entry is malformed.
+    #[error("auths[{0:?}].auth is not base64 of user:password")]
+    Auth(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(credential)")
+    }
+}
+
+impl Credential {
+    /// What tells one credential from another, without being it.
+    pub fn fingerprint(&self) -> Digest {
+        match self {
+            Self::Basic { user, password } => Digest::of(format!("basic\0{user}\0{password}").as_bytes()),
+            Self::Identity(token) => Digest::of(format!("identity\0{token}").as_bytes()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    #[serde(default)]
+    auths: BTreeMap<String, Auth>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl DockerConfig {
+    /// Reads a docker config file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is none.
+    pub fn load(path: &Path) -> Result<Self, CredentialsError> {
+        Self::from_json(&std::fs::read_to_string(path)?)
+    }
+
+    /// Reads the text of a docker config file.
+    ///
+    /// # Errors
+    /// A text that is none.
+    pub fn from_json(json: &str) -> Result<Self, CredentialsError> {
+        let file: File = serde_json::from_str(json)?;
+        let mut entries = Vec::new();
+        for (key, auth) in file.auths {
+            if let Some(credential) = credential(&key, auth)? {
+                let (host, path) = split_key(&key);
+                entries.push(Entry { host, path, credential });
+            }
+        }
+        let helpers = file.cred_helpers.into_values().chain(file.creds_store).collect();
+        Ok(Self { entries, helpers })
+    }
+
+    /// Credential helpers that the file names and that are not run: their registries are asked without credentials.
+    pub fn ignored_helpers(&self) -> &[String] {
+        &self.helpers
+    }
+
+    /// The credential for a repository: of the entry whose path goes farthest, and whose host is named rather than matched.
+    pub fn credential(&self, repository: &Repository) -> Option<&Credential> {
+        let fitting = self.entries.iter().filter(|entry| {
+            host_fits(&entry.host, repository.registry()) && path_fits(&entry.path, repository.path())
+        });
+        fitting
+            .max_by_key(|entry| (entry.path.len(), !entry.host.contains('*')))
+            .map(|entry| &entry.credential)
+    }
+}
+
+fn credential(key: &str, auth: Auth) -> Result<Option<Credential>, CredentialsError> {
+    if let Some(token) = auth.identitytoken.filter(|token| !token.is_empty()) {
+        return Ok(Some(Credential::Identity(token)));
+    }
+    if let (Some(user), Some(password)) = (auth.username, auth.password) {
+        return Ok(Some(Credential::Basic { user, password }));
+    }
+    let Some(encoded) = auth.auth.filter(|encoded| !encoded.is_empty()) else { return Ok(None) };
+    let wrong = || CredentialsError::Auth(key.to_owned());
+    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
+    let text = String::from_utf8(decoded).map_err(|_| wrong())?;
+    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(Some(Credential::Basic {
+        user: user.to_owned(),
+        password: password.trim_end_matches('\0').to_owned(),
+    }))
+}
+
+/// Keys are hosts, URLs as Docker writes them, or have a path behind the host.
+fn split_key(key: &str) -> (String, String) {
+    let bare = key.trim_start_matches("https://").trim_start_matches("http://");
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let path = path.trim_end_matches('/');
+    let path = if ["v1", "v2"].contains(&path) { "" } else { path };
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let host = if HUB.contains(&host) { HUB[0] } else { host };
+    (host.to_owned(), path.to_owned())
+}
+
+/// `*` stands for one label, as the kubelet has it.
+fn host_fits(pattern: &str, host: &str) -> bool {
+    if !pattern.contains('*') {
+        return pattern == host;
+    }
+    let (mut wanted, mut given) = (pattern.split('.'), host.split('.'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(label), Some(other)) if label == other => {}
+            _ => return false,
+        }
+    }
+}
+
+fn path_fits(prefix: &str, path: &str) -> bool {
+    prefix.is_empty()
+        || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(config: &str, repository: &str) -> Option<String> {
+        let config = DockerConfig::from_json(config).unwrap();
+        config.credential(&repository.parse().unwrap()).map(|credential| match credential {
+            Credential::Basic { user, password } => format!("{user}:{password}"),
+            Credential::Identity(token) => format!("identity {token}"),
+        })
+    }
+
+    #[test]
+    fn the_nearest_entry_serves_and_no_other_registrys() {
+        let config = r#"{"auths": {
+            "https://index.docker.io/v1/": {"auth": "aHViOnB3"},
+            "ghcr.io": {"username": "all", "password": "p:w"},
+            "ghcr.io/team": {"username": "team", "password": "x"},
+            "*.azurecr.io": {"identitytoken": "t"},
+            "empty.example": {}
+        }, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}"#;
+        assert_eq!(user(config, "nginx").as_deref(), Some("hub:pw"));
+        assert_eq!(user(config, "ghcr.io/other/a").as_deref(), Some("all:p:w"));
+        assert_eq!(user(config, "ghcr.io/team/a").as_deref(), Some("team:x"));
+        assert_eq!(user(config, "ghcr.io/teammate/a").as_deref(), Some("all:p:w"));
+        assert_eq!(user(config, "x.azurecr.io/a").as_deref(), Some("identity t"));
+        for none in ["azurecr.io/a", "x.y.azurecr.io/a", "gcr.io/a", "empty.example/a", "ghcr.io:5000/team/a"]
+        {
+            assert_eq!(user(config, none), None, "{none}");
+        }
+        assert_eq!(DockerConfig::from_json(config).unwrap().ignored_helpers(), ["gcloud", "desktop"]);
+    }
+
+    #[test]
+    fn a_broken_entry_is_named_and_a_secret_is_never_shown() {
+        let error = DockerConfig::from_json(r#"{"auths": {"a.example": {"auth": "!"}}}"#).unwrap_err();
+        assert!(error.to_string().contains("a.example"));
+        let credential = Credential::Basic { user: "u".into(), password: "secret".into() };
+        assert!(!format!("{credential:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,291 @@
+//! An OCI layout folder in place of a registry: plain, or as `cosign save` writes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use serde::Deserialize;
+
+use crate::{
+    domain::{
+        digest::Digest,
+        evidence::{FetchError, FetchErrorKind},
+        reference::{Reference, Repository},
+    },
+    gather::ports::{Attestations, Images, Manifest, Referrer},
+};
+
+/// The largest manifest.
+const MAX_MANIFEST: usize = 4 << 20;
+/// How many entries the folder's index may have.
+const MAX_ENTRIES: usize = 1000;
+/// Where `cosign save` says what an entry is.
+const COSIGN_KIND: &str = "kind";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A layout folder.
+#[derive(Debug)]
+pub struct Layout {
+    folder: PathBuf,
+    images: Vec<Digest>,
+    tags: BTreeMap<String, Digest>,
+    /// What `cosign save` calls the attestations of its one image.
+    attestations: Option<Digest>,
+    referrers: BTreeMap<Digest, Vec<Referrer>>,
+}
+
+/// Why a folder cannot stand for a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, io::Error),
+    /// It is no layout.
+    #[error("{0} is no OCI layout: {1}")]
+    Parse(PathBuf, String),
+    /// It has no image, or several.
+    #[error("{0}")]
+    NotOne(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    #[serde(default)]
+    manifests: Vec<Entry>,
+    subject: Option<Entry>,
+    artifact_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    digest: Digest,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Entry {
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+impl Layout {
+    /// Opens a folder and finds out what is in it.
+    ///
+    /// # Errors
+    /// A folder that is no layout.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, LayoutError> {
+        let folder = folder.into();
+        let path = folder.join("index.json");
+        let bytes =
+            read_limited(&path, MAX_MANIFEST).map_err(|error| LayoutError::Read(path.clone(), error))?;
+        let index: Body = serde_json::from_slice(&bytes)
+            .map_err(|error| LayoutError::Parse(path.clone(), error.to_string()))?;
+        if index.manifests.len() > MAX_ENTRIES {
+            return Err(LayoutError::Parse(path, format!("it has more than {MAX_ENTRIES} entries")));
+        }
+        let mut layout = Self {
+            folder,
+            images: Vec::new(),
+            tags: BTreeMap::new(),
+            attestations: None,
+            referrers: BTreeMap::new(),
+        };
+        let mut below: BTreeSet<Digest> = BTreeSet::new();
+        for entry in &index.manifests {
+            layout.take_in(entry, &mut below);
+        }
+        // An index's own manifests may be listed beside it.
+        layout.images.retain(|image| !below.contains(image));
+        Ok(layout)
+    }
+
+    fn take_in(&mut self, entry: &Entry, below: &mut BTreeSet<Digest>) {
+        if let Some(name) = entry.annotation(REF_NAME) {
+            self.tags.insert(name.to_owned(), entry.digest);
+            if is_attached(name) {
+                return;
+            }
+        }
+        match entry.annotation(COSIGN_KIND) {
+            Some("dev.cosignproject.cosign/atts") => {
+                self.attestations = Some(entry.digest);
+                return;
+            }
+            Some("dev.cosignproject.cosign/sigs" | "dev.cosignproject.cosign/sboms") => return,
+            _ => {}
+        }
+        // What cannot be read is told when it is asked for.
+        let bytes = read_limited(&self.path(&entry.digest), MAX_MANIFEST).unwrap_or_default();
+        let body = serde_json::from_slice::<Body>(&bytes).ok();
+        if let Some(body) = body {
+            below.extend(body.manifests.iter().map(|manifest| manifest.digest));
+            if let Some(subject) = body.subject {
+                let referrer = Referrer { digest: entry.digest, artifact_type: body.artifact_type };
+                self.referrers.entry(subject.digest).or_default().push(referrer);
+                return;
+            }
+        }
+        if !self.images.contains(&entry.digest) {
+            self.images.push(entry.digest);
+        }
+    }
+
+    /// The layout's one image.
+    ///
+    /// # Errors
+    /// A layout with no image or with several, which it then names.
+    pub fn image(&self) -> Result<Digest, LayoutError> {
+        match self.images.as_slice() {
+            [image] => Ok(*image),
+            [] => Err(LayoutError::NotOne(format!("{} has no image", self.folder.display()))),
+            several => {
+                let digests: Vec<String> = several.iter().map(ToString::to_string).collect();
+                let shown = self.folder.display();
+                Err(LayoutError::NotOne(format!(
+                    "{shown} has several images, name one by its digest: {}",
+                    digests.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// A digest that was parsed names a file below `blobs`, and nothing else.
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    async fn read(&self, digest: &Digest, limit: usize) -> Result<Bytes, FetchError> {
+        let path = self.path(digest);
+        let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
+        let bytes = match read {
+            Ok(Ok(bytes)) => Bytes::from(bytes),
+            Ok(Err(error)) => {
+                let kind = match error.kind() {
+                    io::ErrorKind::NotFound => FetchErrorKind::NotFound,
+                    io::ErrorKind::FileTooLarge => FetchErrorKind::Malformed,
+                    _ => FetchErrorKind::Unavailable,
+                };
+                return Err(FetchError {
+                    kind,
+                    detail: format!("the layout's {digest} cannot be read: {error}"),
+                });
+            }
+            Err(_) => {
+                return Err(FetchError {
+                    kind: FetchErrorKind::Unavailable,
+                    detail: "reading the layout failed".to_owned(),
+                });
+            }
+        };
+        if digest.is_of(&bytes) {
+            return Ok(bytes);
+        }
+        Err(FetchError {
+            kind: FetchErrorKind::Malformed,
+            detail: format!("the layout's file for {digest} holds other bytes than its digest says"),
+        })
+    }
+
+    async fn read_manifest(&self, digest: &Digest) -> Result<Manifest, FetchError> {
+        let bytes = self.read(digest, MAX_MANIFEST).await?;
+        Ok(Manifest { digest: *digest, media_type: String::new(), bytes })
+    }
+}
+
+/// Tags that attach something to a digest: `sha256-<hex>`, `sha256-<hex>.att`.
+fn is_attached(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    stem.strip_prefix("sha256-")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn read_limited(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let limit_plus = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit_plus).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than the {limit} bytes that are read"),
+        ));
+    }
+    Ok(bytes)
+}
+
+impl Images for Layout {
+    fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, FetchError>> {
+        async move {
+            let tag = reference.tag().unwrap_or_default();
+            let named = self.tags.get(tag).or_else(|| self.tags.get(&reference.to_string()));
+            match named {
+                Some(digest) => Ok(*digest),
+                None => self.image().map_err(|error| FetchError {
+                    kind: FetchErrorKind::NotFound,
+                    detail: error.to_string(),
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn manifest<'a>(
+        &'a self,
+        _: &'a Repository,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Manifest, FetchError>> {
+        self.read_manifest(digest).boxed()
+    }
+
+    fn blob<'a>(
+        &'a self,
+        _: &'a Repository,
+        digest: &'a Digest,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Bytes, FetchError>> {
+        self.read(digest, limit).boxed()
+    }
+}
+
+impl Attestations for Layout {
+    fn referrers<'a>(
+        &'a self,
+        _: &'a Repository,
+        subject: &'a Digest,
+    ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>> {
+        async move {
+            let mut found = self.referrers.get(subject).cloned().unwrap_or_default();
+            if let Some(list) = self.tags.get(&format!("{}-{}", subject.algorithm(), subject.hex())) {
+                let manifest = self.read_manifest(list).await?;
+                found.extend(super::referrers::parse(&manifest.bytes).unwrap_or_default());
+            }
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn tagged<'a>(
+        &'a self,
+        _: &'a Repository,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, FetchError>> {
+        async move {
+            let of_the_image = || {
+                let image = self.image().ok()?;
+                (tag == format!("{}-{}.att", image.algorithm(), image.hex())).then_some(self.attestations)?
+            };
+            match self.tags.get(tag).copied().or_else(of_the_image) {
+                Some(digest) => self.read_manifest(&digest).await.map(Some),
+                None => Ok(None),
+            }
+        }
+        .boxed()
+    }
+}
