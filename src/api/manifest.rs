@@ -279,7 +279,7 @@ items:
             [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d"), ("f", "e"), ("g", "f"), ("h", "g")]
         {
             let nine = vec![format!("*{before}"); 9].join(",");
-            bomb.push_str(&format!("{name}: &{name} [{nine}]\n"));
+            bomb = format!("{bomb}{name}: &{name} [{nine}]\n");
         }
         assert!(policies(&bomb).is_err());
         assert!(policies(&"[".repeat(10_000)).is_err());

@@ -1,7 +1,7 @@
 //! Where a pod can land: its constraints against the nodes that are there and the platforms that are configured for nodes to come.
 //!
 //! The rules are the scheduler's (`nodeaffinity` of component-helpers): `nodeSelector` and required affinity must both hold,
-//! terms are ORed, requirements ANDed, a term without requirements fits nothing. Tolerations never narrow.
+//! terms are `ORed`, requirements `ANDed`, a term without requirements fits nothing. Tolerations never narrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 

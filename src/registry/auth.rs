@@ -30,7 +30,7 @@ use crate::{
 /// The largest answer of a token server.
 const MAX_ANSWER: usize = 1 << 20;
 /// How long a token lives that does not say.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(5);
 /// How long a token is asked for.
@@ -106,7 +106,9 @@ impl Doors {
         let is_rejected = |token: &Token| bearer(token).ok().as_ref() == rejected;
         self.tokens.forget(&self.key(repository), is_rejected);
         let authorization = self.open(repository, &challenge).await?;
-        Ok(authorization.filter(|fresh| Some(fresh) != rejected))
+        // A password that was refused stays refused; a token is a new one even where its text is the same.
+        let is_new = |fresh: &HeaderValue| challenge != Challenge::Basic || Some(fresh) != rejected;
+        Ok(authorization.filter(is_new))
     }
 
     fn key(&self, repository: &Repository) -> Key {

@@ -13,7 +13,7 @@ use super::{
     auth::Doors,
     credentials::DockerConfig,
     referrers,
-    transport::{Answer, Ask, Transport},
+    transport::{Answer, Ask, Failure, Transport},
 };
 use crate::{
     domain::{
@@ -87,7 +87,7 @@ impl Client {
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(5))
                 .read_timeout(Duration::from_secs(10))
-                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_idle_timeout(Duration::from_mins(1))
                 .dns_resolver(Resolver { allow_link_local: config.allow_link_local })
         };
         let insecure: BTreeSet<String> =
@@ -113,16 +113,18 @@ impl Client {
     }
 
     /// Sends a request with what the registry is known to want; answers its challenge once.
-    async fn send<'a>(&self, repository: &Repository, ask: &mut Ask<'a>) -> Result<Answer, FetchError> {
+    async fn send(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
         let turns =
             self.turns.get_with_by_ref(repository.registry(), || Arc::new(Semaphore::new(CONCURRENCY)));
         let _turn = turns.acquire().await;
-        ask.authorization = self.doors.authorization(repository).await?;
+        ask.authorization = self.doors.authorization(repository).await.map_err(Failure::Closed)?;
         let answer = self.transport.send(ask).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let opened = self.doors.answer(repository, &answer.headers, ask.authorization.as_ref()).await?;
+        let rejected = ask.authorization.as_ref();
+        let opened =
+            self.doors.answer(repository, &answer.headers, rejected).await.map_err(Failure::Closed)?;
         if opened.is_none() {
             return Ok(answer);
         }
@@ -132,7 +134,7 @@ impl Client {
     }
 
     /// Sends a request and makes a failure of every status but success.
-    async fn get<'a>(&self, repository: &Repository, ask: &mut Ask<'a>) -> Result<Answer, FetchError> {
+    async fn get(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, FetchError> {
         let answer = self.send(repository, ask).await?;
         if answer.status.is_success() {
             return Ok(answer);
@@ -231,8 +233,8 @@ impl Client {
             let answer = match self.send(repository, &mut ask).await {
                 Ok(answer) => answer,
                 // Some registries lead unknown paths to a web page elsewhere.
-                Err(error) if page == 0 && is_bad_redirect(&error) => return Ok(None),
-                Err(error) => return Err(error),
+                Err(Failure::Redirect(_)) if page == 0 => return Ok(None),
+                Err(failure) => return Err(failure.into()),
             };
             let lacking = matches!(
                 answer.status,
@@ -308,11 +310,6 @@ fn check(repository: &Repository, digest: &Digest, bytes: &[u8], what: &str) -> 
     }
     let detail = format!("{} gave other bytes for {what} than its digest says", repository.registry());
     Err(FetchError { kind: FetchErrorKind::Unavailable, detail })
-}
-
-fn is_bad_redirect(error: &FetchError) -> bool {
-    error.kind == FetchErrorKind::Unavailable
-        && (error.detail.contains("redirects") || error.detail.contains(" leads to "))
 }
 
 fn essence(content_type: &str) -> String {

@@ -80,7 +80,8 @@ struct File {
 
 #[derive(Deserialize)]
 struct Auth {
-    auth: Option<String>,
+    #[serde(rename = "auth")]
+    encoded: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
@@ -135,7 +136,7 @@ fn credential(key: &str, auth: Auth) -> Result<Option<Credential>, CredentialsEr
     if let (Some(user), Some(password)) = (auth.username, auth.password) {
         return Ok(Some(Credential::Basic { user, password }));
     }
-    let Some(encoded) = auth.auth.filter(|encoded| !encoded.is_empty()) else { return Ok(None) };
+    let Some(encoded) = auth.encoded.filter(|encoded| !encoded.is_empty()) else { return Ok(None) };
     let wrong = || CredentialsError::Auth(key.to_owned());
     let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
     let text = String::from_utf8(decoded).map_err(|_| wrong())?;

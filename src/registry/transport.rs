@@ -66,6 +66,25 @@ pub struct Answer {
     response: Response,
 }
 
+/// Why there is no answer; told apart because some of it is tried again, and some of it means that there is no such API.
+#[derive(Debug)]
+pub enum Failure {
+    /// The connection gave none.
+    NoAnswer(FetchError),
+    /// A redirect that is not followed.
+    Redirect(FetchError),
+    /// What opens the door cannot be had.
+    Closed(FetchError),
+}
+
+impl From<Failure> for FetchError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoAnswer(error) | Failure::Redirect(error) | Failure::Closed(error) => error,
+        }
+    }
+}
+
 impl Transport {
     /// A transport under these rules for addresses.
     pub fn new(
@@ -92,7 +111,7 @@ impl Transport {
     ///
     /// # Errors
     /// Where there is no answer. A status that is an error is an answer.
-    pub async fn send(&self, ask: &Ask<'_>) -> Result<Answer, FetchError> {
+    pub async fn send(&self, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let (mut tried_again, mut waits) = (false, 0_usize);
         loop {
             let result = self.follow(ask).await;
@@ -105,11 +124,7 @@ impl Transport {
                     tried_again = true;
                     Some(pause())
                 }
-                Err(error)
-                    if error.kind == FetchErrorKind::Unavailable
-                        && error.detail.contains(NO_ANSWER)
-                        && !tried_again =>
-                {
+                Err(Failure::NoAnswer(_)) if !tried_again => {
                     tried_again = true;
                     Some(pause())
                 }
@@ -127,7 +142,7 @@ impl Transport {
         }
     }
 
-    async fn follow(&self, ask: &Ask<'_>) -> Result<Answer, FetchError> {
+    async fn follow(&self, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let mut url = ask.url.clone();
         let mut authorization = ask.authorization.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -135,14 +150,12 @@ impl Transport {
             if !answer.status.is_redirection() {
                 return Ok(answer);
             }
+            let unfollowed = |why| Failure::Redirect(unavailable(ask, why));
             if ask.method == Method::POST {
-                return Err(unavailable(
-                    ask,
-                    "it redirects a request with credentials, which is not followed",
-                ));
+                return Err(unfollowed("it redirects a request with credentials, which is not followed"));
             }
-            let next = location(&answer).ok_or_else(|| unavailable(ask, "it redirects to nowhere"))?;
-            self.addresses.check_hop(&url, &next)?;
+            let next = location(&answer).ok_or_else(|| unfollowed("it redirects to nowhere"))?;
+            self.addresses.check_hop(&url, &next).map_err(Failure::Redirect)?;
             // Once dropped it stays dropped, also where a later redirect leads back.
             if origin(&url) != origin(&next) {
                 authorization = None;
@@ -150,7 +163,7 @@ impl Transport {
             answer.drain().await;
             url = next;
         }
-        Err(unavailable(ask, "it redirects without end"))
+        Err(Failure::Redirect(unavailable(ask, "it redirects without end")))
     }
 
     async fn once(
@@ -158,7 +171,7 @@ impl Transport {
         ask: &Ask<'_>,
         url: &Url,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Answer, FetchError> {
+    ) -> Result<Answer, Failure> {
         let client = if is_loopback(url) { &self.local } else { &self.remote };
         let mut request = client.request(ask.method.clone(), url.clone()).header(ACCEPT, ask.accept);
         if let Some(authorization) = authorization {
@@ -171,7 +184,7 @@ impl Transport {
         let result = request.send().await;
         let outcome = result.as_ref().map_or("unavailable", |response| outcome(response.status()));
         self.observer.registry_request(ask.registry, outcome, begun.elapsed());
-        let response = result.map_err(|error| unavailable(ask, &no_answer(&error)))?;
+        let response = result.map_err(|error| Failure::NoAnswer(unavailable(ask, &no_answer(&error))))?;
         Ok(Answer {
             status: response.status(),
             headers: response.headers().clone(),
@@ -229,8 +242,6 @@ impl Answer {
     }
 }
 
-const NO_ANSWER: &str = "no answer";
-
 fn unavailable(ask: &Ask<'_>, why: &str) -> FetchError {
     let detail = format!("{} gave nothing usable for {}: {why}", ask.registry, ask.what);
     FetchError { kind: FetchErrorKind::Unavailable, detail }
@@ -238,7 +249,7 @@ fn unavailable(ask: &Ask<'_>, why: &str) -> FetchError {
 
 fn no_answer(error: &reqwest::Error) -> String {
     let why = if error.is_timeout() { "it took too long".to_owned() } else { innermost(error) };
-    format!("{NO_ANSWER} ({why})")
+    format!("no answer ({why})")
 }
 
 fn broke_off(error: &reqwest::Error) -> String {

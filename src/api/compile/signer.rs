@@ -154,7 +154,7 @@ fn check_repository(fields: &mut Fields, field: &str, repository: &str) {
             }
         }
         _ if repository.is_empty() => {
-            fields.error(field, None, "is missing: anybody's repository would do; write owner/repo")
+            fields.error(field, None, "is missing: anybody's repository would do; write owner/repo");
         }
         _ => fields.error(
             field,
@@ -189,7 +189,7 @@ fn workflow(fields: &mut Fields, field: &str, text: &str) -> Option<SigningWorkf
     let split = text.find(FOLDER).map(|at| text.split_at(at));
     let is_file = |path: &str| {
         let name = path.strip_prefix(FOLDER).unwrap_or_default();
-        (name.ends_with(".yml") || name.ends_with(".yaml")) && !name.contains(['/', '@', '*', '?'])
+        [".yml", ".yaml"].iter().any(|end| name.ends_with(end)) && !name.contains(['/', '@', '*', '?'])
     };
     let is_repository = |text: &str| {
         let parts: Vec<&str> = text.split('/').collect();

@@ -21,7 +21,7 @@ fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
     let (parent, last) = path.rsplit_once('/').unwrap();
     let parent = object.pointer_mut(parent).unwrap();
     match parent {
-        Value::Array(list) => list[last.parse::<usize>().unwrap()] = value,
+        Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
         Value::Object(map) => drop(map.insert(last.to_owned(), value)),
         _ => panic!("no such place"),
     }

@@ -2,6 +2,7 @@
 //! distribution specification with tokens that are bound to a repository and expire.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -242,7 +243,8 @@ impl Auth {
             .cloned()
             .collect();
         let mut issued = self.issued.lock();
-        let token = format!("kit-token-{}-{}", issued.len() + 1, std::process::id());
+        let token =
+            format!("kit-token-{}-{}", NEXT_TOKEN.fetch_add(1, Ordering::Relaxed), std::process::id());
         issued.insert(token.clone(), Issued { asked, granted, until: Instant::now() + auth.lifetime });
         let mut body = json!({});
         if auth.field != TokenField::AccessToken {
@@ -284,3 +286,6 @@ fn basic(request: &Request) -> Option<(String, String)> {
 fn held<'a>(known: &'a [Credential], given: &(String, String)) -> Vec<&'a Credential> {
     known.iter().filter(|credential| credential.user == given.0 && credential.password == given.1).collect()
 }
+
+/// No two tokens are alike, also after all were revoked.
+static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);

@@ -1,0 +1,364 @@
+//! The registry client against an in-process registry that fails on request, and the layout folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bonafide::{
+    domain::{
+        digest::Digest,
+        evidence::{FetchError, FetchErrorKind},
+        reference::{Reference, Repository},
+    },
+    gather::ports::{Attestations, Images},
+    registry::{Client, ClientConfig, DockerConfig, Layout},
+};
+use bonafide_kit::{
+    image::{Image, Pushed, Referrer, attach_att, attach_bundle},
+    registry::{Fault, On, Registry, Target, TokenAuth},
+};
+
+const REPO: &str = "team/app";
+
+struct Setup {
+    registry: Registry,
+    client: Client,
+    repository: Repository,
+    image: Pushed,
+    digest: Digest,
+}
+
+async fn setup() -> Setup {
+    setup_with("{}").await
+}
+
+/// `HOST` in the docker config is the registry's.
+async fn setup_with(docker_config: &str) -> Setup {
+    let registry = Registry::start().await;
+    let image = Image::single("linux/amd64").push(&registry, REPO, "v1");
+    let config = docker_config.replace("HOST", registry.host());
+    let credentials = DockerConfig::from_json(&config).unwrap();
+    let client = Client::new(ClientConfig { credentials, ..ClientConfig::default() }).unwrap();
+    let repository = format!("{}/{REPO}", registry.host()).parse().unwrap();
+    let digest = image.digest.parse().unwrap();
+    Setup { registry, client, repository, image, digest }
+}
+
+impl Setup {
+    fn tagged(&self, tag: &str) -> Reference {
+        format!("{}:{tag}", self.repository).parse().unwrap()
+    }
+
+    async fn manifest(&self) -> Result<Digest, FetchErrorKind> {
+        self.client
+            .manifest(&self.repository, &self.digest)
+            .await
+            .map(|m| m.digest)
+            .map_err(|error| error.kind)
+    }
+
+    async fn referrers(&self) -> Result<Vec<String>, FetchErrorKind> {
+        let listed =
+            self.client.referrers(&self.repository, &self.digest).await.map_err(|error| error.kind)?;
+        Ok(listed.into_iter().map(|referrer| referrer.digest.to_string()).collect())
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_is_had_and_what_is_not_is_not_found() {
+    let setup = setup().await;
+    assert_eq!(setup.client.resolve(&setup.tagged("v1")).await.unwrap(), setup.digest);
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    assert_eq!(setup.client.resolve(&setup.tagged("v2")).await.unwrap_err().kind, FetchErrorKind::NotFound);
+    let blob = setup.registry.push_blob(REPO, "hello");
+    let blob: Digest = blob.parse().unwrap();
+    assert_eq!(setup.client.blob(&setup.repository, &blob, 5).await.unwrap(), "hello");
+    assert_eq!(
+        setup.client.blob(&setup.repository, &blob, 4).await.unwrap_err().kind,
+        FetchErrorKind::Malformed
+    );
+    let other = Digest::of(b"other");
+    assert_eq!(
+        setup.client.manifest(&setup.repository, &other).await.unwrap_err().kind,
+        FetchErrorKind::NotFound
+    );
+    assert!(setup.client.tagged(&setup.repository, "sha256-00.att").await.unwrap().is_none());
+    assert_eq!(setup.referrers().await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn every_failure_keeps_its_kind() {
+    use FetchErrorKind::{Denied, Malformed, NotFound, Throttled, Unavailable};
+    let setup = setup().await;
+    let cases = [
+        (Fault::Status(401), Denied),
+        (Fault::Status(403), Denied),
+        (Fault::Status(404), NotFound),
+        (Fault::Status(429), Throttled(None)),
+        (Fault::throttled(30), Throttled(Some(Duration::from_secs(30)))),
+        (Fault::Status(500), Unavailable),
+        (Fault::Status(503), Unavailable),
+        (Fault::Close, Unavailable),
+        (Fault::Truncated, Unavailable),
+        (Fault::WrongBytes, Unavailable),
+        (Fault::Endless, Malformed),
+        (Fault::RedirectLoop, Unavailable),
+        (Fault::RedirectTo("http://169.254.169.254/latest".into()), Unavailable),
+        (Fault::RedirectTo("file:///etc/passwd".into()), Unavailable),
+    ];
+    for (fault, kind) in cases {
+        setup.registry.clear_faults();
+        setup.registry.fault(On::manifests(), fault.clone());
+        assert_eq!(setup.manifest().await, Err(kind), "{fault:?}");
+    }
+    setup.registry.clear_faults();
+    setup.registry.fault(On::manifests(), Fault::ContentType("text/html".into()));
+    assert_eq!(setup.manifest().await, Ok(setup.digest), "the type is a hint");
+    setup.registry.stop().await;
+    assert_eq!(setup.manifest().await, Err(Unavailable));
+}
+
+#[tokio::test]
+async fn an_error_says_who_and_what_and_nothing_it_was_told() {
+    let setup = setup().await;
+    setup.registry.fault(On::manifests(), Fault::Status(500));
+    let error: FetchError = setup.client.manifest(&setup.repository, &setup.digest).await.unwrap_err();
+    let detail = error.detail.replace(setup.registry.host(), "HOST");
+    let expected = format!(
+        "HOST answered 500 Internal Server Error to the request for the manifest {} of {REPO}",
+        setup.digest
+    );
+    assert_eq!(detail, expected);
+}
+
+#[tokio::test]
+async fn a_hiccup_is_tried_again_once_and_a_wish_to_wait_is_honoured() {
+    let setup = setup().await;
+    setup.registry.fault_times(On::manifests(), Fault::Status(500), 1);
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    setup.registry.fault_times(On::manifests(), Fault::Close, 1);
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    setup.registry.fault_times(On::manifests(), Fault::throttled(1), 1);
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    setup.registry.fault_times(On::manifests(), Fault::Status(404), 1);
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::NotFound));
+}
+
+#[tokio::test]
+async fn a_tag_without_a_digest_header_is_hashed() {
+    let setup = setup().await;
+    setup.registry.fault(On::manifests().method("HEAD"), Fault::DigestHeader(None));
+    assert_eq!(setup.client.resolve(&setup.tagged("v1")).await.unwrap(), setup.digest);
+    setup.registry.clear_faults();
+    setup.registry.fault(On::manifests().method("HEAD"), Fault::Status(405));
+    assert_eq!(setup.client.resolve(&setup.tagged("v1")).await.unwrap(), setup.digest);
+}
+
+#[tokio::test]
+async fn referrers_come_in_pages_and_end() {
+    let setup = setup().await;
+    let mut attached: Vec<String> = (0..7)
+        .map(|n| attach_bundle(&setup.registry, REPO, &setup.image.digest, format!("{{\"n\":{n}}}")))
+        .collect();
+    setup.registry.set_page_size(Some(2));
+    let mut listed = setup.referrers().await.unwrap();
+    attached.sort();
+    listed.sort();
+    assert_eq!(listed, attached);
+    setup.registry.fault(On::referrers(), Fault::EndlessPaging);
+    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Malformed));
+    setup.registry.clear_faults();
+    setup.registry.set_page_size(None);
+    let elsewhere = Registry::start().await;
+    setup.registry.fault(On::referrers(), Fault::NextPage(format!("{}/v2/x", elsewhere.url())));
+    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Malformed));
+    assert_eq!(elsewhere.count(), 0);
+}
+
+#[tokio::test]
+async fn without_the_api_the_fallback_tag_serves_and_the_lack_is_remembered() {
+    for fault in [
+        Fault::Status(404),
+        Fault::Status(400),
+        Fault::Status(405),
+        Fault::Status(406),
+        Fault::RedirectLoop,
+        Fault::MalformedJson,
+    ] {
+        let setup = setup().await;
+        let attached =
+            Referrer::bundle("{}").attach_by_fallback_tag(&setup.registry, REPO, &setup.image.digest);
+        setup.registry.fault(On::referrers(), fault.clone());
+        assert_eq!(setup.referrers().await, Ok(vec![attached.clone()]), "{fault:?}");
+        setup.registry.clear_requests();
+        assert_eq!(setup.referrers().await, Ok(vec![attached]), "{fault:?}");
+        let asked_again = setup.registry.count_of(Target::Referrers) > 0;
+        assert_eq!(asked_again, matches!(fault, Fault::RedirectLoop), "{fault:?}");
+    }
+    for (fault, kind) in [
+        (Fault::Status(403), FetchErrorKind::Denied),
+        (Fault::throttled(30), FetchErrorKind::Throttled(Some(Duration::from_secs(30)))),
+        (Fault::Status(500), FetchErrorKind::Unavailable),
+    ] {
+        let setup = setup().await;
+        setup.registry.fault(On::referrers(), fault.clone());
+        assert_eq!(setup.referrers().await, Err(kind), "{fault:?}: is no lack");
+        setup.registry.clear_faults();
+        setup.registry.set_referrers_api(false);
+        setup.registry.fault(On::fallback_tags(), fault.clone());
+        assert_eq!(setup.referrers().await, Err(kind), "{fault:?}: is no empty list");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_once_and_kept_for_its_life() {
+    let setup = setup().await;
+    setup.registry.set_latency(Duration::from_millis(10));
+    setup.registry.require_token(TokenAuth::anonymous());
+    let client = Arc::new(setup.client);
+    let asked = (0..20).map(|_| client.manifest(&setup.repository, &setup.digest));
+    assert!(futures::future::join_all(asked).await.iter().all(Result::is_ok));
+    assert_eq!(setup.registry.token_count(), 1);
+    setup.registry.clear_requests();
+    client.manifest(&setup.repository, &setup.digest).await.unwrap();
+    assert_eq!(setup.registry.count(), 1, "the challenge and the token are remembered");
+    // A token that is no longer good is asked for again, once.
+    setup.registry.revoke_tokens();
+    setup.registry.clear_requests();
+    let asked = (0..20).map(|_| client.manifest(&setup.repository, &setup.digest));
+    assert!(futures::future::join_all(asked).await.iter().all(Result::is_ok));
+    assert_eq!(setup.registry.token_count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_not_used_past_its_life() {
+    let setup = setup().await;
+    // Five seconds are kept back of any life.
+    setup.registry.require_token(TokenAuth::anonymous().announce(Some(5)));
+    setup.manifest().await.unwrap();
+    setup.manifest().await.unwrap();
+    assert_eq!(setup.registry.token_count(), 2);
+}
+
+#[tokio::test]
+async fn credentials_open_their_own_door_alone() {
+    let config = r#"{"auths": {"HOST/team": {"username": "u", "password": "p"}}}"#;
+    let setup = setup_with(config).await;
+    setup.registry.require_token(TokenAuth::for_user("u", "p"));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    Image::single("linux/amd64").push(&setup.registry, "other/app", "v1");
+    let other: Reference = format!("{}/other/app:v1", setup.registry.host()).parse().unwrap();
+    setup.registry.clear_requests();
+    assert_eq!(setup.client.resolve(&other).await.unwrap_err().kind, FetchErrorKind::Denied);
+    let basic = setup.registry.requests().into_iter().filter_map(|request| request.authorization);
+    assert!(
+        basic.filter(|value| value.starts_with("Basic")).count() == 0,
+        "the credential of team/ was used for other/"
+    );
+
+    let setup = setup_with(config).await;
+    setup.registry.require_basic("u", "p");
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    setup.registry.require_nothing();
+    setup.registry.require_basic("u", "changed");
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::Denied));
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged() {
+    let setup = setup_with(r#"{"auths": {"HOST": {"identitytoken": "refresh"}}}"#).await;
+    setup.registry.require_token(TokenAuth::for_user("u", "p").refresh_token("refresh"));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+}
+
+#[tokio::test]
+async fn a_credential_does_not_follow_to_another_host() {
+    let setup = setup_with(r#"{"auths": {"HOST": {"username": "u", "password": "p"}}}"#).await;
+    setup.registry.require_basic("u", "p");
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    let cdn = setup.registry.start_mirror().await;
+    cdn.require_nothing();
+    setup.registry.fault(On::manifests(), Fault::Redirect(cdn.url()));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    assert_eq!(cdn.requests().len(), 1);
+    assert!(cdn.requests().iter().all(|request| request.authorization.is_none()));
+}
+
+#[tokio::test]
+async fn a_token_server_elsewhere_must_speak_https() {
+    let setup = setup().await;
+    setup.registry.require_token(TokenAuth::anonymous().realm("http://tokens.example/token"));
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::Unavailable));
+    for (fault, kind) in [
+        (Fault::Status(403), FetchErrorKind::Denied),
+        (Fault::MalformedJson, FetchErrorKind::Unavailable),
+        (Fault::Status(500), FetchErrorKind::Unavailable),
+    ] {
+        let setup = self::setup().await;
+        setup.registry.require_token(TokenAuth::anonymous());
+        setup.registry.fault(On::token(), fault.clone());
+        assert_eq!(setup.manifest().await, Err(kind), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_long_is_given_up_by_the_caller_alone() {
+    let setup = setup().await;
+    setup.registry.fault(On::manifests(), Fault::Hang);
+    let asked = tokio::time::timeout(Duration::from_millis(100), setup.manifest()).await;
+    assert!(asked.is_err());
+}
+
+#[tokio::test]
+async fn a_layout_folder_stands_for_a_registry_in_both_forms() {
+    let setup = setup().await;
+    let annotations = std::collections::BTreeMap::new();
+    attach_att(&setup.registry, REPO, &setup.image.digest, &[(b"{}".to_vec(), annotations)]);
+    let bundle = attach_bundle(&setup.registry, REPO, &setup.image.digest, "{}");
+    let att = format!("sha256-{}.att", setup.digest.hex());
+    for (form, referrers) in [
+        (bonafide_kit::registry::Layout::Plain, vec![bundle]),
+        (bonafide_kit::registry::Layout::Cosign, vec![]),
+    ] {
+        let folder =
+            std::env::temp_dir().join(format!("bonafide-layout-{}-{}", std::process::id(), referrers.len()));
+        setup.registry.write_layout(&folder, REPO, "v1", form);
+        let layout = Layout::open(&folder).unwrap();
+        assert_eq!(layout.image().unwrap(), setup.digest);
+        assert_eq!(layout.resolve(&setup.tagged("anything")).await.unwrap(), setup.digest);
+        assert!(layout.tagged(&setup.repository, &att).await.unwrap().is_some());
+        assert!(layout.tagged(&setup.repository, "sha256-00.att").await.unwrap().is_none());
+        let listed = layout.referrers(&setup.repository, &setup.digest).await.unwrap();
+        assert_eq!(listed.iter().map(|referrer| referrer.digest.to_string()).collect::<Vec<_>>(), referrers);
+        let file = folder.join("blobs/sha256").join(setup.digest.hex());
+        std::fs::write(&file, "other").unwrap();
+        let error = layout.manifest(&setup.repository, &setup.digest).await.unwrap_err();
+        assert_eq!(error.kind, FetchErrorKind::Malformed);
+        std::fs::remove_file(&file).unwrap();
+        let error = layout.manifest(&setup.repository, &setup.digest).await.unwrap_err();
+        assert_eq!(error.kind, FetchErrorKind::NotFound);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    assert!(Layout::open("/nowhere").is_err());
+}
+
+#[tokio::test]
+async fn the_real_layouts_have_one_image_each() {
+    let images = Path::new("../shared/vectors/images");
+    if !images.exists() {
+        println!("skipped: {} is not there", images.display());
+        return;
+    }
+    for (name, digest, attested) in [
+        ("slsa-github-generator-v1.4.0", "sha256:a74d89d8", true),
+        ("slsa-github-generator-v1.5.0", "sha256:6091ab41", true),
+        ("slsa-github-generator-v2.1.0", "sha256:234e2c83", true),
+        ("buildkit-multiarch-unsigned", "sha256:5ac2d3ac", false),
+    ] {
+        let layout = Layout::open(images.join(name)).unwrap();
+        let image = layout.image().unwrap();
+        assert!(image.to_string().starts_with(digest), "{name}");
+        let repository: Repository = "ghcr.io/o/a".parse().unwrap();
+        let att = layout.tagged(&repository, &format!("sha256-{}.att", image.hex())).await.unwrap();
+        assert_eq!(att.is_some(), attested, "{name}");
+    }
+}
