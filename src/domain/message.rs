@@ -32,13 +32,12 @@ pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
 /// One warning, on one line.
 pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &Problem) -> String {
     let mut text = named(image, verdict);
-    match problem.reason {
+    match (problem.reason, &problem.policy) {
         // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
-        Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage => {}
-        _ => text.push_str(" would not be admitted"),
-    }
-    if let Some(policy) = &problem.policy {
-        push(&mut text, format_args!(" ({} {policy})", policy.kind()));
+        (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
+        (_, Some(policy)) => {
+            push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()))
+        }
     }
     push(&mut text, format_args!(": {}", line(problem)));
     text
