@@ -230,6 +230,15 @@ async fn a_token_is_asked_for_once_and_kept_for_its_life() {
 }
 
 #[tokio::test]
+async fn a_registry_that_asks_for_no_token_any_more_is_let_off() {
+    let setup = setup().await;
+    setup.registry.require_token(TokenAuth::anonymous().announce(Some(5)));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    setup.registry.require_nothing();
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+}
+
+#[tokio::test]
 async fn a_token_is_not_used_past_its_life() {
     let setup = setup().await;
     // Five seconds are kept back of any life.

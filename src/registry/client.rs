@@ -117,7 +117,8 @@ impl Client {
         let turns =
             self.turns.get_with_by_ref(repository.registry(), || Arc::new(Semaphore::new(CONCURRENCY)));
         let _turn = turns.acquire().await;
-        ask.authorization = self.doors.authorization(repository).await.map_err(Failure::Closed)?;
+        // What was asked for before and cannot be had now may be out of date: then the registry says anew what it wants.
+        ask.authorization = self.doors.authorization(repository).await.unwrap_or_default();
         let answer = self.transport.send(ask).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
