@@ -4,6 +4,10 @@
 //! is not lost: it becomes an invalid one, which fails closed for the images it names.
 
 mod fields;
+mod head;
+mod images;
+mod pattern;
+mod shape;
 mod signer;
 
 use std::sync::Arc;
@@ -11,20 +15,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::v1alpha1::{self as wire, API_VERSION, PolicySpec};
+use super::v1alpha1::{self as wire, PolicySpec};
 use crate::domain::{
-    glob::Glob,
     policy::{
-        ImageSelector, InvalidPolicy, LabelRequirement, LabelSelector, LabelTest, Mode, Policy, PolicyEntry,
-        PolicyId, ProvenanceRules, SubjectRule, TagRule,
+        InvalidPolicy, LabelRequirement, LabelSelector, LabelTest, Mode, Policy, PolicyEntry, PolicyId,
+        ProvenanceRules, SubjectRule, TagRule,
     },
     provenance::{SLSA_V0_2, SLSA_V1},
 };
 use fields::Fields;
 pub use fields::Note;
-
-/// The namespace of a `ProvenancePolicy` that names none.
-pub const DEFAULT_NAMESPACE: &str = "default";
+pub use head::{DEFAULT_NAMESPACE, is_ours};
+use shape::Misshapen;
 
 /// What a policy object became.
 #[derive(Debug, Clone)]
@@ -37,97 +39,63 @@ pub struct Compiled {
     pub warnings: Vec<Note>,
 }
 
-/// Whether an object is of this group, and so must compile.
-pub fn is_ours(object: &Value) -> bool {
-    object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .is_some_and(|version| version.starts_with("bonafide.dev/"))
+impl Compiled {
+    /// Makes it invalid for a reason that the object alone does not show.
+    pub fn refuse(&mut self, error: Note) {
+        let mut invalid = match &self.entry {
+            PolicyEntry::Valid(policy) => InvalidPolicy {
+                id: policy.id.clone(),
+                namespaces: Some(policy.namespaces.clone()),
+                images: Some(policy.images.clone()),
+                errors: Vec::new(),
+            },
+            PolicyEntry::Invalid(policy) => policy.as_ref().clone(),
+        };
+        invalid.errors.push(error.to_string());
+        self.errors.push(error);
+        self.entry = PolicyEntry::Invalid(Arc::new(invalid));
+    }
 }
 
 /// Compiles a `ProvenancePolicy` or `ClusterProvenancePolicy` object, whatever it holds.
 pub fn compile(object: &Value) -> Compiled {
     let mut fields = Fields::default();
-    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
-    let kind = text("/kind").unwrap_or_default();
-    let name = text("/metadata/name").unwrap_or_default();
-    let namespaced = kind == "ProvenancePolicy";
-    let id = PolicyId {
-        namespace: namespaced.then(|| text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned()),
-        name: name.to_owned(),
-    };
-    check_head(&mut fields, object, kind, name);
+    let (id, namespaced) = head::head(&mut fields, object);
     let spec = object.get("spec").unwrap_or(&Value::Null);
-    let policy = match read_spec(spec) {
-        Ok(wire) => Some(policy(&mut fields, &id, namespaced, &wire)),
-        Err((field, message)) => {
-            fields.error(&field, None, message);
-            None
-        }
-    };
+    let policy = read_spec(&mut fields, spec).map(|(wire, misshapen)| {
+        let mut rest = Fields::default();
+        let policy = policy(&mut rest, &id, namespaced, &wire);
+        fields.append(rest, |note| !misshapen.explains(&note.field));
+        policy
+    });
     let (errors, warnings) = fields.into_notes();
     let entry = match policy {
         Some(policy) if errors.is_empty() => PolicyEntry::Valid(Arc::new(policy)),
         _ => PolicyEntry::Invalid(Arc::new(InvalidPolicy {
             id,
             namespaces: readable_namespaces(spec),
-            images: readable_images(spec),
+            images: images::readable(spec),
             errors: errors.iter().map(ToString::to_string).collect(),
         })),
     };
     Compiled { entry, errors, warnings }
 }
 
-fn check_head(fields: &mut Fields, object: &Value, kind: &str, name: &str) {
-    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if version != API_VERSION {
-        fields.error("apiVersion", Some(version), format!("is not {API_VERSION}"));
-    }
-    match kind {
-        "ProvenancePolicy" | "ClusterProvenancePolicy" => {}
-        "TrustRoot" => fields.error(
-            "kind",
-            Some(kind),
-            "is not supported yet; --trust-root FILE replaces the trust root",
-        ),
-        _ => fields.error("kind", Some(kind), "is neither ProvenancePolicy nor ClusterProvenancePolicy"),
-    }
-    if name.is_empty() {
-        fields.error("metadata.name", None, "is missing");
-    }
-    if kind == "ClusterProvenancePolicy" && object.pointer("/metadata/namespace").is_some() {
-        fields.error(
-            "metadata.namespace",
-            None,
-            "a ClusterProvenancePolicy has none; spec.namespaceSelector narrows it",
-        );
-    }
-}
-
-/// The shape of the spec; an error names the field.
-fn read_spec(spec: &Value) -> Result<PolicySpec, (String, String)> {
+/// The spec as far as its shape is right, and where it is not: what is wrong with the rest is told in the same breath.
+fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(PolicySpec, Misshapen)> {
     if spec.is_null() {
-        return Err(("spec".to_owned(), "is missing".to_owned()));
+        fields.error("spec", None, "is missing");
+        return None;
     }
-    serde_path_to_error::deserialize(spec).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
-        (field, error.into_inner().to_string())
-    })
-}
-
-/// The images of a policy that is wrong elsewhere; `None` where not even they can be read: then it is about every image.
-fn readable_images(spec: &Value) -> Option<ImageSelector> {
-    let images = wire::Images::deserialize(spec.get("images")?).ok()?;
-    let globs = |patterns: &[String]| {
-        patterns.iter().map(|pattern| Glob::new(pattern).ok()).collect::<Option<Vec<_>>>()
-    };
-    // An exclusion that cannot be read takes nothing out.
-    let selector = ImageSelector {
-        include: globs(&images.include)?,
-        exclude: globs(&images.exclude).unwrap_or_default(),
-    };
-    (!selector.include.is_empty()).then_some(selector)
+    let (sound, misshapen) = shape::sound(fields, spec);
+    match serde_path_to_error::deserialize(&sound) {
+        Ok(wire) => Some((wire, misshapen)),
+        Err(error) => {
+            // The shape is held against the types' own schema, so this is a difference between the two, and still an error.
+            fields.error(&format!("spec.{}", error.path()), None, error.inner().to_string());
+            None
+        }
+    }
 }
 
 fn readable_namespaces(spec: &Value) -> Option<LabelSelector> {
@@ -149,7 +117,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
         let message = "needs the mutating webhook in a cluster, which is not supported yet";
         fields.error("spec.uncoveredPlatforms", Some("Constrain"), message);
     }
-    let images = images(fields, &spec.images);
+    let images = images::images(fields, &spec.images);
     let signers = signer::signers(fields, &spec.signers);
     Policy {
         id: id.clone(),
@@ -178,63 +146,19 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
     }
 }
 
-fn images(fields: &mut Fields, images: &wire::Images) -> ImageSelector {
-    if images.include.is_empty() {
-        fields.error(
-            "spec.images.include",
-            None,
-            "is empty: the policy is about no image; write ghcr.io/owner/** or **",
-        );
-    }
-    let include = fields.globs("spec.images.include", &images.include);
-    for (at, pattern) in images.include.iter().enumerate() {
-        let field = format!("spec.images.include[{at}]");
-        check_image_glob(fields, &field, pattern);
-    }
-    for (at, pattern) in images.exclude.iter().enumerate() {
-        check_image_glob(fields, &format!("spec.images.exclude[{at}]"), pattern);
-    }
-    ImageSelector { include, exclude: fields.globs("spec.images.exclude", &images.exclude) }
-}
-
-/// Images are matched in their normalised form; what can never match is an error, what matches more than it looks is a warning.
-fn check_image_glob(fields: &mut Fields, field: &str, pattern: &str) {
-    let (registry, path) = pattern.split_once('/').unwrap_or((pattern, ""));
-    if pattern.contains('@') || path.rsplit('/').next().is_some_and(|last| last.contains(':')) {
-        fields.error(field, Some(pattern), "a policy is about repositories: write it without tag and digest");
-    } else if pattern.contains("://") {
-        fields.error(field, Some(pattern), "is matched against registry/path: write it without the scheme");
-    } else if pattern != "**" && path.is_empty() && !registry.contains("**") {
-        let hint = "write docker.io/library/NAME, or ghcr.io/owner/**";
-        fields.error(
-            field,
-            Some(pattern),
-            format!("has no registry and path, so it matches nothing; {hint}"),
-        );
-    } else if registry.bytes().any(|b| b.is_ascii_uppercase()) {
-        fields.error(field, Some(pattern), "matches nothing: registries are matched in lower case");
-    } else if !registry.contains(['.', ':', '*', '?']) && registry != "localhost" {
-        let message = format!("matches nothing: Docker Hub's images are matched as docker.io/{pattern}");
-        fields.error(field, Some(pattern), message);
-    } else if let Some(stem) = pattern.strip_suffix("**").or_else(|| pattern.strip_suffix('*'))
-        && !stem.is_empty()
-        && !stem.ends_with(['/', '*'])
-    {
-        fields.warn(
-            field,
-            Some(pattern),
-            format!("also matches names that go on: {stem}-other; write {stem}/** for what is below it"),
-        );
-    }
-}
-
 fn label_selector(fields: &mut Fields, selector: &wire::LabelSelector) -> LabelSelector {
     let labels = selector
         .match_labels
         .iter()
         .map(|(key, value)| LabelRequirement { key: key.clone(), test: LabelTest::In(vec![value.clone()]) });
     let mut requirements: Vec<LabelRequirement> = labels.collect();
+    for key in selector.match_labels.keys() {
+        check_label_key(fields, &format!("spec.namespaceSelector.matchLabels.{key}"), key);
+    }
+    fields.check_length("spec.namespaceSelector.matchExpressions", selector.match_expressions.len());
     for (at, expression) in selector.match_expressions.iter().enumerate() {
+        let key = format!("spec.namespaceSelector.matchExpressions[{at}].key");
+        check_label_key(fields, &key, &expression.key);
         let field = format!("spec.namespaceSelector.matchExpressions[{at}].values");
         let wants_values =
             matches!(expression.operator, wire::LabelOperator::In | wire::LabelOperator::NotIn);
@@ -255,6 +179,20 @@ fn label_selector(fields: &mut Fields, selector: &wire::LabelSelector) -> LabelS
         requirements.push(LabelRequirement { key: expression.key.clone(), test });
     }
     LabelSelector(requirements)
+}
+
+/// A key that no label can have would select no namespace, and protect none.
+fn check_label_key(fields: &mut Fields, field: &str, key: &str) {
+    let (prefix, name) = key.rsplit_once('/').unwrap_or(("x", key));
+    let word = |text: &str, also: &[u8]| {
+        let plain = |b: u8| b.is_ascii_alphanumeric();
+        let ends = text.bytes().next().zip(text.bytes().last());
+        ends.is_some_and(|(first, last)| plain(first) && plain(last))
+            && text.bytes().all(|b| plain(b) || also.contains(&b))
+    };
+    if !word(name, b"-_.") || name.len() > 63 || !word(prefix, b"-.") {
+        fields.error(field, Some(key), "is no label's key, so it selects no namespace");
+    }
 }
 
 fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules {

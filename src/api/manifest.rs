@@ -41,44 +41,86 @@ impl PolicyDocument {
     }
 }
 
+/// What a text holds.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// The policies, and whatever else is of their group.
+    pub policies: Vec<PolicyDocument>,
+    /// What is none of ours and was passed over.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A document that is no policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The line it begins on.
+    pub line: u64,
+    /// What it says it is: `apiVersion kind`; empty where it says nothing.
+    pub what: String,
+}
+
 /// Every policy in a text. Objects of other groups are none of ours and passed over.
 ///
 /// # Errors
 /// A text that is no YAML.
 pub fn policies(text: &str) -> Result<Vec<PolicyDocument>, SyntaxError> {
-    let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple(text).map_err(|error| SyntaxError {
-        line: error.location().map(|location| location.line()),
-        message: error.without_snippet().to_string(),
-    })?;
+    read(text).map(|file| file.policies)
+}
+
+/// Every document of a text: policies, and what is passed over.
+///
+/// # Errors
+/// A text that is no YAML.
+pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
+    // A namespace may be called `n`, and is then not `false`.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let documents: Vec<Spanned<Node>> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| SyntaxError {
+            line: error.location().map(|location| location.line()),
+            message: error.without_snippet().to_string(),
+        })?;
     let mut objects = Vec::new();
     for document in documents {
         take_apart(Located::from(document), &mut objects);
     }
+    let mut file = PolicyFile { policies: Vec::new(), passed_over: Vec::new() };
     let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
-    let ours = objects.into_iter().filter_map(|tree| {
+    for tree in objects {
         let object = tree.to_json();
-        is_ours(&object).then(|| {
-            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let mut compiled = compile(&object);
-            if !seen.insert((compiled.entry.id().clone(), kind.clone())) {
-                let (value, message) =
-                    (Some(compiled.entry.id().to_string()), "is there twice in this file".to_owned());
-                compiled.errors.push(Note { field: "metadata.name".to_owned(), value, message });
-            }
-            PolicyDocument { compiled, line: tree.line, is_policy: kind != "TrustRoot", tree }
-        })
-    });
-    Ok(ours.collect())
+        let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
+        let kind = text("kind").to_owned();
+        if !is_ours(&object) {
+            let what = format!("{} {kind}", text("apiVersion")).trim().to_owned();
+            file.passed_over.push(PassedOver { line: tree.line, what });
+            continue;
+        }
+        let mut compiled = compile(&object);
+        if !seen.insert((compiled.entry.id().clone(), kind.clone())) {
+            compiled.refuse(Note {
+                field: "metadata.name".to_owned(),
+                value: Some(compiled.entry.id().to_string()),
+                message: "is there twice in this file".to_owned(),
+            });
+        }
+        let is_policy = kind != "TrustRoot";
+        file.policies.push(PolicyDocument { compiled, line: tree.line, is_policy, tree });
+    }
+    Ok(file)
 }
 
-/// A `List` is its items.
+/// A `List` is its items; those of a typed one (`ProvenancePolicyList`) have version and kind from it.
 fn take_apart(tree: Located, found: &mut Vec<Located>) {
-    let is_list = tree
-        .field("kind")
-        .is_some_and(|kind| matches!(&kind.node, Node::Text(kind) if kind.ends_with("List")));
-    match tree.field("items").map(|items| items.node.clone()) {
-        Some(Node::List(items)) if is_list => items.into_iter().for_each(|item| take_apart(item, found)),
-        _ => found.push(tree),
+    let list = tree.text("kind").and_then(|kind| kind.strip_suffix("List"));
+    let (Some(kind), Some(Node::List(items))) = (list, tree.field("items").map(|items| &items.node)) else {
+        return found.push(tree);
+    };
+    for item in items {
+        let mut item = item.clone();
+        if !kind.is_empty() {
+            item.add_missing("kind", kind);
+            item.add_missing("apiVersion", tree.text("apiVersion").unwrap_or_default());
+        }
+        take_apart(item, found);
     }
 }
 
@@ -111,6 +153,23 @@ impl Located {
         match &self.node {
             Node::Map(fields) => fields.iter().find(|(key, ..)| key == name).map(|(_, _, value)| value),
             _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        match &self.field(name)?.node {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn add_missing(&mut self, name: &str, value: &str) {
+        let is_missing = self.field(name).is_none();
+        if let Node::Map(fields) = &mut self.node
+            && is_missing
+        {
+            let value = Self { line: self.line, node: Node::Text(value.to_owned()) };
+            fields.push((name.to_owned(), self.line, value));
         }
     }
 
@@ -218,70 +277,4 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TWO: &str = r#"# a comment
-apiVersion: bonafide.dev/v1alpha1
-kind: ProvenancePolicy
-metadata: {name: a, namespace: n}
-spec:
-  images:
-    include: ["ghcr.io/o/**"]
-  signers:
-    - name: x
-      github:
-        repository: o/a
-        refs:
-          - refs/heads/main
-          - main
----
-apiVersion: v1
-kind: Service
----
----
-apiVersion: bonafide.dev/v1alpha1
-kind: List
-items:
-  - apiVersion: bonafide.dev/v1alpha1
-    kind: ClusterProvenancePolicy
-    metadata: {name: b}
-    spec:
-      signerz: []
-"#;
-
-    #[test]
-    fn each_error_has_the_line_of_its_field() {
-        let documents = policies(TWO).unwrap();
-        let told: Vec<(u64, String)> = documents
-            .iter()
-            .flat_map(|document| {
-                document.compiled.errors.iter().map(|e| (document.line_of(e), e.field.clone()))
-            })
-            .collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert_eq!(told[0], (14, "spec.signers[0].github.refs[1]".to_owned()));
-        assert!((25..=27).contains(&told[1].0), "{told:?}");
-    }
-
-    #[test]
-    fn what_is_no_yaml_says_where() {
-        let error = policies("a: [1\nb: 2\n").unwrap_err();
-        assert!(error.line.is_some(), "{error:?}");
-        let error = policies("a: 1\na: 2\n").unwrap_err();
-        assert!(error.to_string().contains("twice") || error.to_string().contains("uplicate"), "{error}");
-    }
-
-    #[test]
-    fn a_bomb_is_refused() {
-        let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for (name, before) in
-            [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d"), ("f", "e"), ("g", "f"), ("h", "g")]
-        {
-            let nine = vec![format!("*{before}"); 9].join(",");
-            bomb = format!("{bomb}{name}: &{name} [{nine}]\n");
-        }
-        assert!(policies(&bomb).is_err());
-        assert!(policies(&"[".repeat(10_000)).is_err());
-    }
-}
+mod tests;

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The group and version of the objects here.
 pub const API_VERSION: &str = "bonafide.dev/v1alpha1";
 
 /// What a `ProvenancePolicy` or a `ClusterProvenancePolicy` says.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     /// What its verdict does.
@@ -39,7 +40,7 @@ pub struct PolicySpec {
 }
 
 /// What a policy's verdict does.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// Denies.
     #[default]
@@ -51,7 +52,7 @@ pub enum Mode {
 }
 
 /// Which digest an attestation must name.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Subject {
     /// The manifest's own or an index's that leads to it.
     #[default]
@@ -61,7 +62,7 @@ pub enum Subject {
 }
 
 /// What becomes of a pod of whose platforms only some are covered.
-#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum UncoveredPlatforms {
     /// It is denied.
     #[default]
@@ -71,7 +72,7 @@ pub enum UncoveredPlatforms {
 }
 
 /// What a reference without digest gets.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Tags {
     /// Nothing.
     Allow,
@@ -83,7 +84,7 @@ pub enum Tags {
 }
 
 /// Which images a policy is about.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Images {
     /// Globs over the normalised repository, such as `ghcr.io/org/**`.
@@ -95,7 +96,7 @@ pub struct Images {
 }
 
 /// Somebody who may sign: exactly one of `github`, `certificate`, `publicKey`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Signer {
     /// A name for messages.
@@ -111,7 +112,7 @@ pub struct Signer {
 }
 
 /// A GitHub Actions workflow as a signer.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Github {
     /// The source repository, `owner/repo`; the name may be a glob, the owner not.
@@ -139,7 +140,7 @@ pub struct Github {
 }
 
 /// A certificate's issuer and subject as a signer.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateSigner {
     /// The OIDC issuer, exactly.
@@ -152,7 +153,7 @@ pub struct CertificateSigner {
 }
 
 /// What the verified statement must say.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Provenance {
     /// Accepted predicate types.
@@ -174,7 +175,7 @@ pub struct Provenance {
 }
 
 /// The claimed source.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Source {
     /// Its URI.
@@ -185,7 +186,7 @@ pub struct Source {
 }
 
 /// A label selector, as everywhere in Kubernetes.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels that must be there with these values.
@@ -197,7 +198,7 @@ pub struct LabelSelector {
 }
 
 /// A requirement of a label selector.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelExpression {
     /// The label.
@@ -210,7 +211,7 @@ pub struct LabelExpression {
 }
 
 /// The operators of a label selector.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 pub enum LabelOperator {
     /// One of the values.
     In,

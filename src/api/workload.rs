@@ -153,6 +153,7 @@ fn placement(spec: PodSpec<'_>) -> Placement {
         affinity: required
             .map(|selector| selector.node_selector_terms.into_iter().flatten().map(term).collect()),
         os: spec.os.and_then(|os| os.name).map(Cow::into_owned),
+        runtime_class: spec.runtime_class_name.filter(|name| !name.is_empty()).map(Cow::into_owned),
     }
 }
 
@@ -245,6 +246,8 @@ struct PodSpec<'a> {
     affinity: Option<Affinity>,
     #[serde(borrow)]
     os: Option<Os<'a>>,
+    #[serde(borrow)]
+    runtime_class_name: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -331,113 +334,4 @@ impl From<Operator> for NodeOperator {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn spec() -> Value {
-        json!({
-            "initContainers": [{"name": "i", "image": "i:1"}],
-            "containers": [{"name": "a", "image": "a:1", "ports": [{"containerPort": 1}]}, {"name": "b\n", "image": "b:\u{e4}"}],
-            "ephemeralContainers": [{"name": "e", "image": "e:1", "targetContainerName": "a"}],
-            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "image": {"reference": "m:1", "pullPolicy": "Always"}}],
-            "nodeName": "n1", "nodeSelector": {"k": "v"}, "os": {"name": "linux"},
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchExpressions": [{"key": "x", "operator": "Gt", "values": ["1"]}],
-                 "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]}}},
-        })
-    }
-
-    fn read_value(group: &str, kind: &str, object: &Value) -> Object {
-        read(group, kind, &object.to_string()).unwrap().unwrap()
-    }
-
-    #[test]
-    fn every_kind_has_its_images_at_its_place() {
-        let metadata = json!({"name": "x", "namespace": "n"});
-        let template = json!({"metadata": {}, "spec": spec()});
-        let templated = json!({"metadata": metadata, "spec": {"template": template}});
-        let cases = [
-            ("", "Pod", json!({"metadata": metadata, "spec": spec()}), "spec"),
-            ("apps", "Deployment", templated.clone(), "spec.template.spec"),
-            ("apps", "ReplicaSet", templated.clone(), "spec.template.spec"),
-            ("apps", "StatefulSet", templated.clone(), "spec.template.spec"),
-            ("apps", "DaemonSet", templated.clone(), "spec.template.spec"),
-            ("batch", "Job", templated.clone(), "spec.template.spec"),
-            ("", "ReplicationController", templated.clone(), "spec.template.spec"),
-            ("", "PodTemplate", json!({"metadata": metadata, "template": template}), "template.spec"),
-            (
-                "batch",
-                "CronJob",
-                json!({"metadata": metadata, "spec": {"jobTemplate": {"spec": {"template": template}}}}),
-                "spec.jobTemplate.spec.template.spec",
-            ),
-        ];
-        for (group, kind, object, prefix) in cases {
-            let workload = read_value(group, kind, &object).workload;
-            assert_eq!(
-                (workload.kind.as_str(), workload.namespace.as_str(), workload.name.as_str()),
-                (kind, "n", "x")
-            );
-            let found: Vec<(&str, &str)> =
-                workload.images.iter().map(|i| (i.field.as_str(), i.image.as_str())).collect();
-            let field = |rest: &str| format!("{prefix}.{rest}");
-            assert_eq!(
-                found,
-                [
-                    (field("initContainers[0].image").as_str(), "i:1"),
-                    (field("containers[0].image").as_str(), "a:1"),
-                    (field("containers[1].image").as_str(), "b:ä"),
-                    (field("ephemeralContainers[0].image").as_str(), "e:1"),
-                    (field("volumes[1].image.reference").as_str(), "m:1"),
-                ],
-                "{kind}"
-            );
-            assert_eq!(workload.placement.node_name.as_deref(), Some("n1"));
-            assert_eq!(workload.placement.os.as_deref(), Some("linux"));
-            let terms = workload.placement.affinity.unwrap();
-            assert_eq!((terms[0].labels[0].operator, terms[0].fields[0].values.len()), (NodeOperator::Gt, 1));
-        }
-    }
-
-    #[test]
-    fn kinds_of_other_groups_are_not_ours() {
-        for (group, kind) in [("", "Service"), ("x.example", "Deployment"), ("apps", "Pod"), ("", "pod")] {
-            assert_eq!(read(group, kind, "{}").unwrap(), None);
-        }
-    }
-
-    #[test]
-    fn a_container_without_an_image_is_still_an_image_to_be_judged() {
-        let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "image": null}]}});
-        let images = read_value("", "Pod", &pod).workload.images;
-        assert_eq!(images.iter().map(|image| image.image.as_str()).collect::<Vec<_>>(), ["", ""]);
-    }
-
-    #[test]
-    fn what_is_no_pod_is_an_error_and_not_empty() {
-        for pod in [
-            "[]",
-            "1",
-            r#"{"spec":{"containers":{}}}"#,
-            r#"{"spec":{"containers":[1]}}"#,
-            r#"{"spec":{"containers":[{"image":1}]}}"#,
-            r#"{"spec":{},"spec":{}}"#,
-            r#"{"spec":{"containers":[],"containers":[]}}"#,
-        ] {
-            assert!(read("", "Pod", pod).is_err(), "{pod}");
-        }
-    }
-
-    #[test]
-    fn an_update_is_unchanged_when_images_and_placement_are() {
-        let pod = |image: &str, node: &str| {
-            let object = json!({"spec": {"nodeName": node, "containers": [{"name": "a", "image": image}]}});
-            read_value("", "Pod", &object).workload
-        };
-        assert!(is_unchanged(&pod("a", "n"), &pod("a", "n")));
-        assert!(!is_unchanged(&pod("a", "n"), &pod("b", "n")));
-        assert!(!is_unchanged(&pod("a", ""), &pod("a", "n")));
-    }
-}
+mod tests;

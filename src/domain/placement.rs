@@ -1,7 +1,7 @@
 //! Where a pod can land: its constraints against the nodes that are there and the platforms that are configured for nodes to come.
 //!
 //! The rules are the scheduler's (`nodeaffinity` of component-helpers): `nodeSelector` and required affinity must both hold,
-//! terms are `ORed`, requirements `ANDed`, a term without requirements fits nothing. Tolerations never narrow.
+//! any one term suffices, of a term's requirements all must hold, a term without requirements fits nothing. Tolerations never narrow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,14 @@ const OLD_OS: &str = "beta.kubernetes.io/os";
 /// The platforms that a pod can land on.
 ///
 /// Those of the nodes that fit, and every configured platform that the constraints do not rule out. Where there is none, what the
-/// constraints say of the architecture counts – a node may yet come; where they say nothing, it is unknown.
+/// constraints say of the architecture counts – a node may yet come; where they say nothing, it is unknown. So it is where a node
+/// that fits does not say what it is.
 pub fn platforms(placement: &Placement, nodes: &[Node], configured: &[Platform]) -> Platforms {
     let mut found: BTreeSet<Platform> = BTreeSet::new();
-    let known = nodes.iter().filter(|node| fits(placement, &Known(node)));
-    found.extend(known.filter_map(|node| node_platform(&node.labels)));
+    for node in nodes.iter().filter(|node| fits(placement, &Known(node))) {
+        let Some(platform) = node_platform(&node.labels) else { return Platforms::Unknown };
+        found.insert(platform);
+    }
     found.extend(configured.iter().filter(|platform| fits(placement, &Possible(platform))).cloned());
     if found.is_empty() {
         found.extend(stated(placement));
@@ -84,8 +87,12 @@ impl Landing for Possible<'_> {
 fn fits(placement: &Placement, node: &impl Landing) -> bool {
     let named =
         placement.node_name.as_deref().is_none_or(|wanted| holds(&node.name(), NodeOperator::In, &[wanted]));
-    // A pod with a nodeName is not scheduled: the kubelet takes it, and checks selector and affinity alike.
-    let os = placement.os.as_deref().is_none_or(|wanted| holds(&node.label(OS), NodeOperator::In, &[wanted]));
+    // A pod with a nodeName is not scheduled: the kubelet takes it, and checks selector and affinity alike. `os` is no label's
+    // constraint, but the kubelet's of itself: a node that does not say its system is not ruled out.
+    let os = placement.os.as_deref().is_none_or(|wanted| match (node.label(OS), node.label(OLD_OS)) {
+        (Label::Is(os), _) | (Label::Absent, Label::Is(os)) => os == wanted,
+        (Label::Absent | Label::Unknown, _) => true,
+    });
     let mut selected = placement.node_selector.iter();
     named
         && os
@@ -154,113 +161,4 @@ fn selected(placement: &Placement, key: &str, old: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(name: &str, arch: &str, more: &[(&str, &str)]) -> Node {
-        let labels = [(ARCH, arch), (OS, "linux")].into_iter().chain(more.iter().copied());
-        Node { name: name.into(), labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect() }
-    }
-
-    fn nodes() -> Vec<Node> {
-        vec![node("a", "amd64", &[("size", "4")]), node("b", "arm64", &[("size", "8"), ("gpu", "")])]
-    }
-
-    fn requirement(key: &str, operator: NodeOperator, values: &[&str]) -> NodeRequirement {
-        NodeRequirement {
-            key: key.into(),
-            operator,
-            values: values.iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    fn term(labels: Vec<NodeRequirement>) -> NodeTerm {
-        NodeTerm { labels, fields: Vec::new() }
-    }
-
-    fn on(placement: &Placement, nodes: &[Node], configured: &[&str]) -> Vec<String> {
-        let configured: Vec<Platform> = configured.iter().map(|text| text.parse().unwrap()).collect();
-        match platforms(placement, nodes, &configured) {
-            Platforms::These(list) => list.iter().map(ToString::to_string).collect(),
-            Platforms::Unknown => vec!["unknown".to_owned()],
-        }
-    }
-
-    fn affine(terms: Vec<NodeTerm>) -> Placement {
-        Placement { affinity: Some(terms), ..Placement::default() }
-    }
-
-    fn select(key: &str, value: &str) -> Placement {
-        Placement {
-            node_selector: BTreeMap::from([(key.to_owned(), value.to_owned())]),
-            ..Placement::default()
-        }
-    }
-
-    #[test]
-    fn nodes_narrow_by_name_selector_and_affinity() {
-        use NodeOperator::{DoesNotExist, Exists, Gt, In, Lt, NotIn};
-        let both = ["linux/amd64", "linux/arm64"];
-        let none = ["unknown"];
-        let field = NodeTerm { labels: Vec::new(), fields: vec![requirement("metadata.name", In, &["b"])] };
-        let named = |name: &str| Placement { node_name: Some(name.into()), ..Placement::default() };
-        let cases: Vec<(Placement, &[&str])> = vec![
-            (Placement::default(), &both),
-            (select(ARCH, "arm64"), &["linux/arm64"]),
-            (select("gpu", ""), &["linux/arm64"]),
-            (select("gpu", "x"), &none),
-            (named("a"), &["linux/amd64"]),
-            (named("gone"), &none),
-            (Placement { os: Some("windows".into()), ..Placement::default() }, &none),
-            (affine(vec![term(vec![requirement("size", Gt, &["4"])])]), &["linux/arm64"]),
-            (affine(vec![term(vec![requirement("size", Lt, &["8"])])]), &["linux/amd64"]),
-            (affine(vec![term(vec![requirement("size", Gt, &["x"])])]), &none),
-            (affine(vec![term(vec![requirement("gpu", Exists, &[])])]), &["linux/arm64"]),
-            (affine(vec![term(vec![requirement("gpu", DoesNotExist, &[])])]), &["linux/amd64"]),
-            (affine(vec![term(vec![requirement("gpu", NotIn, &["x"])])]), &both),
-            (
-                affine(vec![term(vec![requirement("size", In, &["4"]), requirement("gpu", Exists, &[])])]),
-                &none,
-            ),
-            (
-                affine(vec![
-                    term(vec![requirement(ARCH, In, &["amd64"])]),
-                    term(vec![requirement("gpu", Exists, &[])]),
-                ]),
-                &both,
-            ),
-            (affine(vec![field]), &["linux/arm64"]),
-            (affine(vec![]), &none),
-            (affine(vec![NodeTerm::default()]), &none),
-        ];
-        for (placement, expected) in cases {
-            assert_eq!(on(&placement, &nodes(), &[]), expected, "{placement:?}");
-        }
-    }
-
-    #[test]
-    fn configured_platforms_join_where_the_constraints_allow_them() {
-        let configured = ["linux/amd64", "linux/s390x"];
-        assert_eq!(
-            on(&Placement::default(), &nodes(), &configured),
-            ["linux/amd64", "linux/arm64", "linux/s390x"]
-        );
-        assert_eq!(on(&select(ARCH, "s390x"), &nodes(), &configured), ["linux/s390x"]);
-        // A group scaled to zero may have any label and any name.
-        assert_eq!(on(&select("pool", "big"), &nodes(), &configured), configured);
-        assert_eq!(on(&select(ARCH, "riscv64"), &nodes(), &configured), ["linux/riscv64"]);
-    }
-
-    #[test]
-    fn with_nothing_known_a_stated_architecture_counts() {
-        use NodeOperator::{Exists, In};
-        assert_eq!(on(&Placement::default(), &[], &[]), ["unknown"]);
-        assert_eq!(on(&select(ARCH, "arm64"), &[], &[]), ["linux/arm64"]);
-        let named = || term(vec![requirement(ARCH, In, &["amd64", "arm64"])]);
-        assert_eq!(on(&affine(vec![named()]), &[], &[]), ["linux/amd64", "linux/arm64"]);
-        assert_eq!(
-            on(&affine(vec![named(), term(vec![requirement("x", Exists, &[])])]), &[], &[]),
-            ["unknown"]
-        );
-    }
-}
+mod tests;

@@ -56,6 +56,8 @@ pub struct Placement {
     pub affinity: Option<Vec<NodeTerm>>,
     /// `os.name`
     pub os: Option<String>,
+    /// `runtimeClassName`: whose `scheduling.nodeSelector` is to be joined into [`Placement::node_selector`] where the class is known.
+    pub runtime_class: Option<String>,
 }
 
 /// One term of a required node affinity; requirements are `ANDed`. A term without any fits no node.

@@ -69,6 +69,17 @@ impl Fields {
         }
     }
 
+    /// Takes over the notes of `other` that are worth telling.
+    pub fn append(&mut self, other: Self, is_telling: impl Fn(&Note) -> bool) {
+        self.errors.extend(other.errors.into_iter().filter(&is_telling));
+        self.warnings.extend(other.warnings.into_iter().filter(&is_telling));
+    }
+
+    /// Whether something is wrong.
+    pub const fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
     /// Errors, then warnings.
     pub fn into_notes(self) -> (Vec<Note>, Vec<Note>) {
         (self.errors, self.warnings)

@@ -1,18 +1,16 @@
 //! Signers: who may sign, compiled with an eye on what would accept more than it says.
 
-use super::{fields::Fields, wire};
-use crate::domain::{
-    glob::AnchoredRegex,
-    identity::{
-        AroundTag, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher,
-        TrustRootName,
-    },
+use super::{
+    fields::Fields,
+    pattern::{refs, subject_regex},
+    wire,
+};
+use crate::domain::identity::{
+    GithubIdentity, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher, TrustRootName,
 };
 
 /// The issuer of GitHub Actions' identities.
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
-/// What stands for the tag that was asked for.
-const TAG: &str = "${image.tag}";
 /// The events of GitHub Actions that build images; another one may be a slip.
 const TRIGGERS: [&str; 14] = [
     "push",
@@ -115,7 +113,9 @@ fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<Signe
     }
     let workflow_refs = refs(fields, &format!("{field}.workflowRefs"), &wire.workflow_refs, true);
     let refs = refs(fields, &format!("{field}.refs"), &wire.refs, false);
-    let repository = fields.glob(&format!("{field}.repository"), &wire.repository)?;
+    // What is missing has been told.
+    let repository = Some(&wire.repository).filter(|repository| !repository.is_empty())?;
+    let repository = fields.glob(&format!("{field}.repository"), repository)?;
     Some(SignerIdentity::Github(Box::new(GithubIdentity {
         issuer,
         repository,
@@ -151,6 +151,13 @@ fn check_repository(fields: &mut Fields, field: &str, repository: &str) {
                 );
             } else if name.contains("**") {
                 fields.error(field, Some(repository), "a repository's name has one segment: write *");
+            } else if let Some(stem) = name.strip_suffix('*').filter(|stem| !stem.is_empty())
+                && !stem.ends_with(['-', '.', '_'])
+            {
+                let message = format!("also accepts names that go on: {owner}/{stem}other");
+                fields.warn(field, Some(repository), message);
+            } else if std::path::Path::new(name).extension().is_some_and(|end| end == "git") {
+                fields.error(field, Some(repository), "is the repository's name, without .git");
             }
         }
         _ if repository.is_empty() => {
@@ -189,7 +196,8 @@ fn workflow(fields: &mut Fields, field: &str, text: &str) -> Option<SigningWorkf
     let split = text.find(FOLDER).map(|at| text.split_at(at));
     let is_file = |path: &str| {
         let name = path.strip_prefix(FOLDER).unwrap_or_default();
-        [".yml", ".yaml"].iter().any(|end| name.ends_with(end)) && !name.contains(['/', '@', '*', '?'])
+        name.rsplit_once('.').is_some_and(|(_, end)| matches!(end, "yml" | "yaml"))
+            && !name.contains(['/', '@', '*', '?'])
     };
     let is_repository = |text: &str| {
         let parts: Vec<&str> = text.split('/').collect();
@@ -215,55 +223,6 @@ fn workflow(fields: &mut Fields, field: &str, text: &str) -> Option<SigningWorkf
     }
 }
 
-/// Ref patterns: globs that begin with `refs/`, with the tag asked for in place of `${image.tag}`; commits where they may be.
-fn refs(fields: &mut Fields, field: &str, patterns: &[String], commits: bool) -> Vec<RefPattern> {
-    fields.check_length(field, patterns.len());
-    let mut compiled = Vec::new();
-    for (at, pattern) in patterns.iter().enumerate() {
-        let field = format!("{field}[{at}]");
-        let is_commit =
-            commits && [40, 64].contains(&pattern.len()) && pattern.bytes().all(|b| b.is_ascii_hexdigit());
-        if !pattern.starts_with("refs/") && !is_commit {
-            let or_commit = if commits { " or a full commit" } else { "" };
-            let message = format!(
-                "is no ref{or_commit}: write refs/heads/{pattern} for a branch, refs/tags/{pattern} for a tag"
-            );
-            fields.error(&field, Some(pattern), message);
-        } else if let Some((prefix, suffix)) = pattern.split_once(TAG) {
-            compiled.extend(tagged(fields, &field, pattern, prefix, suffix));
-        } else if pattern.contains("${") {
-            fields.error(&field, Some(pattern), format!("has an unknown template; {TAG} is the only one"));
-        } else {
-            check_ref_width(fields, &field, pattern);
-            compiled.extend(fields.glob(&field, pattern).map(RefPattern::Fixed));
-        }
-    }
-    compiled
-}
-
-fn tagged(fields: &mut Fields, field: &str, pattern: &str, prefix: &str, suffix: &str) -> Option<RefPattern> {
-    if [prefix, suffix].iter().any(|part| part.contains(['*', '?', '$', '{', '}'])) {
-        fields.error(field, Some(pattern), format!("has something beside {TAG} that is no plain text"));
-        return None;
-    }
-    Some(RefPattern::Tagged(AroundTag { prefix: prefix.to_owned(), suffix: suffix.to_owned() }))
-}
-
-fn check_ref_width(fields: &mut Fields, field: &str, pattern: &str) {
-    if pattern.starts_with("refs/pull/") || ["refs/**", "refs/*/**"].contains(&pattern) {
-        fields.warn(field, Some(pattern), "accepts pull requests, which anybody can open");
-    } else if let Some(stem) = pattern.strip_prefix("refs/heads/").and_then(|name| name.strip_suffix('*'))
-        && !stem.is_empty()
-        && !stem.ends_with(['/', '*', '-'])
-    {
-        fields.warn(
-            field,
-            Some(pattern),
-            format!("also accepts branches that go on, such as {stem}-anything"),
-        );
-    }
-}
-
 fn certificate(fields: &mut Fields, field: &str, wire: &wire::CertificateSigner) -> Option<SignerIdentity> {
     check_issuer(fields, &format!("{field}.issuer"), &wire.issuer);
     let subject = match (&wire.subject, &wire.subject_regex) {
@@ -281,41 +240,4 @@ fn certificate(fields: &mut Fields, field: &str, wire: &wire::CertificateSigner)
         }
     };
     Some(SignerIdentity::Certificate { issuer: wire.issuer.clone(), subject })
-}
-
-fn subject_regex(fields: &mut Fields, field: &str, pattern: &str) -> Option<AnchoredRegex> {
-    let regex = match AnchoredRegex::new(pattern) {
-        Ok(regex) => regex,
-        Err(error) => {
-            fields.error(field, Some(pattern), format!("is no regular expression: {error}"));
-            return None;
-        }
-    };
-    let anybody =
-        ["https://github.com/mallory/evil/.github/workflows/x.yml@refs/heads/x", "mallory@evil.example"];
-    if anybody.iter().all(|subject| regex.matches(subject)) || regex.matches("") {
-        fields.error(field, Some(pattern), "accepts everybody");
-    } else if anybody.iter().any(|subject| regex.matches(subject)) {
-        fields.warn(field, Some(pattern), "accepts repositories of any owner");
-    } else if has_bare_dot(pattern) {
-        fields.warn(field, Some(pattern), "has a dot that stands for any character: write [.] for a dot");
-    }
-    Some(regex)
-}
-
-/// A dot that is neither escaped, nor in a class, nor repeated, such as in `github.com`.
-fn has_bare_dot(pattern: &str) -> bool {
-    let (mut escaped, mut in_class) = (false, false);
-    let mut characters = pattern.chars().peekable();
-    while let Some(c) = characters.next() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '[' => in_class = true,
-            ']' => in_class = false,
-            '.' if !in_class && !matches!(characters.peek(), Some('*' | '+' | '?' | '{')) => return true,
-            _ => {}
-        }
-    }
-    false
 }

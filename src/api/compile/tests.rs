@@ -1,6 +1,9 @@
+//! Every mistake with its message, and beside it what is right.
+
 use serde_json::json;
 
 use super::*;
+use crate::api::v1alpha1::API_VERSION;
 
 fn good() -> Value {
     json!({
@@ -18,11 +21,10 @@ fn good() -> Value {
 /// The good policy with the value at a path replaced, as (errors, warnings).
 fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
     let mut object = good();
-    let (parent, last) = path.rsplit_once('/').unwrap();
-    let parent = object.pointer_mut(parent).unwrap();
-    match parent {
-        Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
-        Value::Object(map) => drop(map.insert(last.to_owned(), value)),
+    let (above, key) = path.rsplit_once('/').unwrap();
+    match object.pointer_mut(above).unwrap() {
+        Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+        Value::Object(map) => drop(map.insert(key.to_owned(), value)),
         _ => panic!("no such place"),
     }
     let compiled = compile(&object);
@@ -54,6 +56,18 @@ fn every_mistake_names_field_and_value() {
         ("/spec/images/include/0", json!("https://ghcr.io/o/a")),
         ("/spec/images/include/0", json!("GHCR.io/o/a")),
         ("/spec/images/include/0", json!("ghcr.io/[o]/a")),
+        ("/spec/images/include/0", json!("ghcr.io/Owner/a")),
+        ("/spec/images/include/0", json!("ghcr.io/o/")),
+        ("/spec/images/include/0", json!("ghcr.io:443/o/*")),
+        ("/spec/images/include/0", json!("index.docker.io/bitnami/*")),
+        ("/spec/images/include/0", json!("docker.io/nginx")),
+        ("/spec/images/include/0", json!("docker.io/*")),
+        ("/spec/images/include/0", json!("*.IO/**")),
+        ("/spec/images/exclude", json!(["ghcr.io/o/a:v1"])),
+        ("/metadata/name", json!("a b\n")),
+        ("/metadata/namespace", json!("")),
+        ("/metadata/namespace", json!(5)),
+        ("/specs", json!({})),
         ("/spec/uncoveredPlatforms", json!("Constrain")),
         ("/spec/namespaceSelector", json!({})),
         ("/spec/signers", json!([])),
@@ -97,8 +111,17 @@ fn what_is_wider_than_it_looks_is_a_warning() {
     let github = "/spec/signers/0/github";
     let cases = [
         ("/spec/images/include/0", json!("ghcr.io/o/app*")),
-        (&*format!("{github}/refs"), json!([])),
+        ("/spec/images/exclude", json!(["ghcr.io/**"])),
+        ("/spec/images/exclude", json!(["**/sandbox"])),
+        ("/spec/images/exclude", json!(["ghcr.io/o/sandbox*"])),
+        ("/metadata/namespace", Value::Null),
+        (&*format!("{github}/repository"), json!("o/app*")),
+        (&format!("{github}/refs"), json!([])),
         (&format!("{github}/refs/0"), json!("refs/heads/main*")),
+        (&format!("{github}/refs/0"), json!("refs/heads/main**")),
+        (&format!("{github}/refs/0"), json!("refs/pu**")),
+        (&format!("{github}/refs/0"), json!("refs/pull/${image.tag}/merge")),
+        (&format!("{github}/refs/0"), json!("refs/heads/${image.tag}")),
         (&format!("{github}/refs/0"), json!("refs/**")),
         (&format!("{github}/refs/0"), json!("refs/pull/*/merge")),
         (&format!("{github}/triggers/0"), json!("pull_request_target")),
@@ -113,6 +136,14 @@ fn what_is_wider_than_it_looks_is_a_warning() {
             "/spec/signers/0",
             json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "https://github[.]com/.*"}}),
         ),
+        (
+            "/spec/signers/0",
+            json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "https://github[.]com/o/a/.*"}}),
+        ),
+        (
+            "/spec/signers/0",
+            json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "a@partner|b@partner"}}),
+        ),
     ];
     let mut told = Vec::new();
     for (path, value) in cases {
@@ -121,8 +152,10 @@ fn what_is_wider_than_it_looks_is_a_warning() {
         told.push(warnings.join("\n"));
     }
     insta::assert_snapshot!(told.join("\n"));
-    for silent in [json!("https://github[.]com/o/a/[.]github/workflows/.*"), json!("build@partner[.]example")]
-    {
+    for silent in [
+        json!("https://github[.]com/o/a/[.]github/workflows/[^/@]*@refs/tags/v[^/]*"),
+        json!("build@partner[.]example"),
+    ] {
         let signer = json!({"certificate": {"issuer": "https://i.example", "subjectRegex": silent}});
         assert_eq!(with("/spec/signers/0", signer), (vec![], vec![]));
     }
@@ -161,5 +194,193 @@ fn an_invalid_policy_keeps_the_images_it_names() {
 fn arbitrary_objects_never_compile_by_accident() {
     for object in [json!(null), json!([]), json!({}), json!({"kind": 1}), json!({"spec": []}), json!("x")] {
         assert!(matches!(compile(&object).entry, PolicyEntry::Invalid(_)), "{object}");
+    }
+}
+
+#[test]
+fn what_can_match_is_no_error() {
+    for pattern in [
+        "**",
+        "ghcr.io/**",
+        "*.gcr.io/**",
+        "**/nginx",
+        "docker.io/**",
+        "docker.io/library/nginx",
+        "docker.io/*/*",
+        "localhost:5000/*",
+        "localhost/*",
+        "127.0.0.1:5000/**",
+        "*/a/b",
+        "ghcr.io/o/a-?",
+        "ghcr.io/*-prod/**",
+    ] {
+        assert_eq!(with("/spec/images/include/0", json!(pattern)), (vec![], vec![]), "{pattern}");
+    }
+}
+
+/// A pattern that is an error would, kept as it is written, protect nothing.
+#[test]
+fn an_invalid_policy_whose_images_match_nothing_is_about_every_image() {
+    for pattern in ["nginx", "ghcr.io/o/a:v1", "GHCR.io/o/a", "ghcr.io/[o]/a"] {
+        let mut object = good();
+        object["spec"]["images"]["include"] = json!(["ghcr.io/o/**", pattern]);
+        let PolicyEntry::Invalid(policy) = compile(&object).entry else { panic!("{pattern} compiles") };
+        assert_eq!(policy.images, None, "{pattern}");
+    }
+}
+
+#[test]
+fn a_namespace_that_cannot_be_read_is_every_namespace() {
+    let mut object = good();
+    object["metadata"]["namespace"] = json!("Payments");
+    assert_eq!(compile(&object).entry.id().namespace, None);
+    object["metadata"]["namespace"] = json!("payments");
+    assert_eq!(compile(&object).entry.id().namespace.as_deref(), Some("payments"));
+}
+
+#[test]
+fn a_misspelt_group_is_told_and_not_passed_over() {
+    for version in [
+        json!("bonafide.dev/v1"),
+        json!("bonafied.dev/v1alpha1"),
+        json!("Bonafide.dev/v1alpha1"),
+        json!("bonafide.dev"),
+        Value::Null,
+    ] {
+        let mut object = good();
+        object["apiVersion"] = version;
+        assert!(is_ours(&object) && matches!(compile(&object).entry, PolicyEntry::Invalid(_)), "{object}");
+    }
+    assert!(!is_ours(&json!({"apiVersion": "v1", "kind": "Service"})));
+}
+
+#[test]
+fn slips_of_shape_and_of_content_are_told_together() {
+    let object = json!({
+        "apiVersion": API_VERSION, "kind": "ProvenancePolicy", "metadata": {"name": "p", "namespace": "n"},
+        "spec": {
+            "mode": "enforce",
+            "image": {"include": []},
+            "images": {"include": ["nginx", 5], "exclude": "ghcr.io/o/x"},
+            "subject": null,
+            "signers": [
+                {"name": "a", "github": {"repositry": "o/a", "repository": "o/a", "repositoryId": 5, "refs": ["main", true], "triggers": null}},
+                {"name": "b", "gthub": {}},
+                "c",
+                {"name": "d", "publicKey": {"pem": "x"}},
+            ],
+            "provenance": {"types": [], "maxAge": 2160, "conditions": [1]},
+            "somethingElse": 1,
+        },
+    });
+    let compiled = compile(&object);
+    assert!(matches!(compiled.entry, PolicyEntry::Invalid(_)));
+    let told: Vec<String> = compiled.errors.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// Whatever the schema lets pass, the types take.
+#[test]
+fn schema_and_types_agree() {
+    let mut spec = good()["spec"].clone();
+    spec["mode"] = json!("Audit");
+    spec["subject"] = json!("Platform");
+    spec["uncoveredPlatforms"] = json!("Deny");
+    spec["tags"] = json!("Deny");
+    spec["images"]["exclude"] = json!(["ghcr.io/o/x"]);
+    spec["namespaceSelector"] = json!({"matchLabels": {"a": "b"}, "matchExpressions": [
+        {"key": "k", "operator": "In", "values": ["v"]}, {"key": "k", "operator": "DoesNotExist"}]});
+    spec["signers"] = json!([
+        {"name": "g", "trustRoot": "sigstore", "github": {"repository": "o/a", "repositoryId": "1", "ownerId": "2", "workflow":
+            "b/c/.github/workflows/x.yaml", "workflowRefs": ["refs/tags/v1"], "refs": ["refs/tags/*"], "triggers": ["push"],
+            "runner": "github-hosted", "issuer": "https://token.actions.githubusercontent.com/slug"}},
+        {"name": "c", "certificate": {"issuer": "https://i.example", "subject": "x"}},
+        {"name": "r", "certificate": {"issuer": "https://i.example", "subjectRegex": "x"}},
+    ]);
+    spec["provenance"] = json!({"types": [SLSA_V1], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h",
+        "source": {"repository": "https://github.com/o/a", "refs": ["refs/heads/*"]}, "conditions": []});
+    let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"}, "spec": spec});
+    let compiled = compile(&cluster);
+    assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
+    let back: PolicySpec = serde_json::from_value(spec.clone()).unwrap();
+    let (sound, _) = shape::sound(&mut Fields::default(), &spec);
+    assert_eq!(sound, spec, "nothing of it is lost");
+    assert_eq!(back.signers.len(), 3);
+}
+
+#[test]
+fn a_label_that_no_namespace_can_have_is_an_error() {
+    let errors = |key: &str| {
+        let selector =
+            json!({"matchLabels": {key: "x"}, "matchExpressions": [{"key": key, "operator": "Exists"}]});
+        let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+            "spec": {"images": {"include": ["**"]}, "signers": good()["spec"]["signers"], "namespaceSelector": selector}});
+        compile(&cluster).errors.len()
+    };
+    for key in ["environment", "kubernetes.io/metadata.name", "a_b", "example.com/A.b"] {
+        assert_eq!(errors(key), 0, "{key}");
+    }
+    for key in ["", "a b", "/a", "a/", "-a", "a/b/c", "env:prod"] {
+        assert_eq!(errors(key), 2, "{key}");
+    }
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a-z*/.${}\\[\\]()|@:-]{0,12}".prop_map(Value::from),
+            Just(json!("refs/tags/${image.tag}")),
+            Just(json!("ghcr.io/o/**")),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            let key = prop::sample::select(vec![
+                "include",
+                "github",
+                "repository",
+                "refs",
+                "name",
+                "x",
+                "matchLabels",
+            ]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key, inner), 0..4).prop_map(|fields| fields
+                    .into_iter()
+                    .map(|(k, v)| (k.to_owned(), v))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever stands in its place: a policy is valid exactly where no error is told, and an invalid one is about no fewer
+        /// images than it names.
+        #[test]
+        fn any_value_in_any_place_compiles_to_one_or_the_other(value in any_json(), at in 0_usize..12) {
+            let places = ["/spec", "/spec/images", "/spec/images/include", "/spec/images/exclude", "/spec/signers", "/spec/signers/0",
+                "/spec/signers/0/github", "/spec/signers/0/github/refs", "/spec/signers/0/github/repository", "/spec/provenance",
+                "/metadata", "/spec/signers/0/name"];
+            let mut object = good();
+            if let Some(place) = object.pointer_mut(places[at]) { *place = value; }
+            let compiled = compile(&object);
+            match &compiled.entry {
+                PolicyEntry::Valid(policy) => {
+                    prop_assert!(compiled.errors.is_empty());
+                    prop_assert!(!policy.signers.is_empty() && !policy.images.include.is_empty());
+                }
+                PolicyEntry::Invalid(policy) => {
+                    prop_assert!(!compiled.errors.is_empty() && policy.errors.len() == compiled.errors.len());
+                    prop_assert!(policy.images.as_ref().is_none_or(|images| !images.include.is_empty()));
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,143 @@
+//! Which images a policy is about. A pattern that can never match would leave its images unprotected without a word, so it is an
+//! error: patterns are held against the one spelling that references are brought into.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{fields::Fields, wire};
+use crate::domain::{
+    glob::Glob,
+    policy::ImageSelector,
+    reference::{ReferenceError, Repository},
+};
+
+const INCLUDE: &str = "spec.images.include";
+const EXCLUDE: &str = "spec.images.exclude";
+
+/// Compiles the selector of a policy.
+pub fn images(fields: &mut Fields, images: &wire::Images) -> ImageSelector {
+    let include = include(fields, &images.include);
+    let exclude = fields.globs(EXCLUDE, &images.exclude);
+    for (at, pattern) in images.exclude.iter().enumerate() {
+        let field = format!("{EXCLUDE}[{at}]");
+        check_can_match(fields, &field, pattern);
+        check_exclusion(fields, &field, pattern, &images.include);
+    }
+    ImageSelector { include, exclude }
+}
+
+/// The images of a policy that is wrong elsewhere; `None` where not even they can be read, or are not what was meant: then it is about
+/// every image in its reach.
+pub fn readable(spec: &Value) -> Option<ImageSelector> {
+    let images = spec.get("images")?;
+    let patterns = Vec::<String>::deserialize(images.get("include")?).ok()?;
+    let mut fields = Fields::default();
+    let include = include(&mut fields, &patterns);
+    if fields.has_errors() {
+        return None;
+    }
+    // An exclusion that cannot be read takes nothing out.
+    let exclude = images.get("exclude").and_then(|list| Vec::<String>::deserialize(list).ok());
+    let exclude: Option<Vec<Glob>> =
+        exclude.unwrap_or_default().iter().map(|pattern| Glob::new(pattern).ok()).collect();
+    Some(ImageSelector { include, exclude: exclude.unwrap_or_default() })
+}
+
+fn include(fields: &mut Fields, patterns: &[String]) -> Vec<Glob> {
+    if patterns.is_empty() {
+        fields.error(INCLUDE, None, "is empty: the policy is about no image; write ghcr.io/owner/** or **");
+    }
+    let globs = fields.globs(INCLUDE, patterns);
+    for (at, pattern) in patterns.iter().enumerate() {
+        let field = format!("{INCLUDE}[{at}]");
+        check_can_match(fields, &field, pattern);
+        check_width(fields, &field, pattern);
+    }
+    globs
+}
+
+fn is_wild(text: &str) -> bool {
+    text.contains(['*', '?'])
+}
+
+fn check_can_match(fields: &mut Fields, field: &str, pattern: &str) {
+    // What is no glob has been told already.
+    if let (Ok(_), Err(message)) = (Glob::new(pattern), can_match(pattern)) {
+        fields.error(field, Some(pattern), message);
+    }
+}
+
+/// Whether any reference could be brought into a form that the pattern matches; else why not.
+fn can_match(pattern: &str) -> Result<(), String> {
+    let Some((registry, path)) = pattern.split_once('/') else {
+        let crosses = pattern.contains("**");
+        let message = "has no registry and path, so it matches nothing; write docker.io/library/NAME, or ghcr.io/owner/**";
+        return if crosses || pattern.is_empty() { Ok(()) } else { Err(message.to_owned()) };
+    };
+    if pattern.contains("://") {
+        return Err("is matched against registry/path: write it without the scheme".to_owned());
+    }
+    if path.contains(['@', ':']) {
+        return Err("a policy is about repositories: write it without tag and digest".to_owned());
+    }
+    if is_wild(registry) {
+        return match format!("registry.example/{}", sample(path)).parse::<Repository>() {
+            _ if registry.bytes().any(|b| b.is_ascii_uppercase()) => {
+                Err("matches nothing: registries are matched in lower case".to_owned())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(nothing(&error)),
+        };
+    }
+    let written = format!("{registry}/{}", sample(path));
+    let matched: Repository = written.parse().map_err(|error| nothing(&error))?;
+    if matched.as_str() == written {
+        return Ok(());
+    }
+    let is_hub = matched.registry() == "docker.io";
+    Err(match (matched.registry() == registry, is_wild(path)) {
+        (true, true) => format!(
+            "matches nothing: Docker Hub's own images are matched as {registry}/library/{path}, everybody's as {registry}/**"
+        ),
+        (_, false) => format!("matches nothing: such images are matched as {matched}"),
+        (false, true) if is_hub && !registry.contains('.') => {
+            format!("matches nothing: Docker Hub's images are matched as docker.io/{pattern}")
+        }
+        (false, true) => {
+            format!("matches nothing: such images are matched as {}/{path}", matched.registry())
+        }
+    })
+}
+
+fn nothing(error: &ReferenceError) -> String {
+    format!("matches nothing: {error}")
+}
+
+/// One text that the wildcards could stand for.
+fn sample(path: &str) -> String {
+    path.replace("**", "a/a").replace(['*', '?'], "a")
+}
+
+fn check_width(fields: &mut Fields, field: &str, pattern: &str) {
+    let stem = pattern.trim_end_matches('*');
+    if stem != pattern && !stem.is_empty() && !stem.ends_with('/') {
+        let message =
+            format!("also matches names that go on: {stem}-other; write {stem}/** for what is below it");
+        fields.warn(field, Some(pattern), message);
+    }
+}
+
+/// An exclusion takes images out of the policy's reach: there, wide is loose.
+fn check_exclusion(fields: &mut Fields, field: &str, pattern: &str, include: &[String]) {
+    let Ok(glob) = Glob::new(pattern) else { return };
+    if !include.is_empty() && include.iter().all(|included| glob.matches(&sample(included))) {
+        fields.warn(field, Some(pattern), "takes out all that is included: the policy is about no image");
+    } else if pattern.starts_with('*') {
+        fields.warn(field, Some(pattern), "takes images of every registry out of the policy");
+    } else {
+        let stem = pattern.trim_end_matches('*');
+        if stem != pattern && !stem.ends_with('/') {
+            fields.warn(field, Some(pattern), format!("also takes out names that go on: {stem}-other"));
+        }
+    }
+}
