@@ -28,6 +28,8 @@ use crate::domain::{
 
 /// How old evidence may be to say no: attestations arrive seconds after the push.
 const DENIAL_AGE: Duration = Duration::from_secs(5);
+/// The label that each namespace has, with its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// How many verdicts are kept.
 const VERDICTS: u64 = 20_000;
 /// How many manifests of one index are asked about.
@@ -80,8 +82,14 @@ impl Reviewer {
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
     /// is in the answer.
     pub async fn review(&self, snapshot: &Arc<Snapshot>, workload: &Workload, deadline: Instant) -> Review {
-        static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
-        let labels = snapshot.namespaces.get(&workload.namespace).unwrap_or(&NO_LABELS);
+        // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
+        let named;
+        let labels = if let Some(labels) = snapshot.namespaces.get(&workload.namespace) {
+            labels
+        } else {
+            named = BTreeMap::from([(NAME_LABEL.to_owned(), workload.namespace.clone())]);
+            &named
+        };
         let scope = Scope::Namespace { name: &workload.namespace, labels };
         let platforms =
             Arc::new(placement::platforms(&workload.placement, &snapshot.nodes, &snapshot.platforms));

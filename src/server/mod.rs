@@ -1,1 +1,20 @@
-//! The webhook: admission, health and metrics over HTTP.
+//! The webhook: admission over HTTPS, health and metrics over plain HTTP.
+//!
+//! This is where bytes of the API server become a [`Workload`](crate::domain::workload::Workload) and a
+//! [`Review`](crate::gather::review::Review) becomes the answer it reads. What is decided, and what a registry is asked, is not
+//! decided here. Whatever goes wrong in one request ends that request, with a denial, and never the server.
+
+pub mod admission;
+pub mod answer;
+pub mod body;
+pub mod deadline;
+pub mod files;
+pub mod health;
+pub mod listen;
+pub mod log;
+pub mod metrics;
+pub mod policies;
+mod report;
+pub mod tls;
+mod warnings;
+pub mod wire;

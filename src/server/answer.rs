@@ -1,0 +1,215 @@
+//! From a review to what the API server is told: the status that the person who applies sees, and the annotations that stay in the audit log.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::{
+    domain::{
+        message,
+        verdict::{ImageVerdict, Outcome, Problem},
+        workload::{ImageRole, WorkloadImage},
+    },
+    gather::review::{Review, ReviewedImage},
+};
+
+/// The most of a message that is sent: what is longer nobody reads, and it goes through events and logs.
+const MESSAGE_LIMIT: usize = 16 * 1024;
+/// The most of one audit annotation.
+const ANNOTATION_LIMIT: usize = 1024;
+/// The most annotations of one answer.
+const ANNOTATIONS: usize = 64;
+/// The most characters of an annotation's key, as Kubernetes has it.
+const KEY_LIMIT: usize = 63;
+
+/// What is answered, before it is put on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// Why not; `None` where it is admitted.
+    pub refusal: Option<Refusal>,
+    /// Warnings in full; the wire has limits.
+    pub warnings: Vec<String>,
+    /// For the audit log.
+    pub audit: BTreeMap<String, String>,
+}
+
+/// Why something is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status that the client of the API server gets.
+    pub code: u16,
+    /// Kubernetes' word for it.
+    pub reason: &'static str,
+    /// What a person reads.
+    pub message: String,
+    /// When asking again makes sense, in seconds.
+    pub retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// A definite no.
+    pub fn forbidden(message: String) -> Self {
+        Self { code: 403, reason: "Forbidden", message, retry_after: None }
+    }
+
+    /// Could not be found out.
+    pub fn unavailable(message: String, retry_after: Option<u64>) -> Self {
+        Self { code: 503, reason: "ServiceUnavailable", message, retry_after }
+    }
+
+    /// An object that is not of its kind.
+    pub fn bad_request(message: String) -> Self {
+        Self { code: 400, reason: "BadRequest", message, retry_after: None }
+    }
+
+    /// Our own fault.
+    pub fn internal(message: String) -> Self {
+        Self { code: 500, reason: "InternalError", message, retry_after: None }
+    }
+}
+
+impl Answer {
+    /// Admitted, with nothing to say.
+    pub fn allowed() -> Self {
+        Self::default()
+    }
+
+    /// Not admitted.
+    pub fn refused(refusal: Refusal) -> Self {
+        Self { refusal: Some(refusal), ..Self::default() }
+    }
+}
+
+impl From<&Review> for Answer {
+    fn from(review: &Review) -> Self {
+        let refusal = match review.outcome {
+            Outcome::Allow => None,
+            Outcome::Deny => Some(Refusal::forbidden(denials(review))),
+            Outcome::Unverifiable => Some(Refusal::unavailable(denials(review), retry_after(review))),
+        };
+        let warnings = review.images.iter().flat_map(|image| {
+            let verdict = &image.verdict;
+            let warning = |problem| message::warning(Some(&image.image), verdict, problem);
+            verdict.warnings.iter().map(warning)
+        });
+        Self { refusal, warnings: warnings.collect(), audit: audit(review) }
+    }
+}
+
+/// The messages of all images that are not admitted, whole lines of them.
+fn denials(review: &Review) -> String {
+    let mut text = String::new();
+    let refused = || review.images.iter().filter(|image| image.verdict.outcome != Outcome::Allow);
+    for (at, image) in refused().enumerate() {
+        let next = message::denial(Some(&image.image), &image.verdict);
+        if !text.is_empty() && text.len().saturating_add(next.len()) > MESSAGE_LIMIT {
+            let left = refused().count().saturating_sub(at);
+            push(&mut text, format_args!("\n… and {left} more images"));
+            break;
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        push_lines(&mut text, &next);
+    }
+    text
+}
+
+/// One image's message can be too long by itself: an index may have many platforms.
+fn push_lines(text: &mut String, message: &str) {
+    let mut lines = message.lines();
+    for line in lines.by_ref() {
+        if text.len().saturating_add(line.len()) > MESSAGE_LIMIT {
+            let left = lines.count().saturating_add(1);
+            push(text, format_args!("  … and {left} more lines"));
+            return;
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+}
+
+/// The latest of what registries asked for: earlier than that, one of them still refuses.
+fn retry_after(review: &Review) -> Option<u64> {
+    review
+        .images
+        .iter()
+        .flat_map(|image| &image.verdict.problems)
+        .filter_map(|problem| problem.retry_after)
+        .max()
+}
+
+fn audit(review: &Review) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    for ReviewedImage { image, verdict } in &review.images {
+        if annotations.len() >= ANNOTATIONS {
+            break;
+        }
+        if let Some(value) = verified(verdict) {
+            insert(&mut annotations, key("verified", image), value);
+        }
+        if !verdict.audit.is_empty() {
+            insert(&mut annotations, key("audit", image), found(&verdict.audit));
+        }
+    }
+    annotations
+}
+
+/// Names that were cut or cleaned may be the same; none hides another.
+fn insert(annotations: &mut BTreeMap<String, String>, mut key: String, value: String) {
+    if annotations.contains_key(&key) {
+        key.truncate(KEY_LIMIT.saturating_sub(3));
+        push(&mut key, format_args!("-{}", annotations.len()));
+    }
+    annotations.insert(key, value);
+}
+
+/// The digest that was verified and who signed for it.
+fn verified(verdict: &ImageVerdict) -> Option<String> {
+    let digest =
+        verdict.digest.filter(|_| verdict.outcome == Outcome::Allow && !verdict.proofs.is_empty())?;
+    let mut value = digest.to_string();
+    for proof in &verdict.proofs {
+        let subject = &proof.certificate.subject;
+        let next = format!(" policy={} signer={} subject={subject}", proof.policy, proof.signer);
+        if value.len().saturating_add(next.len()) > ANNOTATION_LIMIT || value.contains(&next) {
+            continue;
+        }
+        value.push_str(&next);
+    }
+    Some(value)
+}
+
+fn found(problems: &[Problem]) -> String {
+    let mut value = String::new();
+    for problem in problems {
+        let policy = problem.policy.as_ref().map(|policy| format!(" {policy}")).unwrap_or_default();
+        let next = format!("{}{policy}: {}", problem.reason, problem.found);
+        if value.len().saturating_add(next.len()) > ANNOTATION_LIMIT {
+            break;
+        }
+        if !value.is_empty() {
+            value.push_str("; ");
+        }
+        value.push_str(&next);
+    }
+    value
+}
+
+/// A key that Kubernetes takes: the name is not validated yet when a webhook sees it.
+fn key(prefix: &str, image: &WorkloadImage) -> String {
+    let what = match image.role {
+        ImageRole::Volume => ".volume",
+        ImageRole::Container | ImageRole::InitContainer | ImageRole::EphemeralContainer => "",
+    };
+    let mut key = format!("{prefix}{what}.");
+    key.extend(image.name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }));
+    key.truncate(KEY_LIMIT);
+    // It must end in a letter or digit.
+    key.truncate(key.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len());
+    key
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(arguments);
+}

@@ -1,0 +1,169 @@
+//! The two listeners: reviews over HTTPS, health over HTTP; and how they end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use axum_server::{
+    Handle,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{health::Readiness, tls::Certificate};
+
+/// How long a client may take for the TLS handshake, and then for its first request.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long a connection may be idle; longer than the 90 s of Go's clients, so that they end it and no request meets a closing door.
+const IDLE: Duration = Duration::from_mins(2);
+/// How long reviews in flight get when the server ends.
+pub const DRAIN: Duration = Duration::from_secs(20);
+/// How long a scrape in flight gets.
+const HEALTH_DRAIN: Duration = Duration::from_millis(200);
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A listener ended by itself.
+    #[error("the listener ended: {0}")]
+    Ended(#[source] io::Error),
+}
+
+/// Both listeners, bound and not yet served.
+#[derive(Debug)]
+pub struct Listeners {
+    webhook: TcpListener,
+    health: TcpListener,
+    webhook_address: SocketAddr,
+    health_address: SocketAddr,
+}
+
+/// What is served.
+#[derive(Debug)]
+pub struct Service {
+    /// Reviews.
+    pub admission: Router,
+    /// Health and metrics.
+    pub health: Router,
+    /// Told when the end begins.
+    pub readiness: Arc<Readiness>,
+    /// What the webhook is served with.
+    pub certificate: Arc<Certificate>,
+}
+
+impl Listeners {
+    /// Binds both; port 0 is any that is free.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on.
+    pub async fn bind(webhook: SocketAddr, health: SocketAddr) -> Result<Self, ListenError> {
+        let (webhook, webhook_address) = bind(webhook).await?;
+        let (health, health_address) = bind(health).await?;
+        Ok(Self { webhook, health, webhook_address, health_address })
+    }
+
+    /// Where reviews are answered.
+    pub const fn webhook_address(&self) -> SocketAddr {
+        self.webhook_address
+    }
+
+    /// Where health is told.
+    pub const fn health_address(&self) -> SocketAddr {
+        self.health_address
+    }
+
+    /// Serves until `shutdown` is over; then takes no more connections, closes idle ones, and gives reviews in flight `drain`.
+    ///
+    /// # Errors
+    /// A listener that ended by itself.
+    pub async fn serve(
+        self,
+        service: Service,
+        shutdown: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> Result<(), ListenError> {
+        let Service { admission, health, readiness, certificate } = service;
+        let webhook_handle = Handle::new();
+        let health_handle = Handle::new();
+        let mut webhook = serve_https(self.webhook, admission, &certificate, webhook_handle.clone())?;
+        let mut health = serve_http(self.health, health, health_handle.clone());
+
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut webhook => return Err(early(ended)),
+            ended = &mut health => return Err(early(ended)),
+        }
+        readiness.drain();
+        tracing::info!(connections = webhook_handle.connection_count(), "shutting down");
+        webhook_handle.graceful_shutdown(Some(drain));
+        // Probes are answered until the last review is.
+        let _ = webhook.await;
+        health_handle.graceful_shutdown(Some(HEALTH_DRAIN));
+        let _ = health.await;
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |error| ListenError::Bind { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn early(ended: Result<io::Result<()>, tokio::task::JoinError>) -> ListenError {
+    ListenError::Ended(match ended {
+        Ok(Ok(())) => io::Error::other("without an error"),
+        Ok(Err(error)) => error,
+        Err(error) => io::Error::other(error),
+    })
+}
+
+fn serve_https(
+    listener: TcpListener,
+    router: Router,
+    certificate: &Arc<Certificate>,
+    handle: Handle<SocketAddr>,
+) -> Result<JoinHandle<io::Result<()>>, ListenError> {
+    let config = RustlsConfig::from_config(certificate.server_config()?);
+    let acceptor = RustlsAcceptor::new(config).handshake_timeout(FIRST_WORD).acceptor(NoDelayAcceptor::new());
+    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
+        .acceptor(acceptor)
+        .handle(handle)
+        .first_request_timeout(FIRST_WORD)
+        .accept_error_handler(|peer: Option<&SocketAddr>, error: &io::Error| {
+            let peer = peer.map(ToString::to_string);
+            tracing::debug!(peer, error = error.to_string(), "a connection was not accepted");
+        });
+    server.http_builder().http1().header_read_timeout(IDLE);
+    server
+        .http_builder()
+        .http2()
+        .max_concurrent_streams(1000)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    Ok(tokio::spawn(server.serve(router.into_make_service())))
+}
+
+fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    handle: Handle<SocketAddr>,
+) -> JoinHandle<io::Result<()>> {
+    let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
+        .handle(handle)
+        .first_request_timeout(FIRST_WORD);
+    server.http_builder().http1().header_read_timeout(IDLE);
+    tokio::spawn(server.serve(router.into_make_service()))
+}

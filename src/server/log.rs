@@ -1,0 +1,71 @@
+//! Logs: structured, on standard error, written by a thread of their own so that no review waits for a terminal or a pipe.
+//!
+//! Whatever somebody else chose is a field of type string: both formats escape those.
+
+use std::{
+    io::{self, BufWriter},
+    sync::Arc,
+};
+
+use tracing::Dispatch;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+};
+
+use super::metrics::Metrics;
+
+/// The forms of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Writes what is left when it is dropped.
+#[derive(Debug)]
+pub struct Logs {
+    _worker: WorkerGuard,
+    dropped: ErrorCounter,
+}
+
+impl Logs {
+    /// Shows in `metrics` how many lines were dropped.
+    pub fn count_in(&self, metrics: &Arc<Metrics>) {
+        let dropped = self.dropped.clone();
+        metrics.before_scrape(move |metrics| {
+            metrics.set_log_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
+        });
+    }
+}
+
+/// Begins to log; `RUST_LOG` overrides the level `info`. A subscriber that is there already stays.
+pub fn init(format: Format) -> Logs {
+    // The thread flushes whenever it has nothing more to write, so lines are late by no more than it is.
+    let buffered = BufWriter::with_capacity(64 * 1024, io::stderr());
+    let (writer, worker) =
+        NonBlockingBuilder::default().buffered_lines_limit(16_384).thread_name("log").finish(buffered);
+    let dropped = writer.error_counter();
+    // An error means that a subscriber is set: a test's, or that of a program which embeds this one.
+    let _ = tracing::dispatcher::set_global_default(lines(format, writer));
+    Logs { _worker: worker, dropped }
+}
+
+/// Lines of a form, to a writer.
+pub fn lines<W>(format: Format, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let base = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
+    match format {
+        Format::Text => Dispatch::new(base.with(layer)),
+        Format::Json => Dispatch::new(base.with(layer.json().flatten_event(true).with_span_list(false))),
+    }
+}

@@ -1,0 +1,416 @@
+//! What is counted and timed, and the Prometheus text of it.
+//!
+//! Every metric is described once, in [`CATALOGUE`], and registered from there; `docs/metrics.md` is held against it by a test.
+//! Labels whose values people choose (registries, kinds) are capped, so that nobody can fill the memory of whoever scrapes.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Metric, Registry},
+};
+
+use crate::{
+    domain::verdict::{Outcome, Reason},
+    gather::{ports::Observer, review::Review},
+};
+
+/// How many distinct registries have a label of their own.
+pub const REGISTRY_LIMIT: usize = 100;
+/// How many distinct unknown kinds have a label of their own.
+pub const KIND_LIMIT: usize = 50;
+/// The label of what is above a limit.
+pub const OTHER: &str = "other";
+
+/// A metric as it is documented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// The name, as the scraped text has it.
+    pub name: &'static str,
+    /// `counter`, `gauge`, `histogram` or `info`.
+    pub kind: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says; one line.
+    pub help: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($id:ident = $kind:literal $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(const $id: Described = Described { name: $name, kind: $kind, labels: &[$($label),*], help: $help };)*
+
+        /// Every metric, in the order of the documentation.
+        pub const CATALOGUE: &[Described] = &[$($id),*];
+    };
+}
+
+catalogue! {
+    REVIEWS = "counter" "bonafide_reviews_total" ["verdict", "reason"] "Reviews answered, by verdict and the first reason";
+    PROBLEMS = "counter" "bonafide_problems_total" ["reason", "effect"] "Things found against images, by reason and what they did";
+    PHASES = "histogram" "bonafide_review_phase_seconds" ["phase"] "Time a review took, by phase";
+    IN_FLIGHT = "gauge" "bonafide_reviews_in_flight" [] "Reviews that are being answered now";
+    REFUSED = "counter" "bonafide_requests_refused_total" ["code"] "Requests that are no review, by HTTP status code";
+    UNKNOWN_KINDS = "counter" "bonafide_unknown_kinds_total" ["group", "kind"] "Reviews of kinds that no image can be read from, admitted";
+    PANICS = "counter" "bonafide_panics_total" [] "Reviews that ended in a panic, and were denied";
+    REGISTRY_REQUESTS = "counter" "bonafide_registry_requests_total" ["registry", "outcome"] "Requests to registries, by outcome";
+    REGISTRY_SECONDS = "histogram" "bonafide_registry_request_seconds" ["registry"] "Time requests to registries took";
+    CACHE_LOOKUPS = "counter" "bonafide_cache_lookups_total" ["cache", "result"] "Look-ups in caches, by result";
+    CACHE_BYTES = "gauge" "bonafide_cache_bytes" ["cache"] "Bytes held by caches";
+    POLICIES = "gauge" "bonafide_policies" ["state"] "Policies in force, valid and invalid";
+    POLICY_RELOADS = "counter" "bonafide_policy_reloads_total" ["result"] "Times the policies were read again because they had changed";
+    TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the newest key or authority of the trust root came into use";
+    CERTIFICATE_EXPIRY = "gauge" "bonafide_certificate_not_after_seconds" [] "When the serving certificate ends to be valid, in Unix time";
+    CERTIFICATE_RELOADS = "counter" "bonafide_certificate_reloads_total" ["result"] "Times the serving certificate was read again because it had changed";
+    LOG_DROPPED = "counter" "bonafide_log_lines_dropped_total" [] "Log lines dropped because they came faster than they could be written";
+    BUILD = "info" "bonafide_build_info" ["version"] "The version that runs";
+}
+
+/// Buckets for what happens within the process and what a review may last: 1 µs to 10 s.
+const REVIEW_BUCKETS: [f64; 22] = [
+    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// Buckets for a round trip: 0.5 ms to 10 s.
+const REQUEST_BUCKETS: [f64; 14] =
+    [5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+#[derive(Clone, Copy)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+macro_rules! labels {
+    ($($name:ident { $($field:ident: $type:ty),* })*) => {
+        $(#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($field: $type),* })*
+    };
+}
+
+labels! {
+    Verdict { verdict: &'static str, reason: &'static str }
+    Effect { reason: &'static str, effect: &'static str }
+    Phase { phase: &'static str }
+    Code { code: u16 }
+    Kind { group: String, kind: String }
+    Request { registry: String, outcome: &'static str }
+    RegistryName { registry: String }
+    Lookup { cache: &'static str, result: &'static str }
+    CacheName { cache: &'static str }
+    State { state: &'static str }
+    Done { result: &'static str }
+    Root { trust_root: String }
+    Build { version: String }
+}
+
+/// Distinct values of a label that people choose: the first `limit` of them, and `other`.
+struct Capped {
+    limit: usize,
+    known: RwLock<HashSet<String>>,
+}
+
+impl Capped {
+    fn new(limit: usize) -> Self {
+        Self { limit, known: RwLock::default() }
+    }
+
+    fn admits(&self, value: &str) -> bool {
+        if self.known.read().contains(value) {
+            return true;
+        }
+        let mut known = self.known.write();
+        // Between the two locks somebody else may have added it.
+        known.contains(value) || (known.len() < self.limit && known.insert(value.to_owned()))
+    }
+}
+
+/// The phases of a review, resolved once: they are observed in every review.
+struct PhaseTimes {
+    plan: Histogram,
+    gather: Histogram,
+    evaluate: Histogram,
+    total: Histogram,
+}
+
+/// Run before each scrape, to set what is a level rather than an event.
+type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    reviews: Family<Verdict, Counter>,
+    problems: Family<Effect, Counter>,
+    phases: PhaseTimes,
+    in_flight: Gauge,
+    refused: Family<Code, Counter>,
+    unknown_kinds: Family<Kind, Counter>,
+    kinds: Capped,
+    panics: Counter,
+    registry_requests: Family<Request, Counter>,
+    registry_seconds: Family<RegistryName, Histogram, Buckets>,
+    registries: Capped,
+    cache_lookups: Family<Lookup, Counter>,
+    cache_bytes: Family<CacheName, Gauge<u64, AtomicU64>>,
+    policies: Family<State, Gauge>,
+    policy_reloads: Family<Done, Counter>,
+    trust_root_age: Family<Root, Gauge<f64, AtomicU64>>,
+    certificate_expiry: Gauge,
+    certificate_reloads: Family<Done, Counter>,
+    log_dropped: Counter,
+    probes: RwLock<Vec<Probe>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Registers a copy under the name and help of its description, and gives it back.
+fn register<M: Metric + Clone>(registry: &mut Registry, described: Described, metric: M) -> M {
+    // The library appends the suffixes that OpenMetrics asks for.
+    let name = match described.kind {
+        "counter" => described.name.trim_end_matches("_total"),
+        "info" => described.name.trim_end_matches("_info"),
+        _ => described.name,
+    };
+    registry.register(name, described.help, metric.clone());
+    metric
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing yet. `version` is the build's.
+    pub fn new(version: &str) -> Arc<Self> {
+        let mut registry = Registry::default();
+        let r = &mut registry;
+        let phases = register(r, PHASES, Family::new_with_constructor(Buckets(&REVIEW_BUCKETS)));
+        let phase = |phase| phases.get_or_create_owned(&Phase { phase });
+        let metrics = Self {
+            reviews: register(r, REVIEWS, Family::default()),
+            problems: register(r, PROBLEMS, Family::default()),
+            phases: PhaseTimes {
+                plan: phase("plan"),
+                gather: phase("gather"),
+                evaluate: phase("evaluate"),
+                total: phase("total"),
+            },
+            in_flight: register(r, IN_FLIGHT, Gauge::default()),
+            refused: register(r, REFUSED, Family::default()),
+            unknown_kinds: register(r, UNKNOWN_KINDS, Family::default()),
+            kinds: Capped::new(KIND_LIMIT),
+            panics: register(r, PANICS, Counter::default()),
+            registry_requests: register(r, REGISTRY_REQUESTS, Family::default()),
+            registry_seconds: register(
+                r,
+                REGISTRY_SECONDS,
+                Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
+            ),
+            registries: Capped::new(REGISTRY_LIMIT),
+            cache_lookups: register(r, CACHE_LOOKUPS, Family::default()),
+            cache_bytes: register(r, CACHE_BYTES, Family::default()),
+            policies: register(r, POLICIES, Family::default()),
+            policy_reloads: register(r, POLICY_RELOADS, Family::default()),
+            trust_root_age: register(r, TRUST_ROOT_AGE, Family::default()),
+            certificate_expiry: register(r, CERTIFICATE_EXPIRY, Gauge::default()),
+            certificate_reloads: register(r, CERTIFICATE_RELOADS, Family::default()),
+            log_dropped: register(r, LOG_DROPPED, Counter::default()),
+            probes: RwLock::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            BUILD.name.trim_end_matches("_info"),
+            BUILD.help,
+            Info::new(Build { version: version.to_owned() }),
+        );
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    /// The text a scrape gets.
+    pub fn encode(&self) -> String {
+        for probe in self.probes.read().iter() {
+            probe(self);
+        }
+        let mut text = String::with_capacity(16 * 1024);
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            // Writing to a string does not fail; if it did, no metrics are better than half of them.
+            Err(fmt::Error) => String::new(),
+        }
+    }
+
+    /// Has `probe` run before each scrape.
+    pub fn before_scrape(&self, probe: impl Fn(&Self) + Send + Sync + 'static) {
+        self.probes.write().push(Box::new(probe));
+    }
+
+    /// A review was answered by judging its images.
+    pub fn reviewed(&self, review: &Review, took: Duration) {
+        let verdict = match review.outcome {
+            Outcome::Allow => "allowed",
+            Outcome::Deny => "denied",
+            Outcome::Unverifiable => "unverifiable",
+        };
+        self.answered(verdict, first_reason(review).map_or("none", Reason::as_str));
+        for image in &review.images {
+            let verdict = &image.verdict;
+            let found = [(&verdict.problems, "deny"), (&verdict.warnings, "warn"), (&verdict.audit, "audit")];
+            for (problems, effect) in found {
+                for problem in problems {
+                    self.problems.get_or_create(&Effect { reason: problem.reason.as_str(), effect }).inc();
+                }
+            }
+        }
+        let seconds = |time: Duration| time.as_secs_f64();
+        self.phases.plan.observe(seconds(review.phases.plan));
+        self.phases.gather.observe(seconds(review.phases.gather));
+        self.phases.evaluate.observe(seconds(review.phases.evaluate));
+        self.phases.total.observe(seconds(took));
+    }
+
+    /// A review was answered without judging anything: `why` is a word of a fixed set.
+    pub fn skipped(&self, why: &'static str) {
+        self.answered("skipped", why);
+    }
+
+    /// A review was of an object that is not of its kind, and denied.
+    pub fn malformed(&self) {
+        self.answered("denied", "Malformed");
+    }
+
+    /// A review ended in a panic.
+    pub fn panicked(&self) {
+        self.panics.inc();
+        self.answered("failed", "Panic");
+    }
+
+    /// A review was answered without its judge, who did not come back in time.
+    pub fn overdue(&self) {
+        self.answered("unverifiable", Reason::DeadlineExceeded.as_str());
+    }
+
+    fn answered(&self, verdict: &'static str, reason: &'static str) {
+        self.reviews.get_or_create(&Verdict { verdict, reason }).inc();
+    }
+
+    /// A review begins; it ends when the guard is dropped.
+    pub fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A request was refused that is no review.
+    pub fn refused(&self, code: u16) {
+        self.refused.get_or_create(&Code { code }).inc();
+    }
+
+    /// A review of a kind that no image can be read from.
+    pub fn unknown_kind(&self, group: &str, kind: &str) {
+        let label = if self.kinds.admits(&format!("{group}/{kind}")) {
+            Kind { group: group.to_owned(), kind: kind.to_owned() }
+        } else {
+            Kind { group: OTHER.to_owned(), kind: OTHER.to_owned() }
+        };
+        self.unknown_kinds.get_or_create(&label).inc();
+    }
+
+    /// What a cache holds.
+    pub fn set_cache_bytes(&self, cache: &'static str, bytes: u64) {
+        self.cache_bytes.get_or_create(&CacheName { cache }).set(bytes);
+    }
+
+    /// How many policies are in force.
+    pub fn set_policies(&self, valid: usize, invalid: usize) {
+        for (state, count) in [("valid", valid), ("invalid", invalid)] {
+            self.policies.get_or_create(&State { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The policies were read again because they had changed.
+    pub fn policies_reloaded(&self, result: Reload) {
+        self.policy_reloads.get_or_create(&Done { result: result.word() }).inc();
+    }
+
+    /// How old a trust root is.
+    pub fn set_trust_root_age(&self, name: &str, age: Duration) {
+        self.trust_root_age.get_or_create(&Root { trust_root: name.to_owned() }).set(age.as_secs_f64());
+    }
+
+    /// When the serving certificate ends to be valid.
+    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
+        self.certificate_expiry.set(unix_seconds);
+    }
+
+    /// The serving certificate was read again because it had changed.
+    pub fn certificate_reloaded(&self, result: Reload) {
+        self.certificate_reloads.get_or_create(&Done { result: result.word() }).inc();
+    }
+
+    /// How many log lines have been dropped so far.
+    pub fn set_log_dropped(&self, lines: u64) {
+        self.log_dropped.inner().store(lines, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// The first reason of the first image that decided the outcome.
+fn first_reason(review: &Review) -> Option<Reason> {
+    let decisive = review.images.iter().find(|image| image.verdict.outcome == review.outcome)?;
+    decisive.verdict.problems.first().map(|problem| problem.reason)
+}
+
+/// How reading something again went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The new content is in force.
+    Applied,
+    /// The new content is of no use and the old one stays.
+    Failed,
+}
+
+impl Reload {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A review that is being answered.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Observer for Metrics {
+    fn registry_request(&self, registry: &str, outcome: &'static str, took: Duration) {
+        let registry = if self.registries.admits(registry) { registry } else { OTHER }.to_owned();
+        let seconds = self.registry_seconds.get_or_create_owned(&RegistryName { registry: registry.clone() });
+        seconds.observe(took.as_secs_f64());
+        self.registry_requests.get_or_create(&Request { registry, outcome }).inc();
+    }
+
+    fn cache(&self, cache: &'static str, hit: bool) {
+        let result = if hit { "hit" } else { "miss" };
+        self.cache_lookups.get_or_create(&Lookup { cache, result }).inc();
+    }
+}

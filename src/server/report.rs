@@ -1,0 +1,139 @@
+//! One line of log per review.
+//!
+//! Names, references and messages were chosen by somebody else: they are fields of type string, which the formats escape, and bounded.
+
+use std::{any::Any, fmt::Write as _, time::Duration};
+
+use super::wire::Incoming;
+use crate::{
+    domain::verdict::{Outcome, Reason},
+    gather::review::Review,
+};
+
+/// The most of a list in a line.
+const LIST_LIMIT: usize = 4096;
+
+/// A review was answered.
+pub fn reviewed(incoming: &Incoming<'_>, review: &Review, took: Duration) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let verdict = match review.outcome {
+        Outcome::Allow => "allowed",
+        Outcome::Deny => "denied",
+        Outcome::Unverifiable => "unverifiable",
+    };
+    tracing::info!(
+        verdict,
+        reasons = reasons(review),
+        kind = incoming.kind.as_ref(),
+        namespace = incoming.namespace.as_ref(),
+        name = incoming.name.as_ref(),
+        uid = incoming.uid.as_ref(),
+        images = images(review),
+        dry_run = incoming.dry_run,
+        plan_us = micros(review.phases.plan),
+        gather_us = micros(review.phases.gather),
+        evaluate_us = micros(review.phases.evaluate),
+        total_us = micros(took),
+        "review"
+    );
+}
+
+/// A review was answered without judging anything.
+pub fn skipped(incoming: &Incoming<'_>, why: &'static str) {
+    tracing::info!(
+        verdict = "skipped",
+        reasons = why,
+        kind = incoming.kind.as_ref(),
+        namespace = incoming.namespace.as_ref(),
+        name = incoming.name.as_ref(),
+        uid = incoming.uid.as_ref(),
+        "review"
+    );
+}
+
+/// A review was of an object that is not of its kind.
+pub fn malformed(incoming: &Incoming<'_>, why: &str) {
+    tracing::warn!(
+        verdict = "denied",
+        reasons = "Malformed",
+        kind = incoming.kind.as_ref(),
+        namespace = incoming.namespace.as_ref(),
+        name = incoming.name.as_ref(),
+        uid = incoming.uid.as_ref(),
+        error = why,
+        "review"
+    );
+}
+
+/// A review ended in a panic.
+pub fn panicked(incoming: &Incoming<'_>, panic: &(dyn Any + Send)) {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message");
+    tracing::error!(
+        verdict = "failed",
+        reasons = "Panic",
+        kind = incoming.kind.as_ref(),
+        namespace = incoming.namespace.as_ref(),
+        name = incoming.name.as_ref(),
+        uid = incoming.uid.as_ref(),
+        panic = text,
+        "review"
+    );
+}
+
+/// A judge did not come back.
+pub fn overdue(incoming: &Incoming<'_>, took: Duration) {
+    tracing::error!(
+        verdict = "unverifiable",
+        reasons = Reason::DeadlineExceeded.as_str(),
+        kind = incoming.kind.as_ref(),
+        namespace = incoming.namespace.as_ref(),
+        name = incoming.name.as_ref(),
+        uid = incoming.uid.as_ref(),
+        total_us = micros(took),
+        "review"
+    );
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The words of what was found, each once, in order.
+fn reasons(review: &Review) -> String {
+    let mut words: Vec<&'static str> = Vec::new();
+    for image in &review.images {
+        for problem in image.verdict.problems.iter().chain(&image.verdict.warnings) {
+            if !words.contains(&problem.reason.as_str()) {
+                words.push(problem.reason.as_str());
+            }
+        }
+    }
+    words.join(",")
+}
+
+/// The images and what each stood for.
+fn images(review: &Review) -> String {
+    let mut list = String::new();
+    for image in &review.images {
+        let verdict = &image.verdict;
+        if list.len().saturating_add(verdict.reference.len()) > LIST_LIMIT {
+            list.push_str(" …");
+            break;
+        }
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        list.push_str(&verdict.reference);
+        if let Some(digest) = &verdict.digest {
+            // Writing to a string does not fail.
+            let _ = write!(list, "→{digest}");
+        }
+    }
+    list
+}

@@ -1,0 +1,229 @@
+//! The bytes of an `AdmissionReview`, in and out.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{answer::Answer, warnings};
+use crate::{
+    api::workload::{self, Object},
+    domain::workload::Workload,
+};
+
+/// The most characters that are said of an error.
+const ERROR_LIMIT: usize = 400;
+
+/// A review as far as it matters here.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// To be echoed.
+    pub uid: Cow<'a, str>,
+    /// The object's kind.
+    pub kind: Cow<'a, str>,
+    /// The object's namespace.
+    pub namespace: Cow<'a, str>,
+    /// The object's name.
+    pub name: Cow<'a, str>,
+    /// Whether nothing will come of it.
+    pub dry_run: bool,
+    /// What is to be done.
+    pub subject: Subject,
+}
+
+/// What is to be done about a review.
+#[derive(Debug)]
+pub enum Subject {
+    /// Its images are judged.
+    Judge(Box<Workload>),
+    /// Nothing, for a reason that is a word of a fixed set.
+    Skip(&'static str),
+    /// Nothing can be: the object is not of the shape of its kind. A denial and not an HTTP error, which a webhook configuration may
+    /// be told to ignore.
+    Malformed(String),
+    /// Nothing, because nobody knows where the kind names images.
+    Unknown {
+        /// The kind's group.
+        group: String,
+        /// The kind.
+        kind: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReviewIn<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Option<RequestIn<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestIn<'a> {
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: KindIn<'a>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    operation: Cow<'a, str>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    old_object: Option<&'a RawValue>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct KindIn<'a> {
+    #[serde(borrow, default)]
+    group: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+/// Reads a review.
+///
+/// # Errors
+/// What is wrong with it, for whoever sent it.
+pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
+    let review: ReviewIn<'_> = serde_json::from_slice(body)
+        .map_err(|error| shorten(format!("the body is not an AdmissionReview: {error}")))?;
+    if review.kind != "AdmissionReview" || review.api_version != "admission.k8s.io/v1" {
+        return Err("the body is not an AdmissionReview of admission.k8s.io/v1".to_owned());
+    }
+    let request = review.request.ok_or("the AdmissionReview has no request")?;
+    if request.uid.is_empty() {
+        return Err("the request has no uid".to_owned());
+    }
+    let subject = subject(&request)?;
+    // What is made with `generateName` has no name yet.
+    let name = match &subject {
+        Subject::Judge(workload) if request.name.is_empty() => Cow::Owned(workload.name.clone()),
+        _ => request.name,
+    };
+    Ok(Incoming {
+        uid: request.uid,
+        kind: request.kind.kind,
+        namespace: request.namespace,
+        name,
+        dry_run: request.dry_run.unwrap_or(false),
+        subject,
+    })
+}
+
+/// Errors quote what they met, however long.
+fn shorten(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(ERROR_LIMIT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn subject(request: &RequestIn<'_>) -> Result<Subject, String> {
+    match request.operation.as_ref() {
+        "CREATE" | "UPDATE" => {}
+        "DELETE" => return Ok(Subject::Skip("Deleted")),
+        _ => return Ok(Subject::Skip("Operation")),
+    }
+    let (group, kind) = (request.kind.group.as_ref(), request.kind.kind.as_ref());
+    if !workload::is_known(group, kind) {
+        return Ok(Subject::Unknown { group: group.to_owned(), kind: kind.to_owned() });
+    }
+    let read = |object: &RawValue| workload::read(group, kind, object.get());
+    let object = request.object.ok_or("the request has no object")?;
+    let Object { mut workload, being_deleted } = match read(object) {
+        Ok(Some(object)) => object,
+        Ok(None) => return Ok(Subject::Unknown { group: group.to_owned(), kind: kind.to_owned() }),
+        Err(error) => {
+            return Ok(Subject::Malformed(shorten(format!(
+                "the object cannot be read as a {kind}: {error}"
+            ))));
+        }
+    };
+    let is_update = request.operation == "UPDATE";
+    // Nothing is being deleted when it is made, whatever it says.
+    if being_deleted && is_update {
+        return Ok(Subject::Skip("Deleted"));
+    }
+    // What the request says counts: the object need not name its namespace.
+    if !request.namespace.is_empty() {
+        request.namespace.as_ref().clone_into(&mut workload.namespace);
+    }
+    // An old object that cannot be read has been changed into one that can.
+    let before = request.old_object.filter(|_| is_update).and_then(|old| read(old).ok()?);
+    if before.is_some_and(|before| workload::is_unchanged(&before.workload, &workload)) {
+        return Ok(Subject::Skip("Unchanged"));
+    }
+    Ok(Subject::Judge(Box::new(workload)))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReviewOut<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: ResponseOut<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseOut<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<StatusOut<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct StatusOut<'a> {
+    status: &'static str,
+    message: &'a str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<DetailsOut>,
+    code: u16,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DetailsOut {
+    retry_after_seconds: u64,
+}
+
+/// The bytes of an answer.
+pub fn write(uid: &str, answer: &Answer) -> Bytes {
+    let status = answer.refusal.as_ref().map(|refusal| StatusOut {
+        status: "Failure",
+        message: &refusal.message,
+        reason: refusal.reason,
+        details: refusal.retry_after.map(|retry_after_seconds| DetailsOut { retry_after_seconds }),
+        code: refusal.code,
+    });
+    let review = ReviewOut {
+        api_version: "admission.k8s.io/v1",
+        kind: "AdmissionReview",
+        response: ResponseOut {
+            uid,
+            allowed: status.is_none(),
+            status,
+            warnings: warnings::fit(&answer.warnings),
+            audit_annotations: &answer.audit,
+        },
+    };
+    // Strings and maps of strings always have a JSON form; were that not so, an empty answer is a denial.
+    serde_json::to_vec(&review).unwrap_or_default().into()
+}

@@ -1,0 +1,590 @@
+//! Reviews through the router, judged by a stand-in.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::{Request, Response, StatusCode},
+};
+use bonafide::{
+    domain::{
+        digest::Digest,
+        identity::Certificate,
+        policy::{Mode, PolicyId},
+        provenance::Provenance,
+        verdict::{ImageVerdict, Outcome, Problem, Proof, Reason},
+        workload::Workload,
+    },
+    gather::{
+        ports::{Inventory, Snapshot},
+        review::{Phases, Review, ReviewedImage},
+    },
+    server::{
+        admission::{Admission, Judge},
+        log,
+        metrics::Metrics,
+    },
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// A judge whose verdict is in the image's name.
+#[derive(Default)]
+struct ByName {
+    judged: AtomicUsize,
+    time_left: parking_lot::Mutex<Option<Duration>>,
+}
+
+impl Judge for ByName {
+    fn judge<'a>(
+        &'a self,
+        _: &'a Arc<Snapshot>,
+        workload: &'a Workload,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Review> {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        *self.time_left.lock() = Some(deadline - Instant::now());
+        async move {
+            let mut images = Vec::new();
+            for image in &workload.images {
+                images.push(ReviewedImage {
+                    image: image.clone(),
+                    verdict: Arc::new(verdict(&image.image).await),
+                });
+            }
+            let outcome = images.iter().map(|image| image.verdict.outcome).max().unwrap_or(Outcome::Allow);
+            Review { outcome, images, phases: Phases::default() }
+        }
+        .boxed()
+    }
+}
+
+fn problem(reason: Reason, mode: Mode, found: &str) -> Problem {
+    Problem {
+        policy: Some(PolicyId { namespace: Some("team".to_owned()), name: "release".to_owned() }),
+        retry_after: (reason == Reason::RegistryThrottled).then_some(17),
+        ..Problem::new(reason, mode, found)
+    }
+}
+
+async fn verdict(image: &str) -> ImageVerdict {
+    let problems = match image {
+        "unsigned" => vec![problem(Reason::NoProvenance, Mode::Enforce, "nothing is attached")],
+        "throttled" => vec![problem(Reason::RegistryThrottled, Mode::Enforce, "429 from the registry")],
+        "tagged" => vec![problem(Reason::UnpinnedTag, Mode::Warn, "the tag latest can be moved")],
+        "noisy" => (0..40)
+            .map(|n| {
+                let found = format!("{n} {} {DIGEST}", "x".repeat(200));
+                problem(Reason::PlatformMissing, Mode::Warn, &found)
+            })
+            .collect(),
+        "audited" => vec![problem(Reason::WrongSigner, Mode::Audit, "signed by somebody else")],
+        "endless" => (0..2000)
+            .map(|n| problem(Reason::PlatformNotCovered, Mode::Enforce, &format!("linux/p{n} {DIGEST}")))
+            .collect(),
+        "panic" => panic!("a judge panics"),
+        "stuck" => std::future::pending().await,
+        _ => Vec::new(),
+    };
+    let mut verdict = ImageVerdict::of_problems(image, problems);
+    if image.starts_with("good") {
+        verdict.digest = Some(DIGEST.parse::<Digest>().unwrap());
+        verdict.proofs = vec![Proof {
+            policy: PolicyId { namespace: Some("team".to_owned()), name: "release".to_owned() },
+            signer: "ci".to_owned(),
+            subject: DIGEST.parse().unwrap(),
+            predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
+            certificate: Certificate {
+                subject: "https://github.com/o/r/.github/workflows/b.yml@refs/heads/main".to_owned(),
+                ..Certificate::default()
+            },
+            provenance: Provenance::default(),
+        }];
+    }
+    verdict
+}
+
+struct Nothing;
+
+impl Inventory for Nothing {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::default()
+    }
+}
+
+struct Server {
+    router: Router,
+    judge: Arc<ByName>,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let judge = Arc::new(ByName::default());
+        let metrics = Metrics::new("test");
+        let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
+        let admission =
+            Admission::new(shared, Arc::new(Nothing), Arc::clone(&metrics), Duration::from_secs(10));
+        Self { router: admission.router(), judge, metrics }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn post(&self, query: &str, review: &Value) -> Value {
+        let request = post(query, review.to_string());
+        let response = self.send(request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let answer: Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(answer["kind"], "AdmissionReview");
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"], "the uid is echoed");
+        answer["response"].clone()
+    }
+
+    async fn review(&self, review: &Value) -> Value {
+        self.post("", review).await
+    }
+
+    fn judged(&self) -> usize {
+        self.judge.judged.load(Ordering::Relaxed)
+    }
+
+    fn counted(&self, line: &str) {
+        let text = self.metrics.encode();
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+fn post(query: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(format!("/validate{query}"))
+        .header("content-type", "application/json")
+        .body(body.into())
+        .unwrap()
+}
+
+async fn body(response: Response<Body>) -> Bytes {
+    to_bytes(response.into_body(), usize::MAX).await.unwrap()
+}
+
+fn pod(images: &[&str]) -> Value {
+    let containers: Vec<Value> = images
+        .iter()
+        .enumerate()
+        .map(|(n, image)| json!({"name": format!("c{n}"), "image": image}))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "team"},
+        "spec": {"containers": containers},
+    })
+}
+
+fn create(object: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "0df28fbd-5f5f-11e8-bc74-36e6bb280816",
+            "kind": {"group": "", "version": "v1", "kind": object["kind"]},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "team",
+            "name": "web",
+            "operation": "CREATE",
+            "userInfo": {"username": "somebody"},
+            "object": object,
+            "oldObject": null,
+            "dryRun": false,
+            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+        },
+    })
+}
+
+fn with(mut review: Value, change: &Value) -> Value {
+    for (key, value) in change.as_object().unwrap() {
+        review["request"][key] = value.clone();
+    }
+    review
+}
+
+#[tokio::test]
+async fn a_good_image_is_admitted_and_what_was_verified_is_kept_for_the_audit_log() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["good", "good:2"]))).await;
+    insta::assert_json_snapshot!(answer);
+    server.counted(r#"bonafide_reviews_total{verdict="allowed",reason="none"} 1"#);
+}
+
+#[tokio::test]
+async fn a_definite_no_is_403_with_the_whole_message() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["good", "unsigned"]))).await;
+    insta::assert_json_snapshot!(answer);
+    server.counted(r#"bonafide_reviews_total{verdict="denied",reason="NoProvenance"} 1"#);
+}
+
+#[tokio::test]
+async fn what_could_not_be_found_out_is_503_and_says_when_to_ask_again() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["throttled"]))).await;
+    insta::assert_json_snapshot!(answer);
+    server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="RegistryThrottled"} 1"#);
+}
+
+#[tokio::test]
+async fn warnings_are_shown_and_audit_findings_only_kept() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["tagged", "audited"]))).await;
+    insta::assert_json_snapshot!(answer);
+}
+
+#[tokio::test]
+async fn warnings_stay_within_what_kubernetes_shows() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["noisy"]))).await;
+    let warnings: Vec<&str> =
+        answer["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert!(warnings.len() > 1);
+    assert!(warnings.iter().all(|warning| warning.chars().count() <= 256), "{warnings:#?}");
+    assert!(warnings.iter().map(|warning| warning.len()).sum::<usize>() <= 4096);
+    // No digest is cut.
+    let cut = warnings.iter().filter(|w| w.contains("sha256:") && !w.contains(DIGEST)).count();
+    assert_eq!(cut, 0, "{warnings:#?}");
+}
+
+#[tokio::test]
+async fn a_message_without_end_is_cut_at_a_line() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["endless", "unsigned"]))).await;
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(message.len() < 20_000, "{}", message.len());
+    assert!(message.contains("more lines"), "{message}");
+    assert!(message.ends_with("1 more images"), "{message}");
+    let digests = message.lines().filter(|line| line.contains("sha256:"));
+    assert!(digests.clone().count() > 10 && digests.clone().all(|line| line.contains(DIGEST)));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_denial_and_the_server_goes_on() {
+    let server = Server::new();
+    let answer = server.review(&create(&pod(&["panic"]))).await;
+    insta::assert_json_snapshot!(answer);
+    server.counted("bonafide_panics_total 1");
+    server.counted("bonafide_reviews_in_flight 0");
+    assert_eq!(server.review(&create(&pod(&["good"]))).await["allowed"], true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_judge_that_does_not_come_back_is_not_waited_for() {
+    let server = Server::new();
+    let begun = Instant::now();
+    let answer = server.post("?timeout=2s", &create(&pod(&["stuck"]))).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "the answer is ours, not the API server's");
+    assert_eq!(answer["allowed"], false);
+    assert_eq!(answer["status"]["code"], 503);
+    assert!(answer["status"]["message"].as_str().unwrap().contains("DeadlineExceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_is_what_the_api_server_grants_less_a_margin() {
+    let server = Server::new();
+    for (query, want) in [
+        ("", 9_500),
+        ("?timeout=5s", 4_500),
+        ("?timeout=1m", 29_500),
+        ("?timeout=nonsense", 9_500),
+        ("?a=b&timeout=500ms", 450),
+    ] {
+        server.post(query, &create(&pod(&["good"]))).await;
+        assert_eq!(*server.judge.time_left.lock(), Some(Duration::from_millis(want)), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_nothing_is_admitted_without_a_judge() {
+    let server = Server::new();
+    let before = pod(&["unsigned"]);
+    let mut relabelled = before.clone();
+    relabelled["metadata"]["labels"] = json!({"a": "b"});
+    let mut deleting = before.clone();
+    deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let create = create(&before);
+    let skipped = [
+        (
+            with(create.clone(), &json!({"operation": "DELETE", "object": null, "oldObject": before})),
+            "Deleted",
+        ),
+        (
+            with(create.clone(), &json!({"operation": "UPDATE", "object": deleting, "oldObject": before})),
+            "Deleted",
+        ),
+        (
+            with(create.clone(), &json!({"operation": "UPDATE", "object": relabelled, "oldObject": before})),
+            "Unchanged",
+        ),
+        (
+            with(
+                create.clone(),
+                &json!({"operation": "CONNECT", "object": {"kind": "PodExecOptions", "apiVersion": "v1"}}),
+            ),
+            "Operation",
+        ),
+    ];
+    for (review, why) in &skipped {
+        let answer = server.review(review).await;
+        assert_eq!(answer["allowed"], true, "{why}");
+    }
+    for (why, count) in [("Deleted", 2), ("Unchanged", 1), ("Operation", 1)] {
+        server.counted(&format!(r#"bonafide_reviews_total{{verdict="skipped",reason="{why}"}} {count}"#));
+    }
+    assert_eq!(server.judged(), 0);
+}
+
+#[tokio::test]
+async fn what_changes_images_or_placement_is_judged() {
+    let server = Server::new();
+    let before = pod(&["good"]);
+    let mut moved = before.clone();
+    moved["spec"]["nodeSelector"] = json!({"kubernetes.io/arch": "arm64"});
+    let mut more = pod(&["good", "unsigned"]);
+    more["metadata"] = before["metadata"].clone();
+    for (object, allowed) in [(moved, true), (more, false), (pod(&["unsigned"]), false)] {
+        let change = json!({"operation": "UPDATE", "object": object, "oldObject": before});
+        let answer = server.review(&with(create(&before), &change)).await;
+        assert_eq!(answer["allowed"], allowed, "{object}");
+    }
+    assert_eq!(server.judged(), 3);
+}
+
+#[tokio::test]
+async fn unknown_kinds_are_admitted_and_counted() {
+    let server = Server::new();
+    let object = json!({"apiVersion": "example.com/v1", "kind": "Oddity", "metadata": {"name": "x"}, "spec": {"image": "unsigned"}});
+    let review =
+        with(create(&object), &json!({"kind": {"group": "example.com", "version": "v1", "kind": "Oddity"}}));
+    let answer = server.review(&review).await;
+    assert_eq!(answer["allowed"], true);
+    server.counted(r#"bonafide_unknown_kinds_total{group="example.com",kind="Oddity"} 1"#);
+    assert_eq!(server.judged(), 0);
+}
+
+#[tokio::test]
+async fn a_dry_run_gets_the_same_answer() {
+    let server = Server::new();
+    let review = create(&pod(&["unsigned"]));
+    let wet = server.review(&review).await;
+    let dry = server.review(&with(review, &json!({"dryRun": true}))).await;
+    assert_eq!(wet, dry);
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_refused_with_what_is_wrong() {
+    let server = Server::new();
+    let good = create(&pod(&["good"]));
+    let mut no_request = good.clone();
+    no_request.as_object_mut().unwrap().remove("request");
+    let mut other_version = good.clone();
+    other_version["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let mut other_kind = good.clone();
+    other_kind["kind"] = json!("Pod");
+    let no_uid = with(good.clone(), &json!({"uid": ""}));
+    let no_object = with(good.clone(), &json!({"object": null}));
+    for (what, text) in [
+        ("nothing", String::new()),
+        ("no JSON", "{".to_owned()),
+        ("half", good.to_string()[..200].to_owned()),
+        ("a list", "[]".to_owned()),
+        ("no request", no_request.to_string()),
+        ("another version", other_version.to_string()),
+        ("another kind", other_kind.to_string()),
+        ("no uid", no_uid.to_string()),
+        ("no object", no_object.to_string()),
+        ("deep", "[".repeat(100_000)),
+    ] {
+        let response = server.send(post("", text)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{what}");
+        let why = String::from_utf8(body(response).await.to_vec()).unwrap();
+        assert!(why.len() > 10 && why.len() < 1000, "{what}: {why}");
+    }
+    assert_eq!(server.judged(), 0);
+    server.counted(r#"bonafide_requests_refused_total{code="400"} 10"#);
+    assert_eq!(server.review(&good).await["allowed"], true, "the twin that is one");
+}
+
+#[tokio::test]
+async fn methods_content_types_and_paths_are_held_to() {
+    let server = Server::new();
+    let review = create(&pod(&["good"])).to_string();
+    let get = Request::get("/validate").body(Body::empty()).unwrap();
+    assert_eq!(server.send(get).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    for kind in ["text/plain", "application/yaml", "application/jsonp"] {
+        let request =
+            Request::post("/validate").header("content-type", kind).body(review.clone().into()).unwrap();
+        assert_eq!(server.send(request).await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
+    }
+    let without = Request::post("/validate").body(review.clone().into()).unwrap();
+    assert_eq!(server.send(without).await.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let elsewhere =
+        Request::post("/").header("content-type", "application/json").body(review.clone().into()).unwrap();
+    assert_eq!(server.send(elsewhere).await.status(), StatusCode::NOT_FOUND);
+    let charset = Request::post("/validate").header("content-type", "application/json; charset=utf-8");
+    assert_eq!(server.send(charset.body(review.into()).unwrap()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn bodies_are_limited_whether_they_say_how_long_they_are_or_not() {
+    let server = Server::new();
+    let mebibyte = Bytes::from(vec![b' '; 1 << 20]);
+    let stated = Request::post("/validate")
+        .header("content-type", "application/json")
+        .header("content-length", (9 << 20).to_string())
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(server.send(stated).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let pieces = |count: usize| {
+        let pieces: Vec<_> = (0..count).map(|_| Ok::<_, std::io::Error>(mebibyte.clone())).collect();
+        let review = Bytes::from(create(&pod(&["good"])).to_string());
+        let whole = pieces.into_iter().chain([Ok(review)]);
+        post("", Body::from_stream(futures::stream::iter(whole)))
+    };
+    assert_eq!(server.send(pieces(9)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(server.send(pieces(7)).await.status(), StatusCode::OK, "the twin that fits");
+    let broken = futures::stream::iter([Ok(mebibyte), Err(std::io::Error::other("gone"))]);
+    assert_eq!(server.send(post("", Body::from_stream(broken))).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::new();
+    let silent = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+    let response = server.send(post("?timeout=1s", Body::from_stream(silent))).await;
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    // However many there are, a review that says how long it is does not wait for them.
+    let held: Vec<_> = (0..64)
+        .map(|_| {
+            let silent = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+            server.send(post("?timeout=1s", Body::from_stream(silent)))
+        })
+        .collect();
+    let begun = Instant::now();
+    let review = create(&pod(&["good"])).to_string();
+    let stated = Request::post("/validate")
+        .header("content-type", "application/json")
+        .header("content-length", review.len())
+        .body(Body::from(review))
+        .unwrap();
+    let good = async { (server.send(stated).await.status(), begun.elapsed()) };
+    let (answers, (status, took)) = tokio::join!(futures::future::join_all(held), good);
+    assert_eq!((status, took), (StatusCode::OK, Duration::ZERO));
+    assert!(answers.iter().all(|answer| matches!(answer.status().as_u16(), 408 | 503)));
+}
+
+/// Runs a review and gives back its line of log.
+async fn logged(format: log::Format, image: &str) -> String {
+    let written: Arc<parking_lot::Mutex<Vec<u8>>> = Arc::default();
+    let writer = Written(Arc::clone(&written));
+    let server = Server::new();
+    let guard = tracing::dispatcher::set_default(&log::lines(format, move || writer.clone()));
+    server.review(&create(&pod(&["good", image]))).await;
+    drop(guard);
+    String::from_utf8(written.lock().clone()).unwrap()
+}
+
+#[derive(Clone)]
+struct Written(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_review_is_one_line_of_log() {
+    let text = logged(log::Format::Text, "unsigned").await;
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for part in ["INFO review", "verdict=\"denied\"", "NoProvenance", "good→sha256:9f86", "total_us="] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let json: Value = serde_json::from_str(&logged(log::Format::Json, "unsigned").await).unwrap();
+    assert_eq!(json["verdict"], "denied");
+    assert_eq!(json["reasons"], "NoProvenance");
+    assert_eq!(json["namespace"], "team");
+    assert_eq!(json["uid"], "0df28fbd-5f5f-11e8-bc74-36e6bb280816");
+    assert!(json["total_us"].is_u64() && json["plan_us"].is_u64());
+}
+
+#[tokio::test]
+async fn nobody_writes_lines_of_log_through_a_name() {
+    let forged = "x\n2026-01-01T00:00:00Z  INFO review verdict=\"allowed\"\u{1b}[2K";
+    for format in [log::Format::Text, log::Format::Json] {
+        let text = logged(format, forged).await;
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_of_its_kind_is_denied_in_the_answer() {
+    let server = Server::new();
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": "x".repeat(5000)}});
+    let answer = server.review(&create(&object)).await;
+    assert_eq!(answer["allowed"], false, "an HTTP error could be ignored by a webhook configuration");
+    assert_eq!(answer["status"]["code"], 400);
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("the object cannot be read as a Pod") && message.len() < 1000, "{message}");
+    server.counted(r#"bonafide_reviews_total{verdict="denied",reason="Malformed"} 1"#);
+    assert_eq!(server.judged(), 0);
+}
+
+#[tokio::test]
+async fn what_is_made_is_judged_whatever_it_says_of_its_end() {
+    let server = Server::new();
+    let mut object = pod(&["unsigned"]);
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(server.review(&create(&object)).await["allowed"], false);
+}
+
+#[tokio::test]
+async fn every_kind_of_workload_is_judged() {
+    let server = Server::new();
+    let template = |image: &str| json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+    for image in ["good", "unsigned"] {
+        let template = template(image);
+        for (group, kind, object) in [
+            ("", "Pod", template.clone()),
+            ("", "PodTemplate", json!({"template": template})),
+            ("", "ReplicationController", json!({"spec": {"template": template}})),
+            ("apps", "Deployment", json!({"spec": {"template": template}})),
+            ("apps", "ReplicaSet", json!({"spec": {"template": template}})),
+            ("apps", "StatefulSet", json!({"spec": {"template": template}})),
+            ("apps", "DaemonSet", json!({"spec": {"template": template}})),
+            ("batch", "Job", json!({"spec": {"template": template}})),
+            ("batch", "CronJob", json!({"spec": {"jobTemplate": {"spec": {"template": template}}}})),
+        ] {
+            let kind = json!({"kind": {"group": group, "version": "v1", "kind": kind}, "object": object});
+            let answer = server.review(&with(create(&pod(&["good"])), &kind)).await;
+            assert_eq!(answer["allowed"], image == "good", "{kind}");
+        }
+    }
+    assert_eq!(server.judged(), 18);
+}

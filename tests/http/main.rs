@@ -1,0 +1,8 @@
+//! The webhook as its clients see it: over HTTP, through files that change, and at its end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod admission;
+mod certificate;
+mod policies;
+mod serve;
+mod support;

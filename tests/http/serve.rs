@@ -1,0 +1,249 @@
+//! `serve` as a whole: flags, files, TLS, and policies that change while it runs.
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use bonafide::cli::serve::{self, Args};
+use clap::Parser;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::support::Folder;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn parse(flags: &[&str]) -> Result<Args, String> {
+    let anywhere = ["serve", "--listen=127.0.0.1:0", "--health-listen=127.0.0.1:0"];
+    let command = Command::try_parse_from(anywhere.iter().chain(flags));
+    command.map(|command| command.args).map_err(|error| error.to_string())
+}
+
+#[test]
+fn flags_have_defaults_and_bad_values_are_named() {
+    let policies = "--policies=/etc/bonafide";
+    let args = Command::try_parse_from(["serve", policies]).unwrap().args;
+    assert_eq!(args.listen.to_string(), "127.0.0.1:8443");
+    assert_eq!(args.health_listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(args.timeout, Duration::from_secs(10));
+    for (flag, value) in [
+        ("--listen", "8443"),
+        ("--health-listen", "nowhere"),
+        ("--platform", "linux"),
+        ("--insecure-registry", "http://registry.example"),
+        ("--unmatched-images", "maybe"),
+        ("--log-format", "xml"),
+        ("--timeout", "0s"),
+        ("--timeout", "1h"),
+        ("--timeout", "soon"),
+    ] {
+        let error = Command::try_parse_from(["serve", policies, flag, value]).err().unwrap().to_string();
+        assert!(error.contains(flag) && error.contains(value), "{error}");
+    }
+    assert!(parse(&[]).unwrap_err().contains("--policies"));
+    assert!(parse(&[policies, "--tls-cert=a"]).unwrap_err().contains("--tls-key"));
+    assert!(parse(&[policies, "--tls-cert=a", "--tls-key=b", "--tls-ca-out=c"]).is_err());
+    assert!(parse(&[policies, "--tls-cert=a", "--tls-key=b"]).is_ok(), "the twin");
+}
+
+#[tokio::test]
+async fn what_a_flag_names_must_be_of_use() {
+    let folder = Folder::new();
+    let policies = format!("--policies={}", folder.path().display());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let _held = TcpListener::bind(taken);
+    let no_root = folder.write("root.txt", "{}");
+    let (missing, taken) = ("/nowhere/at-all", taken.to_string());
+    let no_root = no_root.display().to_string();
+    for (flag, value) in [
+        ("listen", taken.as_str()),
+        ("health-listen", taken.as_str()),
+        ("policies", missing),
+        ("trust-root", missing),
+        ("trust-root", no_root.as_str()),
+        ("docker-config", missing),
+        ("tls-ca-out", missing),
+    ] {
+        let both = ["serve", "--listen=127.0.0.1:0", "--health-listen=127.0.0.1:0"];
+        let given = format!("--{flag}={value}");
+        let flags = both.into_iter().filter(|known| !known.starts_with(&format!("--{flag}=")));
+        let flags = flags.chain([policies.as_str(), given.as_str()]);
+        let args = Command::try_parse_from(flags).unwrap().args;
+        let error = serve::start(args, "test").await.err().unwrap_or_else(|| panic!("{given}"));
+        assert!(error.to_string().starts_with(&format!("--{flag} ")), "{error}");
+        assert!(error.to_string().contains(value), "{error}");
+        assert_eq!(error.exit_code(), 64, "{error}");
+    }
+}
+
+struct Running {
+    client: reqwest::Client,
+    url: String,
+    health: String,
+    stop: oneshot::Sender<()>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(flags: &[&str], ca: &std::path::Path) -> Self {
+        let webhook = serve::start(parse(flags).unwrap(), "test").await.unwrap();
+        let authority = fs::read_to_string(ca).unwrap();
+        assert_eq!(webhook.authority(), Some(authority.as_str()));
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority.as_bytes()).unwrap()])
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
+        let url = format!("https://{}/validate?timeout=5s", webhook.address());
+        let health = format!("http://{}", webhook.health_address());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async { drop(stopped.await) };
+        let server = tokio::spawn(async move {
+            webhook.run(shutdown, Duration::from_secs(5)).await.unwrap();
+        });
+        Self { client, url, health, stop, server }
+    }
+
+    async fn review(&self, image: &str) -> Value {
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "1",
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "namespace": "team",
+                "operation": "CREATE",
+                "object": {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "web"},
+                    "spec": {"containers": [{"name": "c", "image": image}]},
+                },
+            },
+        });
+        let sent = self.client.post(&self.url).header("content-type", "application/json");
+        let response = sent.body(review.to_string()).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        answer["response"].clone()
+    }
+
+    /// Waits for an answer; files are looked at twice a second.
+    async fn review_until(&self, image: &str, allowed: bool) -> Value {
+        for _ in 0..200 {
+            let answer = self.review(image).await;
+            if answer["allowed"] == allowed {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the answer never becomes {allowed}");
+    }
+
+    async fn health(&self, path: &str) -> String {
+        reqwest::get(format!("{}{path}", self.health)).await.unwrap().text().await.unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap();
+    }
+}
+
+const POLICY: &str = "\
+apiVersion: bonafide.dev/v1alpha1
+kind: ProvenancePolicy
+metadata: {name: release, namespace: other}
+spec:
+  images: {include: [\"ghcr.io/other/**\"]}
+  signers:
+    - name: ci
+      github: {repository: other/app}
+";
+
+#[tokio::test]
+async fn a_broken_policy_denies_until_it_is_mended() {
+    let folder = Folder::new();
+    let ca = Folder::new();
+    let ca = ca.join("ca.pem");
+    folder.write("other.yaml", POLICY);
+    let policies = format!("--policies={}", folder.path().display());
+    let ca_out = format!("--tls-ca-out={}", ca.display());
+    fs::create_dir_all(ca.parent().unwrap()).unwrap();
+    let running = Running::start(&[&policies, &ca_out], &ca).await;
+    assert_eq!(running.health("/livez").await, "ok\n");
+    assert_eq!(running.health("/readyz").await, "ok\n");
+    let image = "ghcr.io/team/app@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    assert_eq!(running.review(image).await["allowed"], true, "no policy names it");
+
+    folder.write("broken.yaml", "apiVersion: bonafide.dev/v1alpha1\nkind: ProvenancePolicy\nspec: [");
+    let answer = running.review_until(image, false).await;
+    assert_eq!(answer["status"]["code"], 403);
+    assert!(answer["status"]["message"].as_str().unwrap().contains("InvalidPolicy"), "{answer}");
+    let metrics = running.health("/metrics").await;
+    assert!(metrics.contains("bonafide_policies{state=\"invalid\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("bonafide_policies{state=\"valid\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("bonafide_trust_root_age_seconds{trust_root=\"sigstore\"}"), "{metrics}");
+    assert_eq!(running.health("/readyz").await, "ok\n", "a team's broken file takes nobody's webhook away");
+
+    fs::remove_file(folder.join("broken.yaml")).unwrap();
+    running.review_until(image, true).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn images_that_no_policy_names_get_what_was_asked_for() {
+    for (rule, allowed, word) in
+        [("allow", true, None), ("warn", true, Some("warnings")), ("deny", false, Some("status"))]
+    {
+        let folder = Folder::new();
+        folder.write("other.yaml", POLICY);
+        let ca = Folder::new();
+        let policies = format!("--policies={}", folder.path().display());
+        let ca_out = format!("--tls-ca-out={}", ca.join("ca.pem").display());
+        let rule = format!("--unmatched-images={rule}");
+        let running = Running::start(&[&policies, &ca_out, &rule], &ca.join("ca.pem")).await;
+        let answer = running.review("ghcr.io/team/app").await;
+        assert_eq!(answer["allowed"], allowed, "{rule}");
+        let said = word.map(|word| answer[word].to_string());
+        assert!(said.is_none_or(|said| said.contains("UnmatchedImage")), "{answer}");
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_policy_reaches_a_namespace_by_its_name() {
+    let selecting = "\
+apiVersion: bonafide.dev/v1alpha1
+kind: ClusterProvenancePolicy
+metadata: {name: team}
+spec:
+  namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NAMESPACE}}
+  images: {include: [\"127.0.0.1:1/**\"]}
+  signers:
+    - name: ci
+      github: {repository: team/app}
+";
+    for (namespace, allowed) in [("team", false), ("other", true)] {
+        let (folder, ca) = (Folder::new(), Folder::new());
+        folder.write("a.yaml", &selecting.replace("NAMESPACE", namespace));
+        let policies = format!("--policies={}", folder.path().display());
+        let ca_out = format!("--tls-ca-out={}", ca.join("ca.pem").display());
+        let running = Running::start(&[&policies, &ca_out], &ca.join("ca.pem")).await;
+        let answer = running.review("127.0.0.1:1/app:v1").await;
+        assert_eq!(answer["allowed"], allowed, "{answer}");
+        if !allowed {
+            assert_eq!(answer["status"]["code"], 503, "nobody listens there: {answer}");
+            assert_eq!(answer["status"]["reason"], "ServiceUnavailable");
+            assert!(answer["status"]["message"].as_str().unwrap().contains("RegistryUnavailable"));
+            let metrics = running.health("/metrics").await;
+            assert!(metrics.contains("outcome=\"unavailable\""), "{metrics}");
+        }
+        running.end().await;
+    }
+}
