@@ -1,3 +1,5 @@
-//! The `bonafide` binary.
+//! The `bonafide` binary: everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bonafide::cli::main()
+}

@@ -89,6 +89,7 @@ fn verified(subjects: &[Digest]) -> Verified {
 
 fn github() -> GithubIdentity {
     GithubIdentity {
+        subject: None,
         issuer: ISSUER.into(),
         repository: Glob::new("infobloxopen/ib-schema-registry").unwrap(),
         repository_id: None,

@@ -425,7 +425,7 @@ fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
     Ok(config)
 }
 
-fn usual_docker_config() -> Option<PathBuf> {
+pub(super) fn usual_docker_config() -> Option<PathBuf> {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let folder = folder.or_else(|| std::env::home_dir().map(|home| home.join(".docker")))?;
     Some(folder.join("config.json")).filter(|path| path.is_file())

@@ -50,13 +50,17 @@ pub fn check_signer(signer: &Signer, verified: &Verified, tag: Option<&str>) -> 
         }
         SignerIdentity::Certificate { issuer, subject } => {
             check_issuer(issuer, certificate)?;
-            let fits = match subject {
-                SubjectMatcher::Exact(text) => *text == certificate.subject,
-                SubjectMatcher::Regex(regex) => regex.matches(&certificate.subject),
-            };
-            let found = || format!("signed by {}", certificate.subject);
-            if fits { Ok(()) } else { Err(Mismatch::new(Reason::WrongSigner, found())) }
+            check_subject(subject, certificate)
         }
+    }
+}
+
+fn check_subject(expected: &SubjectMatcher, certificate: &Certificate) -> Result<(), Mismatch> {
+    let found = || format!("signed by {}", certificate.subject);
+    if expected.fits(&certificate.subject) {
+        Ok(())
+    } else {
+        Err(Mismatch::new(Reason::WrongSigner, found()))
     }
 }
 
@@ -74,6 +78,9 @@ fn check_workflow(
     certificate: &Certificate,
     tag: Option<&str>,
 ) -> Result<(), Mismatch> {
+    if let Some(expected) = &github.subject {
+        return check_subject(expected, certificate);
+    }
     let wrong = || Mismatch::new(Reason::WrongSigner, format!("signed by {}", certificate.subject));
     let subject = certificate.subject.strip_prefix(GITHUB).ok_or_else(wrong)?;
     let (repository, rest) = split_repository(subject).ok_or_else(wrong)?;

@@ -85,6 +85,16 @@ pub enum SubjectMatcher {
     Regex(AnchoredRegex),
 }
 
+impl SubjectMatcher {
+    /// Whether the whole of `subject` fits.
+    pub fn fits(&self, subject: &str) -> bool {
+        match self {
+            Self::Exact(text) => text == subject,
+            Self::Regex(regex) => regex.matches(subject),
+        }
+    }
+}
+
 /// A GitHub Actions workflow as a signer. Empty lists ask for nothing, except `refs`: see there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GithubIdentity {
@@ -98,6 +108,8 @@ pub struct GithubIdentity {
     pub owner_id: Option<String>,
     /// The signing workflow; `None`: any workflow of the source repository.
     pub workflow: Option<SigningWorkflow>,
+    /// The whole subject, in place of `workflow` and `workflow_refs`; only the command line gives it.
+    pub subject: Option<SubjectMatcher>,
     /// The refs or commits that the signing workflow may be called at.
     pub workflow_refs: Vec<RefPattern>,
     /// The source refs; where none is given, every branch and tag, and never a pull request.

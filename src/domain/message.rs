@@ -148,12 +148,15 @@ fn signed_by(signer: &Signer, reference: &Reference) -> String {
     match &signer.identity {
         SignerIdentity::Github(github) => github_workflow(github, reference),
         SignerIdentity::Certificate { issuer, subject } => {
-            let subject = match subject {
-                SubjectMatcher::Exact(text) => text.clone(),
-                SubjectMatcher::Regex(regex) => format!("/{regex}/"),
-            };
-            format!("{subject} with the issuer {issuer}")
+            format!("{} with the issuer {issuer}", shown(subject))
         }
+    }
+}
+
+fn shown(subject: &SubjectMatcher) -> String {
+    match subject {
+        SubjectMatcher::Exact(text) => text.clone(),
+        SubjectMatcher::Regex(regex) => format!("/{regex}/"),
     }
 }
 
@@ -166,6 +169,9 @@ fn github_workflow(github: &GithubIdentity, reference: &Reference) -> String {
         if !github.workflow_refs.is_empty() {
             push(&mut text, format_args!("@{}", refs(&github.workflow_refs, reference)));
         }
+    }
+    if let Some(subject) = &github.subject {
+        push(&mut text, format_args!(" by {}", shown(subject)));
     }
     if github.refs.is_empty() {
         text.push_str(" at any branch or tag");

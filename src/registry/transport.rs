@@ -184,7 +184,7 @@ impl Transport {
         let result = request.send().await;
         let outcome = result.as_ref().map_or("unavailable", |response| outcome(response.status()));
         self.observer.registry_request(ask.registry, outcome, begun.elapsed());
-        let response = result.map_err(|error| Failure::NoAnswer(unavailable(ask, &no_answer(&error))))?;
+        let response = result.map_err(|error| Failure::NoAnswer(no_answer(ask, &error)))?;
         Ok(Answer {
             status: response.status(),
             headers: response.headers().clone(),
@@ -247,9 +247,19 @@ fn unavailable(ask: &Ask<'_>, why: &str) -> FetchError {
     FetchError { kind: FetchErrorKind::Unavailable, detail }
 }
 
-fn no_answer(error: &reqwest::Error) -> String {
-    let why = if error.is_timeout() { "it took too long".to_owned() } else { innermost(error) };
-    format!("no answer ({why})")
+/// A registry that is there and says nothing is too slow; one that cannot be reached is not there.
+fn no_answer(ask: &Ask<'_>, error: &reqwest::Error) -> FetchError {
+    if error.is_timeout() && !error.is_connect() {
+        let detail = format!("{} took too long to answer when asked for {}", ask.registry, ask.what);
+        return FetchError { kind: FetchErrorKind::Deadline, detail };
+    }
+    unavailable(
+        ask,
+        &format!(
+            "no answer ({})",
+            if error.is_timeout() { "it took too long".to_owned() } else { innermost(error) }
+        ),
+    )
 }
 
 fn broke_off(error: &reqwest::Error) -> String {

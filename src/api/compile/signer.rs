@@ -119,6 +119,7 @@ fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<Signe
     Some(SignerIdentity::Github(Box::new(GithubIdentity {
         issuer,
         repository,
+        subject: None,
         repository_id: wire.repository_id.clone(),
         owner_id: wire.owner_id.clone(),
         workflow,

@@ -1,0 +1,165 @@
+//! Policy files: found, read and compiled, for every command that takes policies.
+
+use std::path::{Path, PathBuf};
+
+use super::{exit::Failure, inline::InlineArgs, terminal};
+use crate::{
+    api::{
+        compile::{Note, compile},
+        manifest::{self, PolicyDocument, SyntaxError},
+    },
+    domain::{
+        policy::{PolicyEntry, PolicySet},
+        reference::Repository,
+    },
+    server::files,
+};
+
+/// How many files a folder may have, and how long each may be.
+const MAX_FILES: usize = 1000;
+const MAX_FILE: usize = 1024 * 1024;
+/// What policy files end in.
+const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
+/// How many errors are shown where only the fact that there are any matters.
+const SHOWN_ERRORS: usize = 20;
+
+/// A policy file.
+#[derive(Debug)]
+pub struct PolicyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its policies, valid or not.
+    pub content: Result<Vec<PolicyDocument>, SyntaxError>,
+}
+
+/// An error in a policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileError {
+    /// The line, where it is known.
+    pub line: Option<u64>,
+    /// The field, where it is one field's.
+    pub field: Option<String>,
+    /// What is wrong, with the value.
+    pub message: String,
+}
+
+impl PolicyFile {
+    /// Its errors, in order.
+    pub fn errors(&self) -> Vec<FileError> {
+        match &self.content {
+            Ok(documents) => notes(documents, |document| document.compiled.errors.as_slice()),
+            Err(error) => vec![FileError { line: error.line, field: None, message: error.message.clone() }],
+        }
+    }
+
+    /// What in it is wider than it looks.
+    pub fn warnings(&self) -> Vec<FileError> {
+        notes(self.content.as_deref().unwrap_or_default(), |document| document.compiled.warnings.as_slice())
+    }
+}
+
+fn notes(documents: &[PolicyDocument], of: impl Fn(&PolicyDocument) -> &[Note]) -> Vec<FileError> {
+    let error = |document: &PolicyDocument, note: &Note| FileError {
+        line: Some(document.line_of(note)),
+        field: Some(note.field.clone()),
+        message: message(note),
+    };
+    documents.iter().flat_map(|document| of(document).iter().map(move |note| error(document, note))).collect()
+}
+
+fn message(note: &Note) -> String {
+    let value = note.value.as_ref().map(|value| format!("{value:?} ")).unwrap_or_default();
+    format!("{value}{}", note.message)
+}
+
+/// Every policy file among files and folders.
+///
+/// # Errors
+/// What cannot be read, and where there is no policy at all.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, Failure> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::new(format!("{} cannot be read: {error}", path.display()))
+    };
+    let mut loaded = Vec::new();
+    for path in paths {
+        let found = files::list(path, EXTENSIONS, MAX_FILES).map_err(|error| unreadable(path, &error))?;
+        for stamp in found {
+            let bytes =
+                files::read(stamp.path(), MAX_FILE).map_err(|error| unreadable(stamp.path(), &error))?;
+            let text = String::from_utf8(bytes).map_err(|_| unreadable(stamp.path(), &"it is not UTF-8"))?;
+            loaded.push(PolicyFile { path: stamp.path().to_owned(), content: manifest::policies(&text) });
+        }
+    }
+    // A policy that is not there must not look like one that is satisfied.
+    if loaded.iter().all(|file| file.content.as_ref().is_ok_and(Vec::is_empty)) {
+        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::new(format!("there is no policy in {}", names.join(", ")))
+            .hint("a policy has apiVersion: bonafide.dev/v1alpha1; its file ends in .yaml, .yml or .json"));
+    }
+    Ok(loaded)
+}
+
+/// The policies of files and folders, all of them valid.
+///
+/// # Errors
+/// Every error of every file.
+pub fn valid_policies(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
+    let loaded = load(paths)?;
+    let mut lines: Vec<String> = loaded
+        .iter()
+        .flat_map(|file| file.errors().into_iter().map(|error| error.shown(&file.path)))
+        .map(|line| terminal::plain(&line))
+        .collect();
+    if !lines.is_empty() {
+        let more = lines.len().saturating_sub(SHOWN_ERRORS);
+        lines.truncate(SHOWN_ERRORS);
+        if more > 0 {
+            lines.push(format!("… and {more} more"));
+        }
+        return Err(Failure::new(format!("a policy is invalid\n{}", lines.join("\n")))
+            .hint("bonafide policy check shows every error, and what is wider than it looks"));
+    }
+    let documents = loaded.into_iter().filter_map(|file| file.content.ok()).flatten();
+    Ok(PolicySet::new(documents.map(|document| document.compiled.entry).collect(), 1))
+}
+
+impl FileError {
+    /// As a compiler writes it.
+    pub fn shown(&self, path: &Path) -> String {
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let field = self.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+        format!("{}{line}: {field}{}", path.display(), self.message)
+    }
+}
+
+/// The policy that flags describe.
+///
+/// # Errors
+/// What is wrong with them, by flag and value.
+pub fn inline_policy(flags: &InlineArgs, image: &Repository) -> Result<PolicySet, Failure> {
+    let entry = compile_flags(flags, &flags.object(image)?)?;
+    if !flags.narrows_subject() {
+        return Ok(PolicySet::new(vec![entry], 1));
+    }
+    let subject = compile_flags(flags, &flags.subject_object(image)?)?;
+    Ok(PolicySet::new(vec![super::inline::with_subject(entry, &subject)?], 1))
+}
+
+fn compile_flags(flags: &InlineArgs, object: &serde_json::Value) -> Result<PolicyEntry, Failure> {
+    let compiled = compile(object);
+    let by_flag = |note: &Note| match flags.flag_of(&note.field) {
+        Some((flag, value)) => {
+            let message = note.message.replace("workflowRefs", "--workflow-ref");
+            format!("{flag} {value:?} {message}")
+        }
+        None => note.to_string(),
+    };
+    if !compiled.errors.is_empty() {
+        return Err(Failure::new(compiled.errors.iter().map(by_flag).collect::<Vec<_>>().join("\n")));
+    }
+    // What is not given is what the help says; only what was written can be wider than it looks.
+    for note in compiled.warnings.iter().filter(|note| note.value.is_some()) {
+        terminal::tell_warning(&terminal::plain(&by_flag(note)));
+    }
+    Ok(compiled.entry)
+}

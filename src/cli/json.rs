@@ -1,0 +1,217 @@
+//! The JSON of `verify` and `review`: the fields and their names are a contract. What is absent is `null`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::{
+    identity::Certificate,
+    provenance::Provenance,
+    verdict::{ImageVerdict, Outcome, PlatformCoverage, Problem, Proof},
+};
+
+/// What the webhook would answer about one object.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// Where it was read.
+    pub file: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; `None` for what has none.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Whether it would be admitted.
+    pub allowed: bool,
+    /// The HTTP status of a refusal: 403 or 503.
+    pub code: Option<u16>,
+    /// The message of a refusal.
+    pub message: Option<String>,
+    /// Warnings.
+    pub warnings: Vec<String>,
+    /// The images it names.
+    pub images: Vec<String>,
+    /// What would stand in the audit log.
+    pub audit_annotations: BTreeMap<String, String>,
+    /// Why it was not judged; `None`: it was.
+    pub skipped: Option<String>,
+}
+
+/// The document.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document<'a> {
+    allowed: bool,
+    images: Vec<Image<'a>>,
+    /// `review` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<&'a [&'a Object]>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Image<'a> {
+    reference: &'a str,
+    digest: Option<String>,
+    allowed: bool,
+    platforms: Vec<PlatformJson>,
+    reasons: Vec<ReasonJson>,
+    proofs: Vec<ProofJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlatformJson {
+    #[serde(rename = "platform")]
+    name: Option<String>,
+    digest: String,
+    covered: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ReasonJson {
+    reason: &'static str,
+    policy: Option<String>,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProofJson<'a> {
+    policy: String,
+    signer: &'a str,
+    predicate_type: &'a str,
+    certificate: CertificateJson<'a>,
+    provenance: ProvenanceJson<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateJson<'a> {
+    subject: &'a str,
+    issuer: &'a str,
+    source_repository: Option<&'a str>,
+    source_ref: Option<&'a str>,
+    source_digest: Option<&'a str>,
+    trigger: Option<&'a str>,
+    runner: Option<&'a str>,
+    run_uri: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProvenanceJson<'a> {
+    builder_id: &'a str,
+    build_type: &'a str,
+    source: Option<&'a str>,
+    commit: Option<&'a str>,
+    workflow: Option<&'a str>,
+    started_on: Option<String>,
+    finished_on: Option<String>,
+}
+
+impl<'a> Document<'a> {
+    /// What `verify` prints.
+    pub fn of_image(verdict: &'a ImageVerdict) -> Self {
+        let image = Image::from(verdict);
+        Self { allowed: image.allowed, images: vec![image], objects: None }
+    }
+
+    /// What `review` prints: the distinct images of all objects, and the answer per object.
+    pub fn of_objects(allowed: bool, images: &[&'a ImageVerdict], objects: &'a [&'a Object]) -> Self {
+        let images = images.iter().map(|verdict| Image::from(*verdict)).collect();
+        Self { allowed, images, objects: Some(objects) }
+    }
+
+    /// The text of the document.
+    pub fn render(&self) -> String {
+        // Strings, numbers and lists under string keys: there is nothing that could fail.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl<'a> From<&'a ImageVerdict> for Image<'a> {
+    fn from(verdict: &'a ImageVerdict) -> Self {
+        Self {
+            reference: &verdict.reference,
+            digest: verdict.digest.map(|digest| digest.to_string()),
+            allowed: verdict.outcome == Outcome::Allow,
+            platforms: verdict.platforms.iter().map(PlatformJson::from).collect(),
+            reasons: verdict.problems.iter().map(ReasonJson::from).collect(),
+            proofs: verdict.proofs.iter().map(ProofJson::from).collect(),
+        }
+    }
+}
+
+impl From<&PlatformCoverage> for PlatformJson {
+    fn from(coverage: &PlatformCoverage) -> Self {
+        Self {
+            name: coverage.platform.as_ref().map(ToString::to_string),
+            digest: coverage.digest.to_string(),
+            covered: coverage.covered,
+        }
+    }
+}
+
+impl From<&Problem> for ReasonJson {
+    fn from(problem: &Problem) -> Self {
+        let place = [
+            problem.platform.as_ref().map(ToString::to_string),
+            problem.digest.map(|digest| digest.to_string()),
+        ];
+        let place = place.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let mut message =
+            if place.is_empty() { problem.found.clone() } else { format!("{place}: {}", problem.found) };
+        for (word, text) in [("expected", &problem.expected), ("hint", &problem.hint)] {
+            if let Some(text) = text {
+                message = format!("{message}; {word}: {text}");
+            }
+        }
+        Self {
+            reason: problem.reason.as_str(),
+            policy: problem.policy.as_ref().map(ToString::to_string),
+            message,
+        }
+    }
+}
+
+impl<'a> From<&'a Proof> for ProofJson<'a> {
+    fn from(proof: &'a Proof) -> Self {
+        Self {
+            policy: proof.policy.to_string(),
+            signer: &proof.signer,
+            predicate_type: &proof.predicate_type,
+            certificate: CertificateJson::from(&proof.certificate),
+            provenance: ProvenanceJson::from(&proof.provenance),
+        }
+    }
+}
+
+impl<'a> From<&'a Certificate> for CertificateJson<'a> {
+    fn from(certificate: &'a Certificate) -> Self {
+        Self {
+            subject: &certificate.subject,
+            issuer: &certificate.issuer,
+            source_repository: certificate.source_repository.as_deref(),
+            source_ref: certificate.source_ref.as_deref(),
+            source_digest: certificate.source_digest.as_deref(),
+            trigger: certificate.trigger.as_deref(),
+            runner: certificate.runner.as_deref(),
+            run_uri: certificate.run_uri.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Provenance> for ProvenanceJson<'a> {
+    fn from(provenance: &'a Provenance) -> Self {
+        Self {
+            builder_id: &provenance.builder_id,
+            build_type: &provenance.build_type,
+            source: provenance.source.as_deref(),
+            commit: provenance.commit.as_deref(),
+            workflow: provenance.workflow.as_deref(),
+            started_on: provenance.started_on.map(|time| time.to_string()),
+            finished_on: provenance.finished_on.map(|time| time.to_string()),
+        }
+    }
+}

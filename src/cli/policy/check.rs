@@ -1,0 +1,118 @@
+//! `bonafide policy check`: every error at once, as a compiler shows them, and patterns that are wider than they look.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+
+use crate::cli::{
+    Output,
+    exit::{Exit, Failure},
+    files::{self, FileError, PolicyFile},
+    terminal::{self, BAD, CAUTION, GOOD, TITLE, plain, styled},
+};
+
+/// Shows every error in policy files at once.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Policy files, or folders of them.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+
+    /// Takes warnings for errors.
+    #[arg(long)]
+    strict: bool,
+
+    /// The form of the answer.
+    #[arg(long, short, value_name = "FORM", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    Error,
+    Warning,
+}
+
+/// One thing that is wrong, or wide.
+#[derive(Debug, Serialize)]
+struct Finding {
+    severity: Severity,
+    file: String,
+    line: Option<u64>,
+    field: Option<String>,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    valid: bool,
+    policies: usize,
+    problems: &'a [Finding],
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where there is nothing to check.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let loaded = files::load(&args.files)?;
+    let findings: Vec<Finding> = loaded.iter().flat_map(findings).collect();
+    let policies = loaded.iter().map(|file| file.content.as_ref().map_or(0, Vec::len)).sum();
+    let is_error = |finding: &Finding| args.strict || finding.severity == Severity::Error;
+    let valid = !findings.iter().any(is_error);
+    let text = match args.output {
+        Output::Json => serde_json::to_string_pretty(&Document { valid, policies, problems: &findings })
+            .unwrap_or_default(),
+        Output::Text => text(&findings, policies, valid),
+    };
+    terminal::print(&text)?;
+    if valid {
+        return Ok(Exit::Ok);
+    }
+    if args.output == Output::Text {
+        let count = findings.iter().filter(|finding| is_error(finding)).count();
+        terminal::tell(&format!(
+            "{} {count} in policies; a cluster would fail closed",
+            styled(BAD, "errors:")
+        ));
+    }
+    Ok(Exit::Usage)
+}
+
+/// What is wrong with a file, in the order of its lines.
+fn findings(file: &PolicyFile) -> Vec<Finding> {
+    let finding = |severity, FileError { line, field, message }| Finding {
+        severity,
+        file: file.path.display().to_string(),
+        line,
+        field,
+        message,
+    };
+    let errors = file.errors().into_iter().map(|error| finding(Severity::Error, error));
+    let warnings = file.warnings().into_iter().map(|warning| finding(Severity::Warning, warning));
+    let mut all: Vec<Finding> = errors.chain(warnings).collect();
+    all.sort_by_key(|finding| finding.line);
+    all
+}
+
+fn text(findings: &[Finding], policies: usize, valid: bool) -> String {
+    let mut lines: Vec<String> = findings.iter().map(line).collect();
+    if valid {
+        let all = if policies == 1 { "policy is" } else { "policies are" };
+        lines.push(format!("{} {policies} {all} valid", styled(GOOD, "ok:")));
+    }
+    lines.join("\n")
+}
+
+fn line(finding: &Finding) -> String {
+    let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let word = match finding.severity {
+        Severity::Error => styled(BAD, "error:"),
+        Severity::Warning => styled(CAUTION, "warning:"),
+    };
+    let field = finding.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+    let place = styled(TITLE, &format!("{}{line}:", plain(&finding.file)));
+    format!("{place} {word} {}", plain(&format!("{field}{}", finding.message)))
+}

@@ -1,0 +1,163 @@
+//! The flags that say where images, trust and time come from, shared by `verify` and `review`, and what they are turned into.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{exit::Failure, serve::usual_docker_config, terminal};
+use crate::{
+    domain::{identity::TrustRootName, platform::Platform, reference::Reference, workload::Platforms},
+    gather::{
+        ports::{Attestations, Images as _, TrustRoots, Unobserved},
+        reviewer::Reviewer,
+    },
+    registry::{Client, ClientConfig, DockerConfig, Layout},
+    server::files,
+    trust::Roots,
+};
+
+/// The most that a trust root may be long.
+const MAX_TRUST_ROOT: usize = 4 * 1024 * 1024;
+
+/// Where images and trust come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sources")]
+pub struct SourceArgs {
+    /// Reads image and attestations from this OCI layout folder, as if it were the registry.
+    #[arg(long, value_name = "DIR")]
+    layout: Option<PathBuf>,
+
+    /// Docker config file with credentials [default: the one of docker itself].
+    #[arg(long, value_name = "FILE", conflicts_with = "layout")]
+    docker_config: Option<PathBuf>,
+
+    /// A registry to speak plain http with; loopback ones need not be named.
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "layout")]
+    insecure_registry: Vec<String>,
+
+    /// A Sigstore trust root (JSON) in place of the public-good root.
+    #[arg(long, value_name = "FILE")]
+    trust_root: Option<PathBuf>,
+
+    /// How long one look at the registry may take.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Where images and trust come from, opened.
+pub struct Sources {
+    attestations: Arc<dyn Attestations>,
+    trust: Arc<dyn TrustRoots>,
+    layout: Option<Arc<Layout>>,
+}
+
+impl Sources {
+    /// A reviewer that has not looked yet.
+    pub fn reviewer(&self) -> Reviewer {
+        Reviewer::new(Arc::clone(&self.attestations), Arc::clone(&self.trust), Arc::new(Unobserved))
+    }
+}
+
+impl Sources {
+    /// Whether a layout folder says which image is meant; a registry is asked later.
+    ///
+    /// # Errors
+    /// A folder of no image, or of several of which none is named.
+    pub async fn check(&self, image: &Reference) -> Result<(), Failure> {
+        let Some(layout) = &self.layout else { return Ok(()) };
+        match layout.resolve(image).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(format!("--layout: {error}"))),
+        }
+    }
+}
+
+impl SourceArgs {
+    /// Reads what the flags name.
+    ///
+    /// # Errors
+    /// A file or folder that is not what the flag asks for.
+    pub fn open(&self) -> Result<Sources, Failure> {
+        let trust = Arc::new(trust(self.trust_root.as_deref())?);
+        let layout = self.layout()?;
+        let attestations: Arc<dyn Attestations> = match &layout {
+            Some(layout) => Arc::<Layout>::clone(layout),
+            None => Arc::new(self.client()?),
+        };
+        Ok(Sources { attestations, trust, layout })
+    }
+
+    fn layout(&self) -> Result<Option<Arc<Layout>>, Failure> {
+        let Some(folder) = &self.layout else { return Ok(None) };
+        match Layout::open(folder) {
+            Ok(layout) => Ok(Some(Arc::new(layout))),
+            Err(error) => Err(Failure::new(format!("--layout: {error}"))),
+        }
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        let config = ClientConfig {
+            insecure_registries: self.insecure_registry.clone(),
+            credentials: credentials(self.docker_config.as_deref())?,
+            ..ClientConfig::default()
+        };
+        Client::new(config).map_err(|error| Failure::new(format!("registries cannot be asked: {error}")))
+    }
+}
+
+/// Those of the file that is named, else of the one that docker uses, where there is one.
+fn credentials(named: Option<&Path>) -> Result<DockerConfig, Failure> {
+    let Some(path) = named.map(Path::to_owned).or_else(usual_docker_config) else {
+        return Ok(DockerConfig::default());
+    };
+    let shown = path.display();
+    let config = DockerConfig::load(&path)
+        .map_err(|error| Failure::new(format!("--docker-config {shown}: {error}")))?;
+    let helpers = config.ignored_helpers();
+    if !helpers.is_empty() {
+        let (helpers, shown) = (helpers.join(" "), shown.to_string());
+        terminal::tell_warning(&terminal::plain(&format!(
+            "{shown} names credential helpers ({helpers}); they are never run, and their registries are asked without credentials"
+        )));
+    }
+    Ok(config)
+}
+
+fn trust(file: Option<&Path>) -> Result<Roots, Failure> {
+    let Some(path) = file else {
+        return Roots::public_good()
+            .map_err(|error| Failure::new(format!("the built-in trust root cannot be used: {error}")));
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("--trust-root {}: {error}", path.display()))
+            .hint("a Sigstore trusted_root.json, as `cosign trusted-root create` or a TUF mirror gives it")
+    };
+    let bytes = files::read(path, MAX_TRUST_ROOT).map_err(|error| failed(&error))?;
+    let json = String::from_utf8(bytes).map_err(|_| failed(&"it is not UTF-8"))?;
+    Roots::from_json(TrustRootName::default(), &json).map_err(|error| failed(&error))
+}
+
+/// Parses `30s`, `2m`, `1h 30m`.
+///
+/// # Errors
+/// When it is no duration, or none at all.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| "a duration has a unit, such as 30s, 2m or 1h".to_owned())?;
+    if duration.is_zero() { Err("it leaves no time at all".to_owned()) } else { Ok(duration) }
+}
+
+/// What `--platform` narrows to: in order, without repeats.
+pub fn platforms(given: &[Platform]) -> Platforms {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in given {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    if platforms.is_empty() { Platforms::Unknown } else { Platforms::These(platforms) }
+}

@@ -1,0 +1,89 @@
+//! `policy check`.
+
+use crate::{bonafide, file, generator_policy, scratch};
+
+const GOOD: &str = "
+apiVersion: bonafide.dev/v1alpha1
+kind: ProvenancePolicy
+metadata: {name: api, namespace: payments}
+spec:
+  images:
+    include: [ghcr.io/example/api]
+  signers:
+    - name: release
+      github:
+        repository: example/api
+        refs: [refs/heads/main]
+";
+
+#[test]
+fn a_policy_that_compiles_is_0() {
+    let ran = bonafide(&["policy", "check", file("good.yaml", GOOD).to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = bonafide(&["policy", "check", generator_policy("\n", "\n").to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn every_error_is_told_at_once_with_file_line_and_field() {
+    let bad =
+        GOOD.replace("refs/heads/main", "'refs/heads/a[b]'").replace("ghcr.io/example/api", "'ghcr.io/{a}'");
+    let (first, second) = (file("first.yaml", &bad), file("second.yaml", &bad));
+    let ran = bonafide(&["policy", "check", first.to_str().unwrap(), second.to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    let all = format!("{}{}", ran.out, ran.err);
+    for path in [&first, &second] {
+        for (line, field) in [(7, "spec.images.include[0]"), (12, "spec.signers[0].github.refs[0]")] {
+            let start = format!("{}:{line}", path.display());
+            assert!(
+                all.lines().any(|text| text.starts_with(&start) && text.contains(field)),
+                "{start} {field}: {ran:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_field_is_an_error() {
+    let bad = GOOD.replace("        refs:", "        ref:");
+    let ran = bonafide(&["policy", "check", file("bad.yaml", &bad).to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(format!("{}{}", ran.out, ran.err).contains("ref"), "{ran:?}");
+}
+
+#[test]
+fn a_wide_pattern_is_a_warning_and_with_strict_an_error() {
+    let wide = GOOD.replace("refs/heads/main", "refs/**").replace("example/api]", "example/api*]");
+    let path = file("wide.yaml", &wide);
+    let ran = bonafide(&["policy", "check", path.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let all = format!("{}{}", ran.out, ran.err);
+    assert!(all.contains(":7: warning: spec.images.include[0]"), "{ran:?}");
+    assert!(all.contains(":12: warning: spec.signers[0].github.refs[0]"), "{ran:?}");
+    assert_eq!(bonafide(&["policy", "check", "--strict", path.to_str().unwrap()]).code, 64);
+}
+
+#[test]
+fn a_folder_is_checked_with_all_its_files_and_an_empty_one_is_bad_usage() {
+    let folder = scratch("policies");
+    std::fs::create_dir_all(folder.join("team")).unwrap();
+    std::fs::write(folder.join("a.yaml"), GOOD).unwrap();
+    std::fs::write(folder.join("team/b.yml"), GOOD.replace("main", "a[b]")).unwrap();
+    std::fs::write(folder.join("README.md"), "not a policy").unwrap();
+    let ran = bonafide(&["policy", "check", folder.to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(format!("{}{}", ran.out, ran.err).contains("b.yml"), "{ran:?}");
+    let empty = scratch("empty");
+    std::fs::create_dir_all(&empty).unwrap();
+    assert_eq!(bonafide(&["policy", "check", empty.to_str().unwrap()]).code, 64);
+}
+
+#[test]
+fn json_lists_what_was_found() {
+    let bad = GOOD.replace("refs/heads/main", "'refs/heads/a[b]'");
+    let ran = bonafide(&["policy", "check", "--output", "json", file("bad.yaml", &bad).to_str().unwrap()]);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    let found = &ran.json()["problems"][0];
+    assert_eq!(found["field"], "spec.signers[0].github.refs[0]");
+    assert_eq!((found["line"].as_u64(), found["severity"].as_str()), (Some(12), Some("error")));
+}
