@@ -247,3 +247,30 @@ spec:
         running.end().await;
     }
 }
+
+#[test]
+fn the_process_says_where_it_listens_and_ends_well_when_told_to() {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+    let folder = Folder::new();
+    folder.write("other.yaml", POLICY);
+    let mut process = Command::new(env!("CARGO_BIN_EXE_bonafide"))
+        .args(["serve", "--listen=127.0.0.1:0", "--health-listen=127.0.0.1:0", "--policies"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> =
+        BufReader::new(process.stdout.take().unwrap()).lines().take(2).map(Result::unwrap).collect();
+    let port = |line: &str, start: &str, end: &str| -> u16 {
+        line.strip_prefix(start).and_then(|rest| rest.strip_suffix(end)).unwrap().parse().unwrap()
+    };
+    assert_ne!(port(&lines[0], "webhook https://127.0.0.1:", "/validate"), 0);
+    assert_ne!(port(&lines[1], "health http://127.0.0.1:", ""), 0);
+    let told = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert!(process.wait().unwrap().success());
+}

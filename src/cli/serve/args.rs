@@ -1,0 +1,111 @@
+//! The flags of `bonafide serve`, and what their values may be.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    domain::platform::Platform,
+    gather::ports::Unmatched,
+    server::{deadline, log},
+};
+
+/// The flags of `serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Folder (or file) of policies; read again when a file changes. Can be repeated
+    #[arg(long, value_name = "DIR", required = true)]
+    pub policies: Vec<PathBuf>,
+
+    /// Where reviews are answered, over HTTPS: POST /validate. Port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// Where /livez, /readyz and /metrics are answered, over plain HTTP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", value_parser = address)]
+    pub health_listen: SocketAddr,
+
+    /// Serving certificate with its chain, PEM; read again when it changes. Default: one made at start
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Where to write the authority of the certificate made at start, PEM
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
+    pub tls_ca_out: Option<PathBuf>,
+
+    /// Platform of the nodes, such as linux/arm64. Can be repeated. Default: every platform of the image
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub platforms: Vec<Platform>,
+
+    /// Registry that is spoken to without TLS. Loopback ones are anyway. Can be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", value_parser = host)]
+    pub insecure_registries: Vec<String>,
+
+    /// Sigstore trust root (JSON) in place of the public one
+    #[arg(long, value_name = "FILE")]
+    pub trust_root: Option<PathBuf>,
+
+    /// Docker configuration with credentials for registries. Default: that of docker itself
+    #[arg(long, value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
+
+    /// What images get that no policy names
+    #[arg(long, value_name = "RULE", default_value = "allow")]
+    pub unmatched_images: UnmatchedRule,
+
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub log_format: log::Format,
+
+    /// How long a review may take where the request does not say
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub timeout: Duration,
+}
+
+/// The values of `--unmatched-images`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnmatchedRule {
+    /// Admitted.
+    Allow,
+    /// Admitted with a warning.
+    Warn,
+    /// Denied.
+    Deny,
+}
+
+impl From<UnmatchedRule> for Unmatched {
+    fn from(rule: UnmatchedRule) -> Self {
+        match rule {
+            UnmatchedRule::Allow => Self::Allow,
+            UnmatchedRule::Warn => Self::Warn,
+            UnmatchedRule::Deny => Self::Deny,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|_| "not HOST:PORT, such as 127.0.0.1:8443".to_owned())?;
+    found.next().ok_or_else(|| "the host has no address".to_owned())
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'));
+    if text.is_empty() || text.contains(odd) {
+        return Err("not HOST[:PORT], such as registry.example:5000".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let granted = deadline::go_duration(text).ok_or("not a duration, such as 10s or 1m30s")?;
+    if granted.is_zero() || granted > deadline::LONGEST {
+        return Err(format!("must be above 0 and at most {}s", deadline::LONGEST.as_secs()));
+    }
+    Ok(granted)
+}
