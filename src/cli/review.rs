@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
@@ -19,13 +19,13 @@ use super::{
     files,
     json::{Document, Object},
     manifests::{self, Found},
+    serve::UnmatchedRule,
     sources::SourceArgs,
     terminal, text,
 };
 use crate::{
     domain::{
         platform::Platform,
-        policy::Unmatched,
         verdict::{ImageVerdict, Outcome},
         workload::Node,
     },
@@ -67,7 +67,7 @@ pub struct Args {
 
     /// What images get that no policy names.
     #[arg(long, value_name = "WHAT", value_enum, default_value = "allow")]
-    unmatched_images: UnmatchedArg,
+    unmatched_images: UnmatchedRule,
 
     /// The form of the answer.
     #[arg(long, short, value_name = "FORM", value_enum, default_value = "text")]
@@ -75,27 +75,6 @@ pub struct Args {
 
     #[command(flatten)]
     sources: SourceArgs,
-}
-
-/// What images get that no policy names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UnmatchedArg {
-    /// Admitted.
-    Allow,
-    /// Admitted with a warning.
-    Warn,
-    /// Denied.
-    Deny,
-}
-
-impl From<UnmatchedArg> for Unmatched {
-    fn from(argument: UnmatchedArg) -> Self {
-        match argument {
-            UnmatchedArg::Allow => Self::Allow,
-            UnmatchedArg::Warn => Self::Warn,
-            UnmatchedArg::Deny => Self::Deny,
-        }
-    }
 }
 
 const EXAMPLES: &str = "\

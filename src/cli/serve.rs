@@ -16,6 +16,7 @@ pub use args::{Args, UnmatchedRule};
 use jiff::Timestamp;
 use tokio::{signal::unix, time::MissedTickBehavior};
 
+use super::sources;
 use crate::{
     api::manifest,
     domain::{identity::TrustRootName, policy::PolicyEntry},
@@ -313,7 +314,7 @@ fn reviewer(args: &Args, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError>
 
 /// Those of the file that is named, else of the one that docker uses, where there is one.
 fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
-    let Some(path) = args.docker_config.clone().or_else(usual_docker_config) else {
+    let Some(path) = args.docker_config.clone().or_else(sources::usual_docker_config) else {
         return Ok(DockerConfig::default());
     };
     let config = DockerConfig::load(&path)
@@ -328,12 +329,6 @@ fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
         );
     }
     Ok(config)
-}
-
-pub(super) fn usual_docker_config() -> Option<PathBuf> {
-    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-    let folder = folder.or_else(|| std::env::home_dir().map(|home| home.join(".docker")))?;
-    Some(folder.join("config.json")).filter(|path| path.is_file())
 }
 
 fn trust_roots(args: &Args) -> Result<Roots, ServeError> {

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{exit::Failure, serve::usual_docker_config, terminal};
+use super::{exit::Failure, terminal};
 use crate::{
     domain::{identity::TrustRootName, platform::Platform, reference::Reference, workload::Platforms},
     gather::{
@@ -125,6 +125,13 @@ fn credentials(named: Option<&Path>) -> Result<DockerConfig, Failure> {
         )));
     }
     Ok(config)
+}
+
+/// The file that docker itself would use, where there is one.
+pub(super) fn usual_docker_config() -> Option<PathBuf> {
+    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| std::env::home_dir().map(|home| home.join(".docker")))?;
+    Some(folder.join("config.json")).filter(|path| path.is_file())
 }
 
 fn trust(file: Option<&Path>) -> Result<Roots, Failure> {

@@ -36,7 +36,7 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
         // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
         (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
         (_, Some(policy)) => {
-            push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()))
+            push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()));
         }
     }
     push(&mut text, format_args!(": {}", line(problem)));

@@ -73,10 +73,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     if args.output == Output::Text {
         let count = findings.iter().filter(|finding| is_error(finding)).count();
-        terminal::tell(&format!(
-            "{} {count} in policies; a cluster would fail closed",
-            styled(BAD, "errors:")
-        ));
+        terminal::tell(&format!("{} {count} found; a cluster would fail closed", styled(BAD, "invalid:")));
     }
     Ok(Exit::Usage)
 }
