@@ -13,6 +13,9 @@ use super::{
     workload::{ImageRole, WorkloadImage},
 };
 
+/// The issuer that goes without saying.
+const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+
 /// The whole message about an image that is not admitted. `image` is `None` on the command line, where no workload names it.
 pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
     let mut groups: Vec<(Option<&PolicyId>, Vec<&Problem>)> = Vec::new();
@@ -177,6 +180,9 @@ fn github_workflow(github: &GithubIdentity, reference: &Reference) -> String {
         text.push_str(" at any branch or tag");
     } else {
         push(&mut text, format_args!(" at {}", refs(&github.refs, reference)));
+    }
+    if github.issuer != GITHUB_ISSUER {
+        push(&mut text, format_args!(" with the issuer {}", github.issuer));
     }
     if !github.triggers.is_empty() {
         push(&mut text, format_args!(" on {}", github.triggers.join(" or ")));

@@ -124,7 +124,7 @@ async fn faults_take_time_or_never_answer() {
 
     registry.clear_requests();
     registry.fault_times(On::blobs(), Fault::Hang, 1);
-    assert!(tokio::time::timeout(Duration::from_millis(100), get(&registry, &path)).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(1), get(&registry, &path)).await.is_err());
     registry.fault_times(On::blobs(), Fault::Close, 1);
     assert!(client().get(format!("{}{path}", registry.url())).send().await.is_err());
     assert_eq!(get(&registry, &path).await.status(), StatusCode::OK);
