@@ -74,12 +74,9 @@ pub async fn root(
     let Some(config) = body.config else {
         return Err(malformed(&digest, "it is neither an image manifest nor an index"));
     };
-    // The platform is for telling a person that an image cannot run somewhere; an unreadable configuration hides nothing.
-    match source.blob(&repository, &config.digest, MAX_CONFIG).await {
-        Ok(bytes) => Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&bytes).ok().and_then(stated))),
-        Err(error) if error.kind.is_transient() => Err(error),
-        Err(_) => Ok(Root::Manifest(None)),
-    }
+    // Its platform is for telling a person that an image cannot run somewhere; one that states none hides nothing.
+    let config = source.blob(&repository, &config.digest, MAX_CONFIG).await?;
+    Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&config).ok().and_then(stated)))
 }
 
 fn stated(wire: WirePlatform) -> Option<Platform> {
