@@ -175,6 +175,22 @@ async fn referrers_come_in_pages_and_end() {
 }
 
 #[tokio::test]
+async fn an_entry_that_cannot_be_used_hides_none_of_the_others() {
+    let setup = setup().await;
+    let good = attach_bundle(&setup.registry, REPO, &setup.image.digest, "{}");
+    let odd = format!("sha384:{}", "0".repeat(96));
+    let list = format!(r#"{{"manifests":[{{"digest":"{odd}"}},{{"digest":"{good}"}},{{"digest":"x"}}]}}"#);
+    setup.registry.fault(On::referrers(), Fault::Body(list.clone().into()));
+    assert_eq!(setup.referrers().await, Ok(vec![good.clone()]));
+
+    let setup = self::setup().await;
+    setup.registry.set_referrers_api(false);
+    let tag = setup.image.digest.replace(':', "-");
+    setup.registry.push_manifest(REPO, Some(&tag), "application/vnd.oci.image.index.v1+json", list);
+    assert_eq!(setup.referrers().await, Ok(vec![good]));
+}
+
+#[tokio::test]
 async fn without_the_api_the_fallback_tag_serves_and_the_lack_is_remembered() {
     for fault in [
         Fault::Status(404),
@@ -182,12 +198,13 @@ async fn without_the_api_the_fallback_tag_serves_and_the_lack_is_remembered() {
         Fault::Status(405),
         Fault::Status(406),
         Fault::RedirectLoop,
-        Fault::MalformedJson,
+        Fault::ContentType("text/html".to_owned()),
     ] {
         let setup = setup().await;
         let attached =
             Referrer::bundle("{}").attach_by_fallback_tag(&setup.registry, REPO, &setup.image.digest);
         setup.registry.fault(On::referrers(), fault.clone());
+        setup.registry.fault(On::referrers(), Fault::Body("<html>".into()));
         assert_eq!(setup.referrers().await, Ok(vec![attached.clone()]), "{fault:?}");
         setup.registry.clear_requests();
         assert_eq!(setup.referrers().await, Ok(vec![attached]), "{fault:?}");
@@ -198,10 +215,14 @@ async fn without_the_api_the_fallback_tag_serves_and_the_lack_is_remembered() {
         (Fault::Status(403), FetchErrorKind::Denied),
         (Fault::throttled(30), FetchErrorKind::Throttled(Some(Duration::from_secs(30)))),
         (Fault::Status(500), FetchErrorKind::Unavailable),
+        (Fault::MalformedJson, FetchErrorKind::Unavailable),
     ] {
         let setup = setup().await;
         setup.registry.fault(On::referrers(), fault.clone());
         assert_eq!(setup.referrers().await, Err(kind), "{fault:?}: is no lack");
+        if matches!(fault, Fault::MalformedJson) {
+            continue;
+        }
         setup.registry.clear_faults();
         setup.registry.set_referrers_api(false);
         setup.registry.fault(On::fallback_tags(), fault.clone());
@@ -290,6 +311,23 @@ async fn a_credential_does_not_follow_to_another_host() {
     assert_eq!(setup.manifest().await, Ok(setup.digest));
     assert_eq!(cdn.requests().len(), 1);
     assert!(cdn.requests().iter().all(|request| request.authorization.is_none()));
+}
+
+#[tokio::test]
+async fn a_host_that_is_redirected_to_cannot_ask_for_the_credential() {
+    let setup = setup_with(r#"{"auths": {"HOST": {"username": "u", "password": "p"}}}"#).await;
+    setup.registry.require_token(TokenAuth::for_user("u", "p"));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    let (cdn, thief) = (setup.registry.start_mirror().await, Registry::start().await);
+    cdn.require_token(TokenAuth::anonymous().realm(format!("{}/token", thief.url())));
+    setup.registry.fault(On::manifests(), Fault::Redirect(cdn.url()));
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::Denied));
+    assert_eq!(thief.count(), 0, "{:?}", thief.requests());
+    // Nor is what it asked for remembered as the registry's word.
+    setup.registry.clear_faults();
+    setup.registry.revoke_tokens();
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    assert_eq!(thief.count(), 0, "{:?}", thief.requests());
 }
 
 #[tokio::test]

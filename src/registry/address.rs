@@ -109,13 +109,32 @@ fn is_loopback_name(host: &str) -> bool {
 /// Link-local addresses and where clouds keep their metadata.
 fn is_forbidden(address: IpAddr) -> bool {
     const AWS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    const GOOGLE_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
     const ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+    const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
     match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified() || address == ALIBABA,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(mapped) => is_forbidden(IpAddr::V4(mapped)),
-            None => address.is_unicast_link_local() || address.is_unspecified() || address == AWS_IPV6,
+        IpAddr::V4(address) => {
+            address.is_link_local() || address.is_unspecified() || [ALIBABA, AZURE].contains(&address)
+        }
+        IpAddr::V6(address) => match embedded(address) {
+            Some(v4) => is_forbidden(IpAddr::V4(v4)),
+            None => {
+                address.is_unicast_link_local()
+                    || address.is_unspecified()
+                    || [AWS_IPV6, GOOGLE_IPV6].contains(&address)
+            }
         },
+    }
+}
+
+/// The IPv4 address that an IPv6 one leads to: mapped, compatible, or by NAT64 (RFC 6052).
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] if high != 0 => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
     }
 }
 
@@ -179,7 +198,11 @@ mod tests {
             "[fd00:ec2::254]",
             "[::ffff:169.254.169.254]",
             "0.0.0.0",
+            "[::169.254.169.254]",
+            "[64:ff9b::a9fe:a9fe]",
+            "[fd20:ce::254]",
             "100.100.100.200",
+            "168.63.129.16",
             "2852039166",
         ] {
             assert!(base(registry).is_err(), "{registry}");

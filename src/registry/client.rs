@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::{
-    address::{Addresses, Resolver},
+    address::{Addresses, Resolver, origin},
     auth::Doors,
     credentials::DockerConfig,
     referrers,
@@ -112,7 +112,8 @@ impl Client {
         })
     }
 
-    /// Sends a request with what the registry is known to want; answers its challenge once.
+    /// Sends a request with what the registry is known to want; answers its challenge once. The challenge of a host that it redirects to
+    /// is not its own: that host would name the token server that is shown the registry's credentials.
     async fn send(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
         let turns =
             self.turns.get_with_by_ref(repository.registry(), || Arc::new(Semaphore::new(CONCURRENCY)));
@@ -120,7 +121,7 @@ impl Client {
         // What was asked for before and cannot be had now may be out of date: then the registry says anew what it wants.
         ask.authorization = self.doors.authorization(repository).await.unwrap_or_default();
         let answer = self.transport.send(ask).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
+        if answer.status != StatusCode::UNAUTHORIZED || origin(&answer.url) != origin(&ask.url) {
             return Ok(answer);
         }
         let rejected = ask.authorization.as_ref();
@@ -261,10 +262,12 @@ impl Client {
                 return Err(FetchError { kind, ..failure });
             }
             let next = referrers::next_page(&answer.url, &first, &answer.headers)?;
+            let stated = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence);
             let body = answer.body(MAX_MANIFEST, &ask).await?;
             match referrers::parse(&body) {
                 Some(listed) => referrers::add(&mut all, listed, &what)?,
-                None if page == 0 => {
+                // A page of another kind is the lack of the API; a list that is broken is not, and says nothing of what there is.
+                None if page == 0 && stated.as_deref() != Some(INDEX) => {
                     self.lacking_referrers.insert(repository.clone(), ());
                     return Ok(None);
                 }

@@ -30,15 +30,19 @@ struct List {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    digest: Digest,
+    digest: String,
     artifact_type: Option<String>,
 }
 
-/// The referrers in the body of an answer; `None` for what is no list of referrers.
+/// The referrers in the body of an answer; `None` for what is no list of referrers. An entry whose digest cannot be checked here (another
+/// algorithm, say) cannot be used either, and hides none of the others.
 pub fn parse(body: &[u8]) -> Option<Vec<Referrer>> {
     let list: List = serde_json::from_slice(body).ok()?;
-    let referrer = |entry: Entry| Referrer { digest: entry.digest, artifact_type: entry.artifact_type };
-    Some(list.manifests.into_iter().map(referrer).collect())
+    let referrer = |entry: Entry| {
+        let digest: Digest = entry.digest.parse().ok()?;
+        Some(Referrer { digest, artifact_type: entry.artifact_type })
+    };
+    Some(list.manifests.into_iter().filter_map(referrer).collect())
 }
 
 /// Adds a page, each referrer once.
