@@ -538,6 +538,30 @@ async fn an_index_without_end_is_refused() {
 }
 
 #[tokio::test]
+async fn many_attestations_are_looked_at_and_too_many_are_told() {
+    for (layers, outcome, words) in
+        [(200, Outcome::Allow, ""), (300, Outcome::Deny, "more than 256 attestations")]
+    {
+        let setup = setup();
+        let image = setup.world.image("x");
+        let signed = |subject: Digest| {
+            let envelope = setup.world.put(&json!(format!("signed {subject}")));
+            json!({"digest": envelope, "size": setup.world.content.lock()[&envelope].len()})
+        };
+        // The right one is the last.
+        let others = (1..layers).map(|n: u32| signed(Digest::of(&n.to_be_bytes())));
+        let layers: Vec<Value> = others.chain([signed(image)]).collect();
+        let holder = setup.world.put(&json!({"mediaType": OCI_MANIFEST, "layers": layers}));
+        setup.world.tags.lock().insert(format!("sha256-{}.att", image.hex()), holder);
+        let review = setup.review(&[at(image)]).await;
+        assert_eq!(review.outcome, outcome);
+        let found: String =
+            review.images[0].verdict.problems.iter().map(|problem| problem.found.clone()).collect();
+        assert!(found.contains(words), "{found}");
+    }
+}
+
+#[tokio::test]
 async fn policies_of_a_namespace_are_not_answered_from_anothers_cache() {
     let setup = setup();
     let image = setup.world.image("x");

@@ -22,8 +22,10 @@ use crate::domain::{
 
 /// The largest attestation.
 const MAX_ATTESTATION: usize = 16 << 20;
-/// How many attestations of one digest are looked at in each layout.
-const MAX_ATTESTATIONS: usize = 64;
+/// How many attestations of one digest are looked at.
+const MAX_ATTESTATIONS: usize = 256;
+/// One more than are looked at, so that what is left out is told.
+const LISTED: usize = MAX_ATTESTATIONS + 1;
 /// How many bytes of attestations of one digest are read.
 const MAX_TOTAL: usize = 32 << 20;
 /// How many requests for one digest run at once.
@@ -90,7 +92,7 @@ impl Discovery {
     /// # Errors
     /// An internal error; what a registry failed with is a gap in the evidence.
     pub async fn subject(self, repository: Repository, subject: Digest) -> Result<Gathered, FetchError> {
-        let budget = Budget(AtomicUsize::new(MAX_TOTAL));
+        let budget = Budget::new();
         let (referrers, att) = tokio::join!(
             self.referrers(&repository, &subject, &budget),
             self.att_tag(&repository, &subject, &budget)
@@ -121,10 +123,7 @@ impl Discovery {
             Ok(listed) => listed,
             Err(error) => return vec![Err(miss(Layout::Referrer, *subject, error))],
         };
-        let asked = listed
-            .into_iter()
-            .take(MAX_ATTESTATIONS)
-            .map(|referrer| self.referrer(repository, referrer, budget));
+        let asked = listed.into_iter().map(|referrer| self.referrer(repository, referrer, budget));
         stream::iter(asked).buffered(CONCURRENCY).collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
@@ -149,7 +148,7 @@ impl Discovery {
         let whole = types.into_iter().flatten().any(is_bundle);
         let bundles = holder.layers.into_iter().filter(|layer| whole || is_bundle(&layer.media_type));
         let mut found = Vec::new();
-        for layer in bundles.take(MAX_ATTESTATIONS) {
+        for layer in bundles.take(LISTED) {
             found.push(self.blob(repository, Layout::Referrer, &layer, budget).await.map(|bytes| {
                 RawAttestation {
                     layout: Layout::Referrer,
@@ -172,7 +171,7 @@ impl Discovery {
             let why = format!("the manifest of the tag {tag} cannot be parsed");
             return vec![Err(Miss::Unusable(Layout::AttTag, manifest.digest, why))];
         };
-        let layers = holder.layers.into_iter().take(MAX_ATTESTATIONS).map(|layer| async move {
+        let layers = holder.layers.into_iter().take(LISTED).map(|layer| async move {
             let envelope = self.blob(repository, Layout::AttTag, &layer, budget).await?;
             let content =
                 RawContent::CosignLayer { envelope, annotations: layer.annotations.unwrap_or_default() };
@@ -190,12 +189,7 @@ impl Discovery {
         budget: &Budget,
     ) -> Result<Bytes, Miss> {
         let Descriptor { digest, size, .. } = *descriptor;
-        if size > MAX_ATTESTATION || !budget.take(size) {
-            let why = format!(
-                "it is too large: {size} bytes; {MAX_ATTESTATION} for one and {MAX_TOTAL} for all are read"
-            );
-            return Err(Miss::Unusable(layout, digest, why));
-        }
+        budget.take(size).map_err(|why| Miss::Unusable(layout, digest, why))?;
         self.source.blob(repository, &digest, size).await.map_err(|error| miss(layout, digest, error))
     }
 
@@ -256,12 +250,33 @@ fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
     if error.kind.is_transient() { Miss::Gap(error) } else { Miss::Unusable(layout, digest, error.detail) }
 }
 
-/// The bytes that may still be read for one digest.
-struct Budget(AtomicUsize);
+/// What may still be read for one digest.
+struct Budget {
+    bytes: AtomicUsize,
+    attestations: AtomicUsize,
+}
 
 impl Budget {
-    fn take(&self, size: usize) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok()
+    const fn new() -> Self {
+        Self { bytes: AtomicUsize::new(MAX_TOTAL), attestations: AtomicUsize::new(MAX_ATTESTATIONS) }
+    }
+
+    /// Takes one attestation of `size` bytes, or says why it is not looked at.
+    fn take(&self, size: usize) -> Result<(), String> {
+        let take = |left: &AtomicUsize, amount: usize| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount)).is_ok()
+        };
+        if size > MAX_ATTESTATION || !take(&self.bytes, size) {
+            return Err(format!(
+                "it is too large: {size} bytes; {MAX_ATTESTATION} for one and {MAX_TOTAL} for all are read"
+            ));
+        }
+        if !take(&self.attestations, 1) {
+            return Err(format!(
+                "more than {MAX_ATTESTATIONS} attestations are attached, and the others are not looked at"
+            ));
+        }
+        Ok(())
     }
 }
 
