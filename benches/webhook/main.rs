@@ -67,7 +67,7 @@ fn main() {
 }
 
 /// Writes what `serve` reads and gives its flags.
-pub fn flags(folder: &Path, scenario: &Scenario) -> Vec<PathBuf> {
+fn flags(folder: &Path, scenario: &Scenario) -> Vec<PathBuf> {
     let policies = folder.join("policies");
     let root = folder.join("trusted_root.json");
     std::fs::create_dir_all(&policies).unwrap();
