@@ -74,6 +74,7 @@ fn touched() -> Arc<Metrics> {
         proofs: Vec::new(),
         matched: true,
         valid_until: None,
+        told: std::sync::OnceLock::new(),
     };
     let image = WorkloadImage {
         name: "app".to_owned(),

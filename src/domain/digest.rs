@@ -97,8 +97,14 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.algorithm())?;
-        self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Digests are in every answer and every line of log: written at once rather than byte by byte.
+        let mut digits = [0; 128];
+        let length = self.bytes().len().saturating_mul(2);
+        let written = digits.get_mut(..length).ok_or(fmt::Error)?;
+        hex::encode_to_slice(self.bytes(), written).map_err(|_| fmt::Error)?;
+        f.write_str(self.algorithm())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(written).map_err(|_| fmt::Error)?)
     }
 }
 

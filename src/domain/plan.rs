@@ -1,5 +1,7 @@
 //! The plan: what must be found out about an image, before anything is asked.
 
+use std::sync::OnceLock;
+
 use super::{
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
     reference::Reference,
@@ -150,6 +152,7 @@ impl ImageVerdict {
             proofs: Vec::new(),
             matched: true,
             valid_until: None,
+            told: OnceLock::new(),
         };
         for problem in problems {
             match problem.mode {

@@ -1,6 +1,6 @@
 //! The answer: per image what was decided and why, in words that are stable and documented.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -187,4 +187,6 @@ pub struct ImageVerdict {
     pub matched: bool,
     /// When the verdict ends to hold by itself (`maxAge`).
     pub valid_until: Option<Timestamp>,
+    /// What the audit log is told of it, once somebody has written it: one verdict answers many reviews.
+    pub told: OnceLock<Option<String>>,
 }

@@ -46,7 +46,7 @@ pub enum ImageRole {
 }
 
 /// What narrows the nodes that a pod can land on. Tolerations are not here: they never narrow.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Placement {
     /// `nodeName`: that node alone.
     pub node_name: Option<String>,
@@ -61,7 +61,7 @@ pub struct Placement {
 }
 
 /// One term of a required node affinity; requirements are `ANDed`. A term without any fits no node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct NodeTerm {
     /// `matchExpressions`, over labels.
     pub labels: Vec<NodeRequirement>,
@@ -70,7 +70,7 @@ pub struct NodeTerm {
 }
 
 /// One requirement of a node term.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeRequirement {
     /// The label's key or the field's path.
     pub key: String,
@@ -81,7 +81,7 @@ pub struct NodeRequirement {
 }
 
 /// The operators of a node selector requirement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NodeOperator {
     /// One of the values.
     In,

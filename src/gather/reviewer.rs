@@ -1,10 +1,6 @@
 //! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -23,7 +19,7 @@ use crate::domain::{
     plan::{ImagePlan, Plan, plan},
     policy::Scope,
     verdict::{ImageVerdict, Outcome, Problem, Reason},
-    workload::{Platforms, Workload},
+    workload::{Placement, Platforms, Workload, WorkloadImage},
 };
 
 /// How old evidence may be to say no: attestations arrive seconds after the push.
@@ -32,6 +28,8 @@ const DENIAL_AGE: Duration = Duration::from_secs(5);
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// How many verdicts are kept.
 const VERDICTS: u64 = 20_000;
+/// How many placements are kept.
+const LANDINGS: u64 = 1_000;
 /// How many manifests of one index are asked about.
 const MAX_MANIFESTS: usize = 128;
 
@@ -40,6 +38,8 @@ pub struct Reviewer {
     facts: Facts,
     observer: Arc<dyn Observer>,
     verdicts: moka::sync::Cache<VerdictKey, Kept>,
+    /// Where a placement lands among the nodes of a generation.
+    landings: moka::sync::Cache<(u64, Placement), Arc<Platforms>>,
 }
 
 /// All that a verdict depends on, but for what the registry says.
@@ -76,47 +76,95 @@ impl Reviewer {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let facts = Facts::new(attestations, trust, Arc::clone(&observer));
-        Self { facts, observer, verdicts: moka::sync::Cache::new(VERDICTS) }
+        Self {
+            facts,
+            observer,
+            verdicts: moka::sync::Cache::new(VERDICTS),
+            landings: moka::sync::Cache::new(LANDINGS),
+        }
     }
 
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
     /// is in the answer.
     pub async fn review(&self, snapshot: &Arc<Snapshot>, workload: &Workload, deadline: Instant) -> Review {
-        // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
-        let named;
-        let labels = if let Some(labels) = snapshot.namespaces.get(&workload.namespace) {
-            labels
-        } else {
-            named = BTreeMap::from([(NAME_LABEL.to_owned(), workload.namespace.clone())]);
-            &named
-        };
-        let scope = Scope::Namespace { name: &workload.namespace, labels };
         let platforms =
-            Arc::new(placement::platforms(&workload.placement, &snapshot.nodes, &snapshot.platforms));
-
-        let mut distinct: Vec<&str> = workload.images.iter().map(|image| image.image.as_str()).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let judged = distinct.into_iter().map(|image| {
-            let judging = self.judge(snapshot, scope, image, &platforms, deadline);
-            async move { (image, judging.await) }
-        });
-        let judged: HashMap<&str, (Arc<ImageVerdict>, Phases)> =
-            futures::future::join_all(judged).await.into_iter().collect();
+            self.landings.get_with((snapshot.policies.generation, workload.placement.clone()), || {
+                Arc::new(placement::platforms(&workload.placement, &snapshot.nodes, &snapshot.platforms))
+            });
+        let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
+        let mut unknown: Vec<&str> = Vec::new();
+        for WorkloadImage { image, .. } in &workload.images {
+            if judged.iter().any(|(known, ..)| known == image) || unknown.contains(&image.as_str()) {
+                continue;
+            }
+            let start = Instant::now();
+            match self.recall(&self.key(snapshot, Some(&workload.namespace), image, &platforms)) {
+                Some(verdict) => {
+                    let phases = Phases { plan: start.elapsed(), ..Phases::default() };
+                    judged.push((image, verdict, phases));
+                }
+                None => unknown.push(image),
+            }
+        }
+        if !unknown.is_empty() {
+            judged.extend(self.judge_all(snapshot, &workload.namespace, unknown, &platforms, deadline).await);
+        }
 
         let mut review = Review { outcome: Outcome::Allow, images: Vec::new(), phases: Phases::default() };
-        for (_, phases) in judged.values() {
+        for (_, _, phases) in &judged {
             review.phases.plan = review.phases.plan.max(phases.plan);
             review.phases.gather = review.phases.gather.max(phases.gather);
             review.phases.evaluate = review.phases.evaluate.max(phases.evaluate);
         }
         for image in &workload.images {
-            if let Some((verdict, _)) = judged.get(image.image.as_str()) {
+            if let Some((_, verdict, _)) = judged.iter().find(|(known, ..)| *known == image.image) {
                 review.images.push(ReviewedImage { image: image.clone(), verdict: Arc::clone(verdict) });
             }
         }
         review.outcome = worst(&review.images);
         review
+    }
+
+    /// Judges images that no earlier verdict is at hand for, at once.
+    async fn judge_all<'a>(
+        &self,
+        snapshot: &Snapshot,
+        namespace: &str,
+        images: Vec<&'a str>,
+        platforms: &Arc<Platforms>,
+        deadline: Instant,
+    ) -> Vec<(&'a str, Arc<ImageVerdict>, Phases)> {
+        // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
+        let named;
+        let labels = if let Some(labels) = snapshot.namespaces.get(namespace) {
+            labels
+        } else {
+            named = BTreeMap::from([(NAME_LABEL.to_owned(), namespace.to_owned())]);
+            &named
+        };
+        let scope = Scope::Namespace { name: namespace, labels };
+        let judging = images.into_iter().map(|image| async move {
+            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, deadline).await;
+            (image, verdict, phases)
+        });
+        futures::future::join_all(judging).await
+    }
+
+    fn key(
+        &self,
+        snapshot: &Snapshot,
+        namespace: Option<&str>,
+        image: &str,
+        platforms: &Arc<Platforms>,
+    ) -> VerdictKey {
+        VerdictKey {
+            namespace: namespace.map(ToOwned::to_owned),
+            image: image.to_owned(),
+            resolved: None,
+            platforms: Arc::clone(platforms),
+            policies: snapshot.policies.generation,
+            trust: self.facts.trust_generation(),
+        }
     }
 
     /// Judges one image, as it was written.
@@ -151,19 +199,12 @@ impl Reviewer {
     ) -> (Arc<ImageVerdict>, Phases) {
         let mut phases = Phases::default();
         let start = Instant::now();
-        let mut key = VerdictKey {
-            namespace: match scope {
-                Scope::Everywhere => None,
-                Scope::Namespace { name, .. } => Some(name.to_owned()),
-            },
-            image: image.to_owned(),
-            resolved: None,
-            platforms: Arc::clone(platforms),
-            policies: snapshot.policies.generation,
-            trust: self.facts.trust_generation(),
+        let namespace = match scope {
+            Scope::Everywhere => None,
+            Scope::Namespace { name, .. } => Some(name),
         };
+        let mut key = self.key(snapshot, namespace, image, platforms);
         if let Some(verdict) = self.recall(&key) {
-            self.observer.cache("verdicts", true);
             phases.plan = start.elapsed();
             return (verdict, phases);
         }
@@ -185,7 +226,6 @@ impl Reviewer {
         if asked.reference.digest().is_none() {
             key.resolved = Some(digest);
             if let Some(verdict) = self.recall(&key) {
-                self.observer.cache("verdicts", true);
                 phases.gather = start.elapsed();
                 return (verdict, phases);
             }
@@ -200,7 +240,9 @@ impl Reviewer {
     }
 
     fn recall(&self, key: &VerdictKey) -> Option<Arc<ImageVerdict>> {
-        self.verdicts.get(key).filter(Kept::holds).map(|kept| kept.verdict)
+        let verdict = self.verdicts.get(key).filter(Kept::holds)?.verdict;
+        self.observer.cache("verdicts", true);
+        Some(verdict)
     }
 
     /// Keeps a verdict unless it says that something could not be found out.

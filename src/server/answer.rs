@@ -144,8 +144,8 @@ fn audit(review: &Review) -> BTreeMap<String, String> {
         if annotations.len() >= ANNOTATIONS {
             break;
         }
-        if let Some(value) = verified(verdict) {
-            insert(&mut annotations, key("verified", image), value);
+        if let Some(value) = verdict.told.get_or_init(|| verified(verdict)) {
+            insert(&mut annotations, key("verified", image), value.clone());
         }
         if !verdict.audit.is_empty() {
             insert(&mut annotations, key("audit", image), found(&verdict.audit));
