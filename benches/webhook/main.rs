@@ -15,24 +15,22 @@ mod load;
 mod process;
 
 use std::{
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, body::Bytes, http::header, routing::post};
-use bonafide::{
-    cli::serve,
-    server::{
-        health::{self, Readiness},
-        listen::{Listeners, Service},
-        metrics::Metrics,
-        tls,
-    },
+use bonafide::server::{
+    health::{self, Readiness},
+    listen::{Listeners, Service},
+    metrics::Metrics,
+    tls,
 };
 use bonafide_kit::scenario::Scenario;
-use clap::Parser;
 use serde_json::json;
 
 use load::{Run, Target};
@@ -40,60 +38,98 @@ use load::{Run, Target};
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(800);
 
-#[derive(Parser)]
-struct Serve {
-    #[command(flatten)]
-    args: serve::Args,
-}
+/// The argument that makes this program the floor.
+const FLOOR: &str = "--floor";
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
     // `cargo test --benches` only wants to know that it is well.
-    if std::env::args().any(|arg| arg == "--test") {
+    if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
     tls::install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let [_, flag, authority] = arguments.as_slice()
+        && flag == FLOOR
+    {
+        return runtime.block_on(floor(Path::new(authority)));
+    }
     let folder = std::env::temp_dir().join(format!("bonafide-bench-{}", std::process::id()));
-    // The servers and the load each have a runtime of their own, as they would have processes.
-    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let clients = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-
-    let scenario = servers.block_on(Scenario::start());
-    let webhook = servers.block_on(start_webhook(&folder, &scenario));
-    let floor = servers.block_on(start_floor());
-    clients.block_on(warm(&scenario, &webhook, &floor));
-    clients.block_on(cold::measure(&scenario, &webhook));
-    process::measure(&folder);
+    let scenario = runtime.block_on(Scenario::start());
+    let policies = write(&folder, &scenario);
+    let webhook = Server::webhook(&folder, &policies);
+    let floor = Server::floor(&folder);
+    runtime.block_on(warm(&scenario, &webhook.target, &floor.target));
+    drop(floor);
+    runtime.block_on(cold::measure(&scenario, &webhook.target));
+    drop(webhook);
+    process::measure(&policies);
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// Writes what `serve` reads and gives its flags.
-fn flags(folder: &Path, scenario: &Scenario) -> Vec<PathBuf> {
+/// What `serve` reads.
+fn write(folder: &Path, scenario: &Scenario) -> PathBuf {
     let policies = folder.join("policies");
-    let root = folder.join("trusted_root.json");
     std::fs::create_dir_all(&policies).unwrap();
     std::fs::write(policies.join("shop.yaml"), scenario.policy()).unwrap();
-    std::fs::write(&root, scenario.sigstore.trusted_root_json()).unwrap();
-    let mut flags: Vec<PathBuf> =
-        ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"].map(Into::into).into();
-    flags.extend(["--platform", "linux/amd64", "--platform", "linux/arm64"].map(PathBuf::from));
-    flags.extend([PathBuf::from("--policies"), policies, PathBuf::from("--trust-root"), root]);
-    flags
+    std::fs::write(folder.join("trusted_root.json"), scenario.sigstore.trusted_root_json()).unwrap();
+    policies
 }
 
-async fn start_webhook(folder: &Path, scenario: &Scenario) -> Target {
-    let flags = [PathBuf::from("serve")].into_iter().chain(flags(folder, scenario));
-    let webhook = serve::start(Serve::parse_from(flags).args, "bench").await.unwrap();
-    let target = Target::new(webhook.address(), webhook.authority().unwrap());
-    tokio::spawn(webhook.run(std::future::pending(), Duration::ZERO));
-    target
+/// A server in a process of its own, as both are in life; it ends with this.
+struct Server {
+    process: Child,
+    target: Target,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    /// The real binary, with its log.
+    fn webhook(folder: &Path, policies: &Path) -> Self {
+        let authority = folder.join("webhook.pem");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bonafide"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]);
+        command.args(["--platform", "linux/amd64", "--platform", "linux/arm64"]);
+        command.arg("--policies").arg(policies).arg("--trust-root").arg(folder.join("trusted_root.json"));
+        command.arg("--tls-ca-out").arg(&authority);
+        Self::start(command, &authority)
+    }
+
+    fn floor(folder: &Path) -> Self {
+        let authority = folder.join("floor.pem");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg(FLOOR).arg(&authority);
+        Self::start(command, &authority)
+    }
+
+    /// Both say on standard output where they listen.
+    fn start(mut command: Command, authority: &Path) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let url =
+            lines.find_map(|line| line.strip_prefix("webhook https://").map(ToOwned::to_owned)).unwrap();
+        let address = url.trim_end_matches("/validate").parse().unwrap();
+        // Whoever writes to a pipe that nobody reads waits for ever.
+        std::thread::spawn(move || lines.for_each(drop));
+        let authority = std::fs::read_to_string(authority).unwrap();
+        Self { process, target: Target::new(address, &authority) }
+    }
 }
 
 /// The floor: the same listeners and TLS, a body that is read, an answer that is always the same.
-async fn start_floor() -> Target {
+async fn floor(authority_file: &Path) {
     const ALLOWED: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"x","allowed":true}}"#;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(any, any).await.unwrap();
     let (certificate, authority) = tls::self_made(any.ip()).unwrap();
+    std::fs::write(authority_file, authority).unwrap();
+    println!("webhook https://{}/validate", listeners.webhook_address());
     let echo = |body: Bytes| async move {
         assert!(!body.is_empty());
         ([(header::CONTENT_TYPE, "application/json")], ALLOWED)
@@ -105,9 +141,7 @@ async fn start_floor() -> Target {
         readiness,
         certificate,
     };
-    let target = Target::new(listeners.webhook_address(), &authority);
-    tokio::spawn(listeners.serve(service, std::future::pending(), Duration::ZERO));
-    target
+    listeners.serve(service, std::future::pending(), Duration::ZERO).await.unwrap();
 }
 
 /// The review of a pod with `image`.

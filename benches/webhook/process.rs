@@ -12,7 +12,7 @@ use crate::median;
 
 const STARTS: usize = 7;
 
-pub fn measure(folder: &Path) {
+pub fn measure(policies: &Path) {
     let binary = env!("CARGO_BIN_EXE_bonafide");
     let size = std::fs::metadata(binary).unwrap().len();
     let (mut ready, mut resident) = (Vec::new(), Vec::new());
@@ -20,7 +20,7 @@ pub fn measure(folder: &Path) {
         let start = Instant::now();
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--policies"])
-            .arg(folder.join("policies"))
+            .arg(policies)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
