@@ -68,10 +68,7 @@ pub fn is_known(group: &str, kind: &str) -> bool {
 pub fn read(group: &str, kind: &str, json: &str) -> Result<Option<Object>, serde_json::Error> {
     let Some(shape) = Shape::of(group, kind) else { return Ok(None) };
     let (metadata, spec) = match shape {
-        Shape::Pod => {
-            let object: Whole<'_, Option<PodSpec<'_>>> = serde_json::from_str(json)?;
-            (object.metadata, object.spec)
-        }
+        Shape::Pod => return serde_json::from_str::<Pod<'_>>(json).map(|pod| Some(pod.into())),
         Shape::Template => {
             let object: Whole<'_, Option<Templated<'_>>> = serde_json::from_str(json)?;
             (object.metadata, object.spec.and_then(Templated::pod))
@@ -86,10 +83,14 @@ pub fn read(group: &str, kind: &str, json: &str) -> Result<Option<Object>, serde
             (object.metadata, job.and_then(Templated::pod))
         }
     };
+    Ok(Some(object(kind, shape, metadata, spec)))
+}
+
+fn object(kind: &str, shape: Shape, metadata: Option<Metadata<'_>>, spec: Option<PodSpec<'_>>) -> Object {
     let metadata = metadata.unwrap_or_default();
     let spec = spec.unwrap_or_default();
     let name = metadata.name.or(metadata.generate_name).unwrap_or_default();
-    Ok(Some(Object {
+    Object {
         being_deleted: metadata.deletion_timestamp.is_some(),
         workload: Workload {
             kind: kind.to_owned(),
@@ -98,7 +99,17 @@ pub fn read(group: &str, kind: &str, json: &str) -> Result<Option<Object>, serde
             images: images(shape.prefix(), &spec),
             placement: placement(spec),
         },
-    }))
+    }
+}
+
+/// A pod, to be read where it stands in a larger text: nearly every review is of one.
+#[derive(Deserialize)]
+pub struct Pod<'a>(#[serde(borrow)] Whole<'a, Option<PodSpec<'a>>>);
+
+impl From<Pod<'_>> for Object {
+    fn from(Pod(whole): Pod<'_>) -> Self {
+        object("Pod", Shape::Pod, whole.metadata, whole.spec)
+    }
 }
 
 /// Whether the same images land in the same places: then an update changes nothing that is judged.

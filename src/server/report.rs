@@ -130,7 +130,7 @@ fn images(review: &Review) -> String {
             list.push(' ');
         }
         list.push_str(&verdict.reference);
-        if let Some(digest) = &verdict.digest {
+        if let Some(digest) = verdict.digest.as_ref().filter(|_| !verdict.reference.contains('@')) {
             // Writing to a string does not fail.
             let _ = write!(list, "→{digest}");
         }

@@ -1,6 +1,6 @@
 //! The bytes of an `AdmissionReview`, in and out.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -52,19 +52,19 @@ pub enum Subject {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReviewIn<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct ReviewIn<'a, O> {
     #[serde(borrow, default)]
     api_version: Cow<'a, str>,
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Option<RequestIn<'a>>,
+    request: Option<RequestIn<'a, O>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RequestIn<'a> {
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+struct RequestIn<'a, O> {
     #[serde(borrow)]
     uid: Cow<'a, str>,
     #[serde(borrow)]
@@ -75,8 +75,7 @@ struct RequestIn<'a> {
     namespace: Cow<'a, str>,
     #[serde(borrow)]
     operation: Cow<'a, str>,
-    #[serde(borrow)]
-    object: Option<&'a RawValue>,
+    object: Option<O>,
     #[serde(borrow)]
     old_object: Option<&'a RawValue>,
     dry_run: Option<bool>,
@@ -95,9 +94,14 @@ struct KindIn<'a> {
 /// # Errors
 /// What is wrong with it, for whoever sent it.
 pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
-    let review: ReviewIn<'_> = serde_json::from_slice(body)
-        .map_err(|error| shorten(format!("the body is not an AdmissionReview: {error}")))?;
-    if review.kind != "AdmissionReview" || review.api_version != "admission.k8s.io/v1" {
+    let wrong = |error: &dyn fmt::Display| shorten(format!("the body is not an AdmissionReview: {error}"));
+    // Checked to be text at once, rather than string by string.
+    let text = std::str::from_utf8(body).map_err(|error| wrong(&error))?;
+    if let Some(incoming) = made_pod(text) {
+        return Ok(incoming);
+    }
+    let review: ReviewIn<'_, &RawValue> = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    if !review.is_one() {
         return Err("the body is not an AdmissionReview of admission.k8s.io/v1".to_owned());
     }
     let request = review.request.ok_or("the AdmissionReview has no request")?;
@@ -105,19 +109,51 @@ pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
         return Err("the request has no uid".to_owned());
     }
     let subject = subject(&request)?;
+    Ok(incoming(request, subject))
+}
+
+impl<O> ReviewIn<'_, O> {
+    fn is_one(&self) -> bool {
+        self.kind == "AdmissionReview" && self.api_version == "admission.k8s.io/v1"
+    }
+}
+
+/// A pod that is made, which nearly every review is of, read in one go; `None` for everything else, and for all that is wrong.
+fn made_pod(text: &str) -> Option<Incoming<'_>> {
+    let review: ReviewIn<'_, workload::Pod<'_>> = serde_json::from_str(text).ok()?;
+    let is_one = review.is_one();
+    let mut request = review.request?;
+    let is_made =
+        request.operation == "CREATE" && request.kind.group.is_empty() && request.kind.kind == "Pod";
+    if !is_one || !is_made || request.uid.is_empty() {
+        return None;
+    }
+    let Object { mut workload, .. } = request.object.take()?.into();
+    place(&mut workload, &request.namespace);
+    Some(incoming(request, Subject::Judge(Box::new(workload))))
+}
+
+/// What the request says counts: the object need not name its namespace.
+fn place(workload: &mut Workload, namespace: &str) {
+    if !namespace.is_empty() {
+        namespace.clone_into(&mut workload.namespace);
+    }
+}
+
+fn incoming<O>(request: RequestIn<'_, O>, subject: Subject) -> Incoming<'_> {
     // What is made with `generateName` has no name yet.
     let name = match &subject {
         Subject::Judge(workload) if request.name.is_empty() => Cow::Owned(workload.name.clone()),
         _ => request.name,
     };
-    Ok(Incoming {
+    Incoming {
         uid: request.uid,
         kind: request.kind.kind,
         namespace: request.namespace,
         name,
         dry_run: request.dry_run.unwrap_or(false),
         subject,
-    })
+    }
 }
 
 /// Errors quote what they met, however long.
@@ -129,7 +165,7 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-fn subject(request: &RequestIn<'_>) -> Result<Subject, String> {
+fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
     match request.operation.as_ref() {
         "CREATE" | "UPDATE" => {}
         "DELETE" => return Ok(Subject::Skip("Deleted")),
@@ -155,10 +191,7 @@ fn subject(request: &RequestIn<'_>) -> Result<Subject, String> {
     if being_deleted && is_update {
         return Ok(Subject::Skip("Deleted"));
     }
-    // What the request says counts: the object need not name its namespace.
-    if !request.namespace.is_empty() {
-        request.namespace.as_ref().clone_into(&mut workload.namespace);
-    }
+    place(&mut workload, &request.namespace);
     // An old object that cannot be read has been changed into one that can.
     let before = request.old_object.filter(|_| is_update).and_then(|old| read(old).ok()?);
     if before.is_some_and(|before| workload::is_unchanged(&before.workload, &workload)) {
