@@ -504,7 +504,27 @@ async fn what_can_be_read_in_two_ways_is_refused() {
     let image = setup.world.image("x");
     let both = json!({"mediaType": OCI_INDEX, "manifests": [], "config": {"digest": image}, "layers": []});
     let contradicting = json!({"mediaType": OCI_MANIFEST, "manifests": [{"digest": image}]});
-    for body in [both, contradicting, json!({}), json!([1]), json!({"manifests": 1})] {
+    // Go folds the case of keys, and the last one wins: what is read here is not what runs.
+    let linux = json!({"os": "linux", "architecture": "amd64"});
+    let folded =
+        json!({"mediaType": OCI_INDEX, "manifests": [{"digest": image, "platform": linux}], "Manifests": []});
+    let folded_below =
+        json!({"mediaType": OCI_INDEX, "manifests": [{"digest": image, "Digest": image, "platform": linux}]});
+    let long_s = json!({"mediaType": OCI_INDEX, "manifests": [{"digest": image}], "manife\u{17f}ts": []});
+    let respelt = json!({"mediaType": OCI_INDEX, "manifests": [{"digest": image, "platform": {"os": "linux", "architecture": "x86_64"}}]});
+    let no_index = json!({"mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_INDEX, "digest": image, "platform": linux}]});
+    for body in [
+        folded,
+        folded_below,
+        long_s,
+        respelt,
+        no_index,
+        both,
+        contradicting,
+        json!({}),
+        json!([1]),
+        json!({"manifests": 1}),
+    ] {
         let digest = setup.world.put(&body);
         setup.world.attest_by_tag(digest);
         let review = setup.review(&[at(digest)]).await;

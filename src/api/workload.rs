@@ -114,11 +114,10 @@ impl From<Pod<'_>> for Object {
 
 /// Whether the same images land in the same places: then an update changes nothing that is judged.
 pub fn is_unchanged(before: &Workload, after: &Workload) -> bool {
+    // A container that is new runs its image anew, also where another has the same: a tag may have moved meanwhile.
     let images = |workload: &Workload| {
-        let mut images: Vec<String> = workload.images.iter().map(|image| image.image.clone()).collect();
-        images.sort_unstable();
-        images.dedup();
-        images
+        let image = |image: &WorkloadImage| (image.field.clone(), image.name.clone(), image.image.clone());
+        workload.images.iter().map(image).collect::<Vec<_>>()
     };
     before.placement == after.placement && images(before) == images(after)
 }

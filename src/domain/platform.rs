@@ -32,7 +32,7 @@ impl Platform {
             ("i386" | "i486" | "i586" | "i686" | "386", _) => ("386", None),
             ("aarch64" | "arm64", None | Some("8" | "v8" | "v8.0")) => ("arm64", None),
             ("aarch64" | "arm64", Some(variant)) => ("arm64", Some(variant.to_owned())),
-            ("armhf" | "arm", None | Some("7" | "v7")) => ("arm", Some("v7".to_owned())),
+            ("arm", None | Some("7" | "v7")) | ("armhf", _) => ("arm", Some("v7".to_owned())),
             ("armel", _) => ("arm", Some("v6".to_owned())),
             ("arm", Some(number @ ("5" | "6" | "8"))) => ("arm", Some(format!("v{number}"))),
             (other, variant) => {
@@ -133,9 +133,8 @@ pub struct Candidate {
 ///
 /// containerd sorts the entries that fit and takes the best: the same architecture first (lower variants
 /// after higher ones), then 386 on amd64 or 32-bit arm on arm64, entries without a platform last; it walks nested
-/// indexes. CRI-O takes an exact match. So at each level the best tier that has an entry counts, every entry of it, and
-/// nested indexes that could be walked are walked too. A node's variant is often unknown: then every
-/// variant of its architecture is in the first tier.
+/// indexes. CRI-O takes an exact match and knows no fallback. So where an entry is exactly what is wanted, it and its variants count (a
+/// node's variant is often unknown); where none is, everything that some runtime could fall back to, and nested indexes that could be walked.
 pub fn candidates(wanted: &Platform, entries: &[IndexEntry]) -> Vec<Candidate> {
     let mut found = Vec::new();
     collect(wanted, entries, &[], &mut found);
@@ -174,9 +173,11 @@ fn collect(wanted: &Platform, entries: &[IndexEntry], via: &[Digest], found: &mu
     let pickable =
         || entries.iter().filter(|entry| !is_unknown(entry) && !matches!(entry.kind, EntryKind::Index(_)));
     let rank = |entry: &IndexEntry| tier(wanted, entry.platform.as_ref());
-    if let Some(best) = pickable().filter_map(rank).min() {
-        pickable().filter(|entry| rank(entry) == Some(best)).for_each(|entry| push(entry, via, found));
-    }
+    // Only an exact match is taken by every runtime; where there is none, one may fall back to what another never takes.
+    let exact =
+        pickable().any(|entry| entry.platform.as_ref().is_some_and(|platform| is_exact(wanted, platform)));
+    let counts = |rank: u16| !exact || rank == 0;
+    pickable().filter(|entry| rank(entry).is_some_and(counts)).for_each(|entry| push(entry, via, found));
     // CRI-O asks for the bare architecture where it knows of no variant.
     pickable()
         .filter(|entry| entry.platform.as_ref().is_some_and(|platform| is_bare_match(wanted, platform)))
@@ -188,8 +189,15 @@ fn collect(wanted: &Platform, entries: &[IndexEntry], via: &[Digest], found: &mu
     }
 }
 
+/// What every runtime takes first: the architecture as such, or the very variant.
+fn is_exact(wanted: &Platform, entry: &Platform) -> bool {
+    wanted == entry
+}
+
 fn is_bare_match(wanted: &Platform, entry: &Platform) -> bool {
-    wanted.os == entry.os && wanted.architecture == entry.architecture && entry.variant.is_none()
+    (wanted.os == entry.os || entry.os.is_empty())
+        && wanted.architecture == entry.architecture
+        && entry.variant.is_none()
 }
 
 /// How good a match an entry's platform is for a node: 0 is best; `None` means that no runtime picks it.
@@ -197,11 +205,14 @@ fn tier(wanted: &Platform, entry: Option<&Platform>) -> Option<u16> {
     const FALLBACK: u16 = 1000;
     const NO_PLATFORM: u16 = 2000;
     let Some(entry) = entry else { return Some(NO_PLATFORM) };
-    if wanted.os != entry.os {
+    // containerd takes an entry that states no operating system for its own.
+    if wanted.os != entry.os && !entry.os.is_empty() {
         return None;
     }
     let (have, given) = (level(wanted), level(entry));
     match (wanted.architecture.as_str(), entry.architecture.as_str()) {
+        // Which arm a node is its labels do not say.
+        ("arm", "arm") | (_, "") => Some(0),
         (a, b) if a == b => match (&wanted.variant, &entry.variant) {
             (None, _) => Some(0),
             (Some(w), Some(e)) if w == e => Some(0),
@@ -284,12 +295,14 @@ mod tests {
             picked("linux/amd64/v3", &["linux/amd64/v2", "linux/amd64/v4", "linux/amd64"]),
             ["linux/amd64/v2", "linux/amd64"]
         );
-        assert_eq!(picked("linux/arm64", &["linux/arm/v6", "linux/arm/v7"]), ["linux/arm/v7"]);
+        assert_eq!(picked("linux/arm64", &["linux/arm/v6", "linux/arm/v7"]).len(), 2);
+        assert_eq!(picked("linux/amd64", &["linux/amd64/v9", "linux/386", ""]).len(), 3);
+        assert_eq!(picked("linux/amd64", &["linux/386", ""]).len(), 2);
         assert_eq!(
             picked("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm64"]),
-            ["linux/arm/v6"]
+            ["linux/arm/v5", "linux/arm/v6"]
         );
-        assert_eq!(picked("linux/arm/v6", &["linux/arm/v7"]), Vec::<String>::new());
+        assert_eq!(picked("linux/arm/v6", &["linux/arm/v7"]), ["linux/arm/v7"]);
         assert_eq!(picked("linux/s390x", &["linux/amd64", ""]), ["-"]);
         assert_eq!(picked("linux/amd64", &["linux/amd64", ""]), ["linux/amd64"]);
         assert_eq!(picked("linux/amd64", &["windows/amd64", "unknown/unknown"]), Vec::<String>::new());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ports::{Attestations, Manifest};
 use crate::domain::{
@@ -91,6 +92,9 @@ fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
         |kind: &str| kind.ends_with(".index.v1+json") || kind.ends_with(".manifest.list.v2+json");
     let is_manifest_type = |kind: &str| kind.contains(".manifest.v");
     let declared = body.media_type.as_deref().unwrap_or(&manifest.media_type);
+    if let Some(why) = disputable(&manifest.bytes) {
+        return Err(malformed(&manifest.digest, &why));
+    }
     let ambiguous = body.manifests.is_some() && (body.config.is_some() || body.layers.is_some());
     let contradicts = (body.manifests.is_some() && is_manifest_type(declared))
         || (body.manifests.is_none() && is_index_type(declared));
@@ -98,6 +102,55 @@ fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
         return Err(malformed(&manifest.digest, "it can be read both as an image manifest and as an index"));
     }
     Ok(body)
+}
+
+/// What runtimes would read differently than it is read here: Go folds the case of keys, and platforms have several spellings.
+fn disputable(bytes: &[u8]) -> Option<String> {
+    const KEYS: [&str; 15] = [
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "manifests",
+        "config",
+        "layers",
+        "fsLayers",
+        "subject",
+        "digest",
+        "size",
+        "platform",
+        "annotations",
+        "os",
+        "architecture",
+        "variant",
+    ];
+    fn keys(object: &Value) -> Option<String> {
+        let folded = |key: &&String| {
+            !key.is_ascii()
+                || KEYS.iter().any(|known| key.eq_ignore_ascii_case(known) && key.as_str() != *known)
+        };
+        let wrong = object.as_object()?.keys().find(folded)?;
+        Some(format!("the key {wrong:?} is read differently by different runtimes"))
+    }
+    fn platform(platform: &Value) -> Option<String> {
+        let text = |key: &str| platform.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (os, architecture) = (text("os"), text("architecture"));
+        let normal = Platform::new(os, architecture, Some(text("variant")));
+        let canonical = normal.os() == os && normal.architecture() == architecture;
+        (!canonical)
+            .then(|| format!("the platform {os}/{architecture} is read differently by different runtimes"))
+    }
+    let body: Value = serde_json::from_slice(bytes).ok()?;
+    if body.get("fsLayers").is_some() && body.get("manifests").is_some() {
+        return Some("it has fsLayers beside manifests".to_owned());
+    }
+    let entries = body.get("manifests").and_then(Value::as_array).into_iter().flatten();
+    keys(&body).or_else(|| {
+        entries.into_iter().find_map(|entry| {
+            keys(entry).or_else(|| {
+                entry.get("platform").and_then(|stated| keys(stated).or_else(|| platform(stated)))
+            })
+        })
+    })
 }
 
 fn malformed(digest: &Digest, why: &str) -> FetchError {
@@ -123,7 +176,9 @@ fn walk<'a>(
                         .checked_sub(1)
                         .ok_or_else(|| malformed(&descriptor.digest, "indexes are nested too deep"))?;
                     let nested = source.manifest(repository, &descriptor.digest).await?;
-                    let nested = parse(&nested)?.manifests.unwrap_or_default();
+                    let nested = parse(&nested)?.manifests.ok_or_else(|| {
+                        malformed(&descriptor.digest, "it is listed as an index and is none")
+                    })?;
                     EntryKind::Index(walk(source, repository, nested, depth, budget).await?)
                 }
                 Kind::Attestation(subject) => EntryKind::Attestation(subject),

@@ -28,6 +28,8 @@ const DENIAL_AGE: Duration = Duration::from_secs(5);
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// How many verdicts are kept.
 const VERDICTS: u64 = 20_000;
+/// The longest reference of which the verdict is kept: no valid one is longer.
+const LONGEST_KEPT: usize = 1024;
 /// How many placements are kept.
 const LANDINGS: u64 = 1_000;
 /// How many manifests of one index are asked about.
@@ -248,7 +250,9 @@ impl Reviewer {
     /// Keeps a verdict unless it says that something could not be found out.
     fn keep(&self, key: VerdictKey, verdict: ImageVerdict) -> Arc<ImageVerdict> {
         let verdict = Arc::new(verdict);
-        if !findings(&verdict).any(|problem| problem.reason.is_transient()) {
+        let keepable = key.image.len() <= LONGEST_KEPT
+            && !findings(&verdict).any(|problem| problem.reason.is_transient());
+        if keepable {
             self.verdicts.insert(key, Kept { verdict: Arc::clone(&verdict), at: Instant::now() });
         }
         verdict
