@@ -2,6 +2,8 @@
 //!
 //! Whatever somebody else chose is a field of type string: both formats escape those.
 
+mod line;
+
 use std::{
     io::{self, BufWriter},
     sync::Arc,
@@ -15,6 +17,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
+use self::line::Line;
 use super::metrics::Metrics;
 
 /// The forms of a log line.
@@ -62,10 +65,6 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let base = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
-    match format {
-        Format::Text => Dispatch::new(base.with(layer)),
-        Format::Json => Dispatch::new(base.with(layer.json().flatten_event(true).with_span_list(false))),
-    }
+    let layer = fmt::layer().event_format(Line(format)).with_writer(writer);
+    Dispatch::new(tracing_subscriber::registry().with(filter).with(layer))
 }
