@@ -59,7 +59,7 @@ fn main() {
     let policies = write(&folder, &scenario);
     let webhook = Server::webhook(&folder, &policies);
     let floor = Server::floor(&folder);
-    runtime.block_on(warm(&scenario, &webhook.target, &floor.target));
+    runtime.block_on(warm(&scenario, &webhook, &floor));
     drop(floor);
     runtime.block_on(cold::measure(&scenario, &webhook.target));
     drop(webhook);
@@ -106,6 +106,11 @@ impl Server {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(FLOOR).arg(&authority);
         Self::start(command, &authority)
+    }
+
+    /// The processor time taken so far.
+    fn cpu_time(&self) -> Duration {
+        process::cpu_time(self.process.id())
     }
 
     /// Both say on standard output where they listen.
@@ -168,27 +173,45 @@ pub fn review(image: &str, containers: usize) -> Arc<Vec<u8>> {
     Arc::new(load::post(&body.to_string()))
 }
 
-async fn warm(scenario: &Scenario, webhook: &Target, floor: &Target) {
+async fn warm(scenario: &Scenario, webhook: &Server, floor: &Server) {
     let request = review(scenario.image("shop"), 1);
-    assert!(webhook.connect().await.ask(&request).await);
+    assert!(webhook.target.connect().await.ask(&request).await);
     scenario.registry.clear_requests();
     println!("warm reviews, {ROUNDS} rounds of {ROUND:?} each in turn, medians");
     println!(
-        "{:<12}{:>12}{:>12}{:>10}{:>10}{:>10}{:>12}{:>12}{:>8}",
-        "connections", "floor p50", "review p50", "ratio", "p99", "ratio", "floor /s", "reviews /s", "ratio"
+        "{:<12}{:>12}{:>12}{:>8}{:>10}{:>8}{:>12}{:>12}{:>8}{:>12}{:>12}{:>8}",
+        "connections",
+        "floor p50",
+        "review p50",
+        "ratio",
+        "p99",
+        "ratio",
+        "floor /s",
+        "reviews /s",
+        "ratio",
+        "floor CPU",
+        "review CPU",
+        "ratio"
     );
     for connections in [1, 8, 64] {
         let (mut floors, mut reviews) = (Vec::new(), Vec::new());
+        let before = [floor.cpu_time(), webhook.cpu_time()];
         for _ in 0..ROUNDS {
-            floors.push(floor.load(Arc::clone(&request), connections, ROUND).await);
-            reviews.push(webhook.load(Arc::clone(&request), connections, ROUND).await);
+            floors.push(floor.target.load(Arc::clone(&request), connections, ROUND).await);
+            reviews.push(webhook.target.load(Arc::clone(&request), connections, ROUND).await);
         }
+        // Of the server alone, and so the steadiest figure of a noisy machine.
+        let each = |server: &Server, before: Duration, runs: &[Run]| {
+            let requests: usize = runs.iter().map(|run| run.latencies.len()).sum();
+            (server.cpu_time() - before).as_secs_f64() * 1e6 / requests as f64
+        };
+        let [floor_cpu, review_cpu] = [each(floor, before[0], &floors), each(webhook, before[1], &reviews)];
         let p = |runs: &[Run], percent| {
             median(runs.iter().map(|run| run.percentile(percent).as_secs_f64() * 1e6))
         };
         let rate = |runs: &[Run]| median(runs.iter().map(Run::per_second));
         println!(
-            "{connections:<12}{:>9.1} µs{:>9.1} µs{:>10.2}{:>7.0} µs{:>10.2}{:>12.0}{:>12.0}{:>8.2}",
+            "{connections:<12}{:>9.1} µs{:>9.1} µs{:>8.2}{:>7.0} µs{:>8.2}{:>12.0}{:>12.0}{:>8.2}{:>9.1} µs{:>9.1} µs{:>8.2}",
             p(&floors, 50),
             p(&reviews, 50),
             p(&reviews, 50) / p(&floors, 50),
@@ -197,6 +220,9 @@ async fn warm(scenario: &Scenario, webhook: &Target, floor: &Target) {
             rate(&floors),
             rate(&reviews),
             rate(&reviews) / rate(&floors),
+            floor_cpu,
+            review_cpu,
+            review_cpu / floor_cpu,
         );
     }
     println!("registry requests meanwhile: {}\n", scenario.registry.count());
