@@ -23,7 +23,7 @@ use bonafide::domain::{
     plan::{ImagePlan, Plan, plan},
     platform::{EntryKind, IndexEntry, Platform},
     policy::{
-        ImageSelector, InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet,
+        ImageSelector, InvalidPolicy, LabelSelector, Labels, Mode, Policy, PolicyEntry, PolicyId, PolicySet,
         ProvenanceRules, Scope, SubjectRule, TagRule, Unmatched,
     },
     provenance::{Provenance, SLSA_V1, Statement},
@@ -130,8 +130,12 @@ fn with_github(change: impl FnOnce(&mut GithubIdentity)) -> Policy {
 
 fn plan_for(entries: Vec<PolicyEntry>, image: &str) -> ImagePlan {
     let set = PolicySet::new(entries, 1);
-    match plan(&set, Scope::Namespace { name: "payments", labels: &BTreeMap::new() }, Unmatched::Allow, image)
-    {
+    match plan(
+        &set,
+        Scope::Namespace { name: "payments", labels: Labels::All(&BTreeMap::new()) },
+        Unmatched::Allow,
+        image,
+    ) {
         Plan::Ask(asked) => asked,
         Plan::Settled(verdict) => panic!("nothing to ask: {verdict:?}"),
     }
@@ -534,7 +538,7 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     assert_eq!(verdict.outcome, Outcome::Deny);
     let set = PolicySet::new(vec![invalid(Some("quay.io/**"))], 1);
     let labels = BTreeMap::new();
-    let scope = Scope::Namespace { name: "payments", labels: &labels };
+    let scope = Scope::Namespace { name: "payments", labels: Labels::All(&labels) };
     assert!(
         matches!(plan(&set, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Allow)
     );
@@ -542,7 +546,7 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     assert!(
         matches!(plan(&all, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Deny)
     );
-    let elsewhere = Scope::Namespace { name: "other", labels: &labels };
+    let elsewhere = Scope::Namespace { name: "other", labels: Labels::All(&labels) };
     assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, REPOSITORY), Plan::Settled(_)));
 }
 
@@ -565,7 +569,12 @@ fn every_reason_has_a_message_worth_reading() {
     };
     let settled = |unmatched, image: &str| {
         let labels = BTreeMap::new();
-        match plan(&PolicySet::default(), Scope::Namespace { name: "x", labels: &labels }, unmatched, image) {
+        match plan(
+            &PolicySet::default(),
+            Scope::Namespace { name: "x", labels: Labels::All(&labels) },
+            unmatched,
+            image,
+        ) {
             Plan::Settled(verdict) => message::denial(Some(&container()), &verdict),
             Plan::Ask(_) => panic!("nothing to ask"),
         }

@@ -1,6 +1,9 @@
 //! Policy files: YAML or JSON, several documents in one, with the line of every field, so that an error points to its place.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,7 +13,7 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use super::compile::{Compiled, Note, compile, is_ours};
-use crate::domain::policy::PolicyId;
+use crate::domain::policy::{NAME_LABEL, PolicyId};
 
 /// A policy of a file.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ impl PolicyDocument {
 pub struct PolicyFile {
     /// The policies, and whatever else is of their group.
     pub policies: Vec<PolicyDocument>,
+    /// The labels of each `Namespace`: cluster policies select by them.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is none of ours and was passed over.
     pub passed_over: Vec<PassedOver>,
 }
@@ -83,15 +88,20 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
     for document in documents {
         take_apart(Located::from(document), &mut objects);
     }
-    let mut file = PolicyFile { policies: Vec::new(), passed_over: Vec::new() };
+    let mut file = PolicyFile { policies: Vec::new(), namespaces: BTreeMap::new(), passed_over: Vec::new() };
     let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
     for tree in objects {
         let object = tree.to_json();
         let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
         let kind = text("kind").to_owned();
-        if !is_ours(&object) {
+        if text("apiVersion") == "v1" && kind == "Namespace" {
+            let (name, labels) = labels_of(&object);
+            file.namespaces.insert(name, labels);
+        } else if !is_ours(&object) {
             let what = format!("{} {kind}", text("apiVersion")).trim().to_owned();
             file.passed_over.push(PassedOver { line: tree.line, what });
+        }
+        if !is_ours(&object) {
             continue;
         }
         let mut compiled = compile(&object);
@@ -106,6 +116,16 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
         file.policies.push(PolicyDocument { compiled, line: tree.line, is_policy, tree });
     }
     Ok(file)
+}
+
+/// A namespace's name and labels, with the one that the API server gives to each.
+fn labels_of(namespace: &Value) -> (String, BTreeMap<String, String>) {
+    let name = namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let labels = namespace.pointer("/metadata/labels").and_then(Value::as_object);
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let mut labels: BTreeMap<String, String> = labels.into_iter().flatten().filter_map(text).collect();
+    labels.insert(NAME_LABEL.to_owned(), name.clone());
+    (name, labels)
 }
 
 /// A `List` is its items; those of a typed one (`ProvenancePolicyList`) have version and kind from it.

@@ -26,10 +26,15 @@ use super::{
 use crate::{
     domain::{
         platform::Platform,
+        policy::NAME_LABEL,
         verdict::{ImageVerdict, Outcome},
         workload::Node,
     },
-    gather::{ports::Snapshot, review::Review, reviewer::Reviewer},
+    gather::{
+        ports::{LabelMap, Snapshot},
+        review::Review,
+        reviewer::Reviewer,
+    },
     server::{
         answer::{Answer, Refusal},
         wire::{self, Subject},
@@ -39,7 +44,6 @@ use crate::{
 /// How many objects are judged at a time.
 const AT_A_TIME: usize = 8;
 /// The label that every namespace has.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Judges manifests.
 #[derive(Debug, ClapArgs)]
@@ -100,10 +104,11 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
     let found = manifests::read_all(&args.files)?;
     let snapshot = Arc::new(Snapshot {
         policies: files::valid_policies(&args.policies)?,
-        nodes: args.nodes.as_deref().map(nodes).transpose()?.unwrap_or_default(),
+        nodes: args.nodes.as_deref().map(nodes).transpose()?.unwrap_or_default().into(),
         platforms: args.platform.clone(),
-        namespaces: namespaces(&found, &args.namespace),
+        namespaces: Arc::new(namespaces(&found)),
         unmatched: args.unmatched_images.into(),
+        ..Snapshot::default()
     });
     let reviewer = args.sources.open()?.reviewer();
     // Whatever is malformed is told before anything is asked of a registry.
@@ -200,20 +205,16 @@ async fn answer(
     Ok(Answered { object, review, outcome })
 }
 
-/// The labels of the namespaces that the manifests bring, and of those that they only name.
-fn namespaces(found: &[Found], default: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut namespaces: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for found in found {
-        let (name, labels) = match found.text("/kind") {
-            "Namespace" => (found.text("/metadata/name"), labels(&found.object)),
-            "AdmissionReview" => (found.text("/request/namespace"), BTreeMap::new()),
-            _ => (namespace_of(found, default), BTreeMap::new()),
-        };
-        let known = namespaces.entry(name.to_owned()).or_default();
-        known.insert(NAME_LABEL.to_owned(), name.to_owned());
-        known.extend(labels);
-    }
-    namespaces
+/// The labels of the namespaces that the manifests bring.
+fn namespaces(found: &[Found]) -> BTreeMap<String, LabelMap> {
+    let brought = found.iter().filter(|found| found.text("/kind") == "Namespace");
+    let labelled = brought.map(|found| {
+        let name = found.text("/metadata/name");
+        let mut labels = labels(&found.object);
+        labels.insert(NAME_LABEL.to_owned(), name.to_owned());
+        (name.to_owned(), labels)
+    });
+    labelled.collect()
 }
 
 fn labels(object: &Value) -> BTreeMap<String, String> {
@@ -222,13 +223,13 @@ fn labels(object: &Value) -> BTreeMap<String, String> {
     labels.into_iter().flatten().filter_map(text).collect()
 }
 
-fn nodes(path: &std::path::Path) -> Result<Vec<Node>, Failure> {
+fn nodes(path: &std::path::Path) -> Result<Vec<Arc<Node>>, Failure> {
     let found = manifests::read(path)?;
     if let Some(other) = found.iter().find(|found| found.text("/kind") != "Node") {
         return Err(Failure::new(format!("--nodes {}: it holds a {}", path.display(), other.text("/kind")))
             .hint("write it with kubectl get nodes -o yaml"));
     }
-    let node = |found: &Found| Node { name: name(found).to_owned(), labels: labels(&found.object) };
+    let node = |found: &Found| Arc::new(Node { name: name(found).to_owned(), labels: labels(&found.object) });
     Ok(found.iter().map(node).collect())
 }
 

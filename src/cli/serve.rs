@@ -19,7 +19,7 @@ use tokio::{signal::unix, time::MissedTickBehavior};
 use super::sources;
 use crate::{
     api::manifest,
-    domain::{identity::TrustRootName, policy::PolicyEntry},
+    domain::identity::TrustRootName,
     gather::{
         ports::{Inventory, Observer},
         reviewer::Reviewer,
@@ -32,7 +32,7 @@ use crate::{
         listen::{DRAIN, ListenError, Listeners, Service},
         log,
         metrics::Metrics,
-        policies::{PolicyFolders, Surroundings},
+        policies::{Compiled, PolicyFolders, Surroundings},
         tls::{self, Certificate, CertificateError, CertificateFiles},
     },
     trust::Roots,
@@ -215,11 +215,8 @@ fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served, ServeError
 }
 
 fn policies(args: &Args, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {
-    let surroundings = Surroundings {
-        platforms: args.platforms.clone(),
-        unmatched: args.unmatched_images.into(),
-        ..Surroundings::default()
-    };
+    let surroundings =
+        Surroundings { platforms: args.platforms.clone(), unmatched: args.unmatched_images.into() };
     let folders = args.policies.clone();
     PolicyFolders::open(folders, compile, surroundings, Arc::clone(metrics)).map_err(|error| {
         let given: Vec<String> = args.policies.iter().map(|path| path.display().to_string()).collect();
@@ -290,13 +287,16 @@ fn told_to_end() -> impl Future<Output = ()> {
 }
 
 /// The policies in a file; what is no YAML fails closed for everything.
-fn compile(_: &Path, text: &str) -> Result<Vec<PolicyEntry>, String> {
-    let documents = manifest::policies(text).map_err(|error| match error.line {
+fn compile(_: &Path, text: &str) -> Result<Compiled, String> {
+    let file = manifest::read(text).map_err(|error| match error.line {
         Some(line) => format!("line {line}: {error}"),
         None => error.to_string(),
     })?;
-    let policies = documents.into_iter().filter(|document| document.is_policy);
-    Ok(policies.map(|document| document.compiled.entry).collect())
+    let policies = file.policies.into_iter().filter(|document| document.is_policy);
+    Ok(Compiled {
+        policies: policies.map(|document| document.compiled.entry).collect(),
+        namespaces: file.namespaces,
+    })
 }
 
 fn reviewer(args: &Args, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError> {

@@ -3,7 +3,10 @@
 //! The rules are the scheduler's (`nodeaffinity` of component-helpers): `nodeSelector` and required affinity must both hold,
 //! any one term suffices, of a term's requirements all must hold, a term without requirements fits nothing. Tolerations never narrow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     platform::Platform,
@@ -21,9 +24,9 @@ const OLD_OS: &str = "beta.kubernetes.io/os";
 /// Those of the nodes that fit, and every configured platform that the constraints do not rule out. Where there is none, what the
 /// constraints say of the architecture counts – a node may yet come; where they say nothing, it is unknown. So it is where a node
 /// that fits does not say what it is.
-pub fn platforms(placement: &Placement, nodes: &[Node], configured: &[Platform]) -> Platforms {
+pub fn platforms<N: Borrow<Node>>(placement: &Placement, nodes: &[N], configured: &[Platform]) -> Platforms {
     let mut found: BTreeSet<Platform> = BTreeSet::new();
-    for node in nodes.iter().filter(|node| fits(placement, &Known(node))) {
+    for node in nodes.iter().map(Borrow::borrow).filter(|node| fits(placement, &Known(node))) {
         let Some(platform) = node_platform(&node.labels) else { return Platforms::Unknown };
         found.insert(platform);
     }
@@ -32,6 +35,16 @@ pub fn platforms(placement: &Placement, nodes: &[Node], configured: &[Platform])
         found.extend(stated(placement));
     }
     if found.is_empty() { Platforms::Unknown } else { Platforms::These(found.into_iter().collect()) }
+}
+
+/// The placement with the node selector of its `RuntimeClass` joined, as the API server does when it makes the pod (it refuses
+/// a pod whose own selector contradicts its class).
+pub fn of_class(placement: &Placement, selector: &BTreeMap<String, String>) -> Placement {
+    let mut joined = placement.clone();
+    for (key, value) in selector {
+        joined.node_selector.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    joined
 }
 
 /// The platform that a node's labels state.

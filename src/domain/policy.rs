@@ -83,6 +83,18 @@ impl ImageSelector {
     }
 }
 
+/// The label that each namespace has, with its name.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// What is known of an object's labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels<'a> {
+    /// All of them.
+    All(&'a BTreeMap<String, String>),
+    /// These, and nobody knows which others: policies only ever add requirements, so what could be selected is.
+    Some(&'a BTreeMap<String, String>),
+}
+
 /// A label selector, compiled (`metav1.LabelSelector`). An empty one selects everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelSelector(pub Vec<LabelRequirement>);
@@ -110,10 +122,16 @@ pub enum LabelTest {
 }
 
 impl LabelSelector {
-    /// Whether an object with `labels` is selected.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether an object with `labels` is selected, or may be as far as is known.
+    pub fn selects(&self, labels: Labels<'_>) -> bool {
         self.0.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
+            let value = match labels {
+                Labels::All(all) => all.get(&requirement.key),
+                Labels::Some(some) => match some.get(&requirement.key) {
+                    None => return true,
+                    value => value,
+                },
+            };
             match &requirement.test {
                 LabelTest::In(values) => value.is_some_and(|value| values.contains(value)),
                 LabelTest::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
@@ -234,7 +252,7 @@ pub enum Scope<'a> {
         /// Its name.
         name: &'a str,
         /// Its labels.
-        labels: &'a BTreeMap<String, String>,
+        labels: Labels<'a>,
     },
 }
 

@@ -112,17 +112,25 @@ pub trait TrustRoots: Send + Sync {
     fn generation(&self) -> u64;
 }
 
+/// Labels, or a selector of them.
+pub type LabelMap = BTreeMap<String, String>;
+
 /// What is known of the cluster (or of the folder and flags that stand for one), at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The policies in force; their generation is the snapshot's for caching.
+    /// The policies in force; their generation changes also with the namespaces' labels and with `unmatched`: with all that
+    /// says what an image must satisfy.
     pub policies: PolicySet,
     /// The nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Arc<[Arc<Node>]>,
     /// Platforms of nodes that are not there yet.
     pub platforms: Vec<Platform>,
-    /// The labels of each namespace.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// The labels of each namespace that is known.
+    pub namespaces: Arc<BTreeMap<String, LabelMap>>,
+    /// The `scheduling.nodeSelector` of each `RuntimeClass` that is known.
+    pub runtime_classes: Arc<BTreeMap<String, LabelMap>>,
+    /// Changes with nodes, platforms and runtime classes: with all that says where a pod can land.
+    pub landscape: u64,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
 }

@@ -17,15 +17,13 @@ use crate::domain::{
     evidence::FetchError,
     placement,
     plan::{ImagePlan, Plan, plan},
-    policy::Scope,
+    policy::{Labels, NAME_LABEL, Scope},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
     workload::{Placement, Platforms, Workload, WorkloadImage},
 };
 
 /// How old evidence may be to say no: attestations arrive seconds after the push.
 const DENIAL_AGE: Duration = Duration::from_secs(5);
-/// The label that each namespace has, with its name.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// How many verdicts are kept.
 const VERDICTS: u64 = 20_000;
 /// The longest reference of which the verdict is kept: no valid one is longer.
@@ -89,10 +87,7 @@ impl Reviewer {
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
     /// is in the answer.
     pub async fn review(&self, snapshot: &Arc<Snapshot>, workload: &Workload, deadline: Instant) -> Review {
-        let platforms =
-            self.landings.get_with((snapshot.policies.generation, workload.placement.clone()), || {
-                Arc::new(placement::platforms(&workload.placement, &snapshot.nodes, &snapshot.platforms))
-            });
+        let platforms = self.landing(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
         for WorkloadImage { image, .. } in &workload.images {
@@ -127,6 +122,16 @@ impl Reviewer {
         review
     }
 
+    /// The platforms a pod can land on. An unknown `RuntimeClass` narrows nothing.
+    fn landing(&self, snapshot: &Snapshot, placement: &Placement) -> Arc<Platforms> {
+        self.landings.get_with((snapshot.landscape, placement.clone()), || {
+            let class = placement.runtime_class.as_ref().and_then(|name| snapshot.runtime_classes.get(name));
+            let joined = class.map(|selector| placement::of_class(placement, selector));
+            let placement = joined.as_ref().unwrap_or(placement);
+            Arc::new(placement::platforms(placement, &snapshot.nodes, &snapshot.platforms))
+        })
+    }
+
     /// Judges images that no earlier verdict is at hand for, at once.
     async fn judge_all<'a>(
         &self,
@@ -139,10 +144,10 @@ impl Reviewer {
         // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
         let named;
         let labels = if let Some(labels) = snapshot.namespaces.get(namespace) {
-            labels
+            Labels::All(labels)
         } else {
             named = BTreeMap::from([(NAME_LABEL.to_owned(), namespace.to_owned())]);
-            &named
+            Labels::Some(&named)
         };
         let scope = Scope::Namespace { name: namespace, labels };
         let judging = images.into_iter().map(|image| async move {

@@ -21,9 +21,9 @@ use super::{
 use crate::{
     domain::{
         platform::Platform,
-        policy::{InvalidPolicy, PolicyEntry, PolicyId, PolicySet},
+        policy::{InvalidPolicy, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
     },
-    gather::ports::{Inventory, Snapshot, Unmatched},
+    gather::ports::{Inventory, LabelMap, Snapshot, Unmatched},
 };
 
 /// How many files a folder may have.
@@ -36,16 +36,23 @@ const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 const PAUSE: Duration = Duration::from_millis(20);
 const PATIENCE: usize = 10;
 
-/// Compiles the policies in a file: each document one that is valid or one that fails closed. An error is a file of which nothing is known.
-pub type Compile = fn(path: &Path, text: &str) -> Result<Vec<PolicyEntry>, String>;
+/// Reads a file. An error is a file of which nothing is known.
+pub type Compile = fn(path: &Path, text: &str) -> Result<Compiled, String>;
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// Policies that are valid or fail closed.
+    pub policies: Vec<PolicyEntry>,
+    /// The labels of namespaces: cluster policies select by them.
+    pub namespaces: BTreeMap<String, LabelMap>,
+}
 
 /// What a snapshot holds beside the policies.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// The platforms of nodes.
     pub platforms: Vec<Platform>,
-    /// The labels of namespaces.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
 }
@@ -161,13 +168,16 @@ impl PolicyFolders {
 
     fn publish(&self, contents: &[Source]) {
         let mut entries: Vec<PolicyEntry> = Vec::new();
+        let mut namespaces: BTreeMap<String, LabelMap> = BTreeMap::new();
         for source in contents {
-            let found = self.entries(source);
-            if found.is_empty() {
+            let found = self.read(source);
+            if found.policies.is_empty() && found.namespaces.is_empty() {
                 tracing::warn!(file = source.path.display().to_string(), "the file holds no policy");
             }
-            entries.extend(found);
+            entries.extend(found.policies);
+            namespaces.extend(found.namespaces);
         }
+        warn_of_selectors(&entries);
         let invalid = entries.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
         self.metrics.set_policies(entries.len().saturating_sub(invalid), invalid);
         for entry in &entries {
@@ -181,25 +191,25 @@ impl PolicyFolders {
         }
         let generation = self.current.load().policies.generation.saturating_add(1);
         tracing::info!(generation, policies = entries.len(), invalid, "policies are in force");
-        let Surroundings { platforms, namespaces, unmatched } = self.surroundings.clone();
+        let Surroundings { platforms, unmatched } = self.surroundings.clone();
         self.current.store(Arc::new(Snapshot {
             policies: PolicySet::new(entries, generation),
-            nodes: Vec::new(),
             platforms,
-            namespaces,
+            namespaces: Arc::new(namespaces),
             unmatched,
+            ..Snapshot::default()
         }));
     }
 
-    fn entries(&self, source: &Source) -> Vec<PolicyEntry> {
+    fn read(&self, source: &Source) -> Compiled {
         match &source.text {
             // An empty file is one that somebody is about to write, or whose content was lost.
-            Ok(text) if text.trim().is_empty() => vec![unreadable(&source.path, "the file is empty")],
+            Ok(text) if text.trim().is_empty() => unreadable(&source.path, "the file is empty"),
             Ok(text) => match (self.compile)(&source.path, text) {
                 Ok(entries) => entries,
-                Err(error) => vec![unreadable(&source.path, &error)],
+                Err(error) => unreadable(&source.path, &error),
             },
-            Err(error) => vec![unreadable(&source.path, error)],
+            Err(error) => unreadable(&source.path, error),
         }
     }
 }
@@ -220,12 +230,29 @@ fn read_all(stamps: &[Stamp]) -> Vec<Source> {
     stamps.iter().map(read).collect()
 }
 
+/// A namespace whose labels nobody told is taken to have any.
+fn warn_of_selectors(entries: &[PolicyEntry]) {
+    for entry in entries {
+        let PolicyEntry::Valid(policy) = entry else { continue };
+        let mut others = policy.namespaces.0.iter().map(|requirement| &requirement.key);
+        if let Some(label) = others.find(|key| *key != NAME_LABEL) {
+            tracing::warn!(
+                policy = policy.id.to_string(),
+                label,
+                "the policy selects namespaces by a label; it is in force for every namespace but those whose Namespace object is in \
+                 the folder and tells otherwise"
+            );
+        }
+    }
+}
+
 /// What stands for a file of which nothing is known: a policy for every image of every namespace that nothing satisfies.
-fn unreadable(path: &Path, error: &str) -> PolicyEntry {
-    PolicyEntry::Invalid(Arc::new(InvalidPolicy {
+fn unreadable(path: &Path, error: &str) -> Compiled {
+    let policy = PolicyEntry::Invalid(Arc::new(InvalidPolicy {
         id: PolicyId { namespace: None, name: path.display().to_string() },
         namespaces: None,
         images: None,
         errors: vec![error.to_owned()],
-    }))
+    }));
+    Compiled { policies: vec![policy], ..Compiled::default() }
 }

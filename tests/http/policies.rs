@@ -7,14 +7,14 @@ use bonafide::{
     gather::ports::{Inventory as _, Unmatched},
     server::{
         metrics::Metrics,
-        policies::{PolicyFolders, Surroundings},
+        policies::{Compiled, PolicyFolders, Surroundings},
     },
 };
 
 use crate::support::Folder;
 
 /// One policy per line of the file; what it is does not matter here. A bracket is what no compiler likes.
-fn compile(_: &Path, text: &str) -> Result<Vec<PolicyEntry>, String> {
+fn compile(_: &Path, text: &str) -> Result<Compiled, String> {
     if text.contains('[') {
         return Err("line 1: there is a bracket".to_owned());
     }
@@ -26,7 +26,7 @@ fn compile(_: &Path, text: &str) -> Result<Vec<PolicyEntry>, String> {
             errors: Vec::new(),
         }))
     });
-    Ok(lines.collect())
+    Ok(Compiled { policies: lines.collect(), ..Compiled::default() })
 }
 
 fn open(folder: &Folder) -> PolicyFolders {

@@ -216,36 +216,56 @@ async fn images_that_no_policy_names_get_what_was_asked_for() {
     }
 }
 
-#[tokio::test]
-async fn a_cluster_policy_reaches_a_namespace_by_its_name() {
-    let selecting = "\
+/// A cluster policy that selects namespaces; nobody listens at the registry of its images.
+const SELECTING: &str = "\
 apiVersion: bonafide.dev/v1alpha1
 kind: ClusterProvenancePolicy
 metadata: {name: team}
 spec:
-  namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NAMESPACE}}
+  namespaceSelector: {matchLabels: {LABEL}}
   images: {include: [\"127.0.0.1:1/**\"]}
   signers:
     - name: ci
       github: {repository: team/app}
 ";
-    for (namespace, allowed) in [("team", false), ("other", true)] {
-        let (folder, ca) = (Folder::new(), Folder::new());
-        folder.write("a.yaml", &selecting.replace("NAMESPACE", namespace));
-        let policies = format!("--policies={}", folder.path().display());
-        let ca_out = format!("--tls-ca-out={}", ca.join("ca.pem").display());
-        let running = Running::start(&[&policies, &ca_out], &ca.join("ca.pem")).await;
-        let answer = running.review("127.0.0.1:1/app:v1").await;
-        assert_eq!(answer["allowed"], allowed, "{answer}");
-        if !allowed {
-            assert_eq!(answer["status"]["code"], 503, "nobody listens there: {answer}");
-            assert_eq!(answer["status"]["reason"], "ServiceUnavailable");
-            assert!(answer["status"]["message"].as_str().unwrap().contains("RegistryUnavailable"));
-            let metrics = running.health("/metrics").await;
-            assert!(metrics.contains("outcome=\"unavailable\""), "{metrics}");
-        }
-        running.end().await;
+
+/// Reviews a pod of the namespace `team` under these policies; whether it is admitted.
+async fn admitted(policies: &str) -> bool {
+    let (folder, ca) = (Folder::new(), Folder::new());
+    folder.write("a.yaml", policies);
+    let policies = format!("--policies={}", folder.path().display());
+    let ca_out = format!("--tls-ca-out={}", ca.join("ca.pem").display());
+    let running = Running::start(&[&policies, &ca_out], &ca.join("ca.pem")).await;
+    let answer = running.review("127.0.0.1:1/app:v1").await;
+    let allowed = answer["allowed"].as_bool().unwrap();
+    if !allowed {
+        assert_eq!(answer["status"]["code"], 503, "nobody listens there: {answer}");
+        assert_eq!(answer["status"]["reason"], "ServiceUnavailable");
+        assert!(answer["status"]["message"].as_str().unwrap().contains("RegistryUnavailable"));
+        let metrics = running.health("/metrics").await;
+        assert!(metrics.contains("outcome=\"unavailable\""), "{metrics}");
     }
+    running.end().await;
+    allowed
+}
+
+#[tokio::test]
+async fn a_cluster_policy_reaches_a_namespace_by_its_name() {
+    assert!(!admitted(&SELECTING.replace("LABEL", "kubernetes.io/metadata.name: team")).await);
+    assert!(admitted(&SELECTING.replace("LABEL", "kubernetes.io/metadata.name: other")).await);
+}
+
+#[tokio::test]
+async fn a_label_that_nobody_told_is_no_way_around_a_cluster_policy() {
+    let selecting = SELECTING.replace("LABEL", "stage: production");
+    let namespace = |stage: &str| {
+        format!(
+            "{selecting}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: team, labels: {{stage: {stage}}}}}\n"
+        )
+    };
+    assert!(!admitted(&selecting).await);
+    assert!(!admitted(&namespace("production")).await);
+    assert!(admitted(&namespace("test")).await);
 }
 
 #[test]
