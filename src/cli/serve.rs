@@ -85,7 +85,13 @@ impl ServeError {
 
 /// Serves until the process is told to end. `version` is the build's.
 pub async fn run(args: Args, version: &str) -> ExitCode {
-    let logs = log::init(args.log_format);
+    let logs = match log::init(args.log_format) {
+        Ok(logs) => logs,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: no log can be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     log_panics();
     let format = args.log_format;
     let served = async {

@@ -3,21 +3,21 @@
 //! Whatever somebody else chose is a field of type string: both formats escape those.
 
 mod line;
+mod sink;
 
-use std::{
-    io::{self, BufWriter},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use tracing::Dispatch;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
 };
 
-use self::line::Line;
+use self::{
+    line::Line,
+    sink::{Sink, Writing},
+};
 use super::metrics::Metrics;
 
 /// The forms of a log line.
@@ -33,30 +33,27 @@ pub enum Format {
 /// Writes what is left when it is dropped.
 #[derive(Debug)]
 pub struct Logs {
-    _worker: WorkerGuard,
-    dropped: ErrorCounter,
+    sink: Sink,
+    _writing: Writing,
 }
 
 impl Logs {
     /// Shows in `metrics` how many lines were dropped.
     pub fn count_in(&self, metrics: &Arc<Metrics>) {
-        let dropped = self.dropped.clone();
-        metrics.before_scrape(move |metrics| {
-            metrics.set_log_dropped(u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX));
-        });
+        let sink = self.sink.clone();
+        metrics.before_scrape(move |metrics| metrics.set_log_dropped(sink.dropped()));
     }
 }
 
 /// Begins to log; `RUST_LOG` overrides the level `info`. A subscriber that is there already stays.
-pub fn init(format: Format) -> Logs {
-    // The thread flushes whenever it has nothing more to write, so lines are late by no more than it is.
-    let buffered = BufWriter::with_capacity(64 * 1024, io::stderr());
-    let (writer, worker) =
-        NonBlockingBuilder::default().buffered_lines_limit(16_384).thread_name("log").finish(buffered);
-    let dropped = writer.error_counter();
+///
+/// # Errors
+/// Where there can be no thread that writes.
+pub fn init(format: Format) -> io::Result<Logs> {
+    let (sink, writing) = Sink::new(io::stderr())?;
     // An error means that a subscriber is set: a test's, or that of a program which embeds this one.
-    let _ = tracing::dispatcher::set_global_default(lines(format, writer));
-    Logs { _worker: worker, dropped }
+    let _ = tracing::dispatcher::set_global_default(lines(format, sink.clone()));
+    Ok(Logs { sink, _writing: writing })
 }
 
 /// Lines of a form, to a writer.
