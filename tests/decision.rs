@@ -20,11 +20,11 @@ use bonafide::domain::{
         SubjectMatcher, TrustRootName,
     },
     message,
-    plan::{ImagePlan, Plan, plan},
+    plan::{ImagePlan, Plan, Stage, plan},
     platform::{EntryKind, IndexEntry, Platform},
     policy::{
         ImageSelector, InvalidPolicy, LabelSelector, Labels, Mode, Policy, PolicyEntry, PolicyId, PolicySet,
-        ProvenanceRules, Scope, SubjectRule, TagRule, Unmatched,
+        ProvenanceRules, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched,
     },
     provenance::{Provenance, SLSA_V1, Statement},
     verdict::{ImageVerdict, Outcome, Reason},
@@ -112,6 +112,7 @@ fn policy_of(identity: SignerIdentity) -> Policy {
             exclude: Vec::new(),
         },
         subject: SubjectRule::Any,
+        uncovered: UncoveredRule::Deny,
         tags: TagRule::Allow,
         signers: vec![Signer { name: "release".into(), identity, trust_root: TrustRootName::default() }],
         provenance: ProvenanceRules::default(),
@@ -129,11 +130,16 @@ fn with_github(change: impl FnOnce(&mut GithubIdentity)) -> Policy {
 }
 
 fn plan_for(entries: Vec<PolicyEntry>, image: &str) -> ImagePlan {
+    plan_at(Stage::Final, entries, image)
+}
+
+fn plan_at(stage: Stage, entries: Vec<PolicyEntry>, image: &str) -> ImagePlan {
     let set = PolicySet::new(entries, 1);
     match plan(
         &set,
         Scope::Namespace { name: "payments", labels: Labels::All(&BTreeMap::new()) },
         Unmatched::Allow,
+        stage,
         image,
     ) {
         Plan::Ask(asked) => asked,
@@ -147,7 +153,9 @@ struct World {
     image: String,
     found: Vec<(Digest, Finding)>,
     gaps: Vec<FetchErrorKind>,
+    /// Empty: unknown.
     platforms: Vec<&'static str>,
+    stage: Stage,
 }
 
 impl World {
@@ -159,6 +167,7 @@ impl World {
             found: vec![(digest("index"), Finding::Verified(Box::new(verified(&[digest("index")]))))],
             gaps: Vec::new(),
             platforms: vec!["linux/amd64", "linux/arm64"],
+            stage: Stage::Final,
         }
     }
 
@@ -193,8 +202,11 @@ impl World {
         }
         let evidence = evidence.into_iter().map(|(at, found)| (at, Arc::new(found))).collect();
         let facts = ImageFacts { digest: digest("index"), root: Arc::new(root), evidence };
-        let asked = plan_for(vec![PolicyEntry::Valid(Arc::new(self.policy.clone()))], &self.image);
-        let platforms = Platforms::These(self.platforms.iter().map(|text| platform(text)).collect());
+        let asked = plan_at(self.stage, vec![PolicyEntry::Valid(Arc::new(self.policy.clone()))], &self.image);
+        let platforms = match self.platforms.as_slice() {
+            [] => Platforms::Unknown,
+            these => Platforms::These(these.iter().map(|text| platform(text)).collect()),
+        };
         evaluate(&asked, &platforms, &facts, now())
     }
 
@@ -540,14 +552,14 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     let labels = BTreeMap::new();
     let scope = Scope::Namespace { name: "payments", labels: Labels::All(&labels) };
     assert!(
-        matches!(plan(&set, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Allow)
+        matches!(plan(&set, scope, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Allow)
     );
     let all = PolicySet::new(vec![invalid(None)], 1);
     assert!(
-        matches!(plan(&all, scope, Unmatched::Allow, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Deny)
+        matches!(plan(&all, scope, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(v) if v.outcome == Outcome::Deny)
     );
     let elsewhere = Scope::Namespace { name: "other", labels: Labels::All(&labels) };
-    assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, REPOSITORY), Plan::Settled(_)));
+    assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(_)));
 }
 
 #[test]
@@ -573,6 +585,7 @@ fn every_reason_has_a_message_worth_reading() {
             &PolicySet::default(),
             Scope::Namespace { name: "x", labels: Labels::All(&labels) },
             unmatched,
+            Stage::Final,
             image,
         ) {
             Plan::Settled(verdict) => message::denial(Some(&container()), &verdict),
@@ -589,7 +602,8 @@ fn every_reason_has_a_message_worth_reading() {
         errors: vec!["spec.images.include: is empty".into(), "spec.signers: is empty".into()],
     };
     let set = PolicySet::new(vec![PolicyEntry::Invalid(Arc::new(invalid))], 1);
-    let Plan::Settled(broken) = plan(&set, Scope::Everywhere, Unmatched::Allow, REPOSITORY) else {
+    let Plan::Settled(broken) = plan(&set, Scope::Everywhere, Unmatched::Allow, Stage::Final, REPOSITORY)
+    else {
         panic!("nothing to ask")
     };
     let messages = [
@@ -640,4 +654,63 @@ fn every_reason_has_a_message_worth_reading() {
     }
     let all: Vec<&str> = messages.iter().map(|(_, text)| text.as_str()).collect();
     insta::assert_snapshot!(all.join("\n\n"));
+}
+
+/// Provenance of the amd64 manifest alone, under a policy that keeps pods to what is covered.
+fn partly(change: impl FnOnce(&mut World)) -> World {
+    World::with(|world| {
+        world.found = vec![(digest("amd64"), Finding::Verified(Box::new(verified(&[digest("amd64")]))))];
+        world.policy.uncovered = UncoveredRule::Constrain;
+        world.stage = Stage::Draft;
+        change(world);
+    })
+}
+
+#[test]
+fn a_draft_is_kept_to_the_covered_platforms() {
+    for unknown in [false, true] {
+        let verdict = partly(|world| {
+            if unknown {
+                world.platforms.clear();
+            }
+        })
+        .judge();
+        assert_eq!(verdict.outcome, Outcome::Allow);
+        assert_eq!(verdict.constrained, Some(vec![platform("linux/amd64")]));
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(message::warning(Some(&container()), &verdict, &verdict.warnings[0]));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_draft_or_not_partly_covered_is_not_constrained() {
+    let denied: [(&str, fn(&mut World)); 6] = [
+        ("as it is judged it runs", |world| world.stage = Stage::Final),
+        ("the policy denies", |world| world.policy.uncovered = UncoveredRule::Deny),
+        ("nothing is covered", |world| world.found.clear()),
+        ("no covered platform can be landed on", |world| world.platforms = vec!["linux/arm64"]),
+        ("the rest may be covered, nobody knows", |world| world.gaps = vec![FetchErrorKind::Unavailable]),
+        ("another runtime could pick what is not covered", |world| {
+            world.platforms = vec!["linux/arm64", "linux/386"]
+        }),
+    ];
+    for (why, change) in denied {
+        let verdict = partly(change).judge();
+        assert_ne!(verdict.outcome, Outcome::Allow, "{why}");
+        assert_eq!(verdict.constrained, None, "{why}");
+    }
+    let covered = partly(|world| world.platforms = vec!["linux/amd64"]).judge();
+    assert_eq!((covered.outcome, covered.constrained), (Outcome::Allow, None), "nothing need be constrained");
+}
+
+#[test]
+fn tags_of_drafts_will_be_pinned() {
+    for (stage, outcome) in [(Stage::Final, Outcome::Deny), (Stage::Draft, Outcome::Allow)] {
+        let world = World::with(|world| {
+            world.policy.tags = TagRule::Deny;
+            world.stage = stage;
+        });
+        assert_eq!(world.judge().outcome, outcome);
+    }
 }

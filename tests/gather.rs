@@ -17,9 +17,10 @@ use bonafide::{
         evidence::{Attestation, FetchError, FetchErrorKind, Finding, Verified},
         glob::{AnchoredRegex, Glob},
         identity::{Certificate, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
+        plan::Stage,
         policy::{
             ImageSelector, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, ProvenanceRules,
-            SubjectRule, TagRule,
+            SubjectRule, TagRule, UncoveredRule,
         },
         provenance::{Provenance, SLSA_V1, Statement},
         reference::{Reference, Repository},
@@ -260,6 +261,7 @@ fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
         mode: Mode::Enforce,
         images: ImageSelector { include: vec![Glob::new("r.example/**").unwrap()], exclude: Vec::new() },
         subject: SubjectRule::Any,
+        uncovered: UncoveredRule::Deny,
         tags: TagRule::Allow,
         signers: vec![Signer {
             name: "s".into(),
@@ -304,7 +306,7 @@ impl Setup {
     }
 
     async fn review_within(&self, images: &[String], time: Duration) -> Review {
-        self.reviewer.review(&self.snapshot, &pod(images), Instant::now() + time).await
+        self.reviewer.review(&self.snapshot, &pod(images), Stage::Final, Instant::now() + time).await
     }
 
     /// The outcome, and in how many rounds and requests it was had.
@@ -390,7 +392,10 @@ async fn what_was_verified_goes_on_being_admitted_while_the_registry_is_down() {
     // A change of policy is decided again from the facts at hand.
     let mut snapshot = Snapshot::clone(&setup.snapshot);
     snapshot.policies.generation = 2;
-    let review = setup.reviewer.review(&Arc::new(snapshot), &pod(&[at(known)]), Instant::now() + ROUND).await;
+    let review = setup
+        .reviewer
+        .review(&Arc::new(snapshot), &pod(&[at(known)]), Stage::Final, Instant::now() + ROUND)
+        .await;
     assert_eq!(review.outcome, Outcome::Allow);
     // And when the registry is back, so are the answers.
     setup.world.fail(None, "");
@@ -598,7 +603,8 @@ async fn policies_of_a_namespace_are_not_answered_from_anothers_cache() {
     let mut workload = pod(&[at(image)]);
     for (namespace, outcome) in [("n", Outcome::Allow), ("strict", Outcome::Deny), ("n", Outcome::Allow)] {
         namespace.clone_into(&mut workload.namespace);
-        let review = setup.reviewer.review(&snapshot, &workload, Instant::now() + ROUND * 20).await;
+        let review =
+            setup.reviewer.review(&snapshot, &workload, Stage::Final, Instant::now() + ROUND * 20).await;
         assert_eq!(review.outcome, outcome, "{namespace}");
     }
 }

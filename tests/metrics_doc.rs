@@ -61,6 +61,7 @@ fn touched() -> Arc<Metrics> {
         found: "nothing".to_owned(),
         expected: None,
         hint: None,
+        avoided: false,
         retry_after: None,
     };
     let verdict = ImageVerdict {
@@ -74,6 +75,7 @@ fn touched() -> Arc<Metrics> {
         proofs: Vec::new(),
         matched: true,
         valid_until: None,
+        constrained: None,
         told: std::sync::OnceLock::new(),
     };
     let image = WorkloadImage {
@@ -98,6 +100,7 @@ fn touched() -> Arc<Metrics> {
     metrics.set_cache_bytes("facts", 17);
     metrics.set_policies(2, 1);
     metrics.policies_reloaded(Reload::Applied);
+    metrics.set_watch_staleness("nodes", Duration::from_secs(3));
     metrics.set_trust_root_age("sigstore", Duration::from_mins(1));
     metrics.set_certificate_expiry(4_000_000_000);
     metrics.certificate_reloaded(Reload::Failed);

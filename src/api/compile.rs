@@ -19,7 +19,7 @@ use super::v1alpha1::{self as wire, PolicySpec};
 use crate::domain::{
     policy::{
         InvalidPolicy, LabelRequirement, LabelSelector, LabelTest, Mode, Policy, PolicyEntry, PolicyId,
-        ProvenanceRules, SubjectRule, TagRule,
+        ProvenanceRules, SubjectRule, TagRule, UncoveredRule,
     },
     provenance::{SLSA_V0_2, SLSA_V1},
 };
@@ -40,6 +40,18 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// Makes it invalid where nobody constrains pods: a rule that needs the mutating webhook is not silently another one.
+    pub fn refuse_constraining(&mut self) {
+        if matches!(&self.entry, PolicyEntry::Valid(policy) if policy.uncovered == UncoveredRule::Constrain) {
+            self.refuse(Note {
+                field: "spec.uncoveredPlatforms".to_owned(),
+                value: Some("Constrain".to_owned()),
+                message: "needs the mutating webhook, which is switched off in this cluster (pinning)"
+                    .to_owned(),
+            });
+        }
+    }
+
     /// Makes it invalid for a reason that the object alone does not show.
     pub fn refuse(&mut self, error: Note) {
         let mut invalid = match &self.entry {
@@ -113,10 +125,6 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
             "belongs to a ClusterProvenancePolicy; this one is for its own namespace",
         );
     }
-    if spec.uncovered_platforms == wire::UncoveredPlatforms::Constrain {
-        let message = "needs the mutating webhook in a cluster, which is not supported yet";
-        fields.error("spec.uncoveredPlatforms", Some("Constrain"), message);
-    }
     let images = images::images(fields, &spec.images);
     let signers = signer::signers(fields, &spec.signers);
     Policy {
@@ -135,6 +143,10 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
         subject: match spec.subject {
             wire::Subject::Any => SubjectRule::Any,
             wire::Subject::Platform => SubjectRule::Platform,
+        },
+        uncovered: match spec.uncovered_platforms {
+            wire::UncoveredPlatforms::Deny => UncoveredRule::Deny,
+            wire::UncoveredPlatforms::Constrain => UncoveredRule::Constrain,
         },
         tags: match spec.tags {
             wire::Tags::Allow => TagRule::Allow,

@@ -17,6 +17,8 @@ pub struct Object {
     pub workload: Workload,
     /// Whether it is being deleted: then nothing new runs for its sake.
     pub being_deleted: bool,
+    /// The object's uid, where it has one already.
+    pub uid: Option<String>,
 }
 
 /// Where the pod's spec is in an object of a kind.
@@ -92,6 +94,7 @@ fn object(kind: &str, shape: Shape, metadata: Option<Metadata<'_>>, spec: Option
     let name = metadata.name.or(metadata.generate_name).unwrap_or_default();
     Object {
         being_deleted: metadata.deletion_timestamp.is_some(),
+        uid: metadata.uid.map(Cow::into_owned),
         workload: Workload {
             kind: kind.to_owned(),
             namespace: metadata.namespace.unwrap_or_default().into_owned(),
@@ -205,6 +208,8 @@ struct Metadata<'a> {
     generate_name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     namespace: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    uid: Option<Cow<'a, str>>,
     deletion_timestamp: Option<IgnoredAny>,
 }
 

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     domain::{
+        plan::Stage,
         platform::Platform,
         policy::NAME_LABEL,
         verdict::{ImageVerdict, Outcome},
@@ -176,7 +177,7 @@ async fn answer(
     let (answer, review, skipped) = match &incoming.subject {
         Subject::Judge(workload) => {
             let deadline = Instant::now() + timeout;
-            let review = reviewer.review(snapshot, workload, deadline.into()).await;
+            let review = reviewer.review(snapshot, workload, Stage::Final, deadline.into()).await;
             (Answer::from(&review), Some(review), None)
         }
         Subject::Malformed(why) => (Answer::refused(Refusal::bad_request(why.clone())), None, None),

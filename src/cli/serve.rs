@@ -1,6 +1,8 @@
 //! `bonafide serve`: the webhook without a cluster. It puts the parts together, tells where it listens, and ends when it is told to.
 
 mod args;
+mod cluster;
+mod parts;
 
 use std::{
     fmt,
@@ -12,19 +14,15 @@ use std::{
     time::Duration,
 };
 
-pub use args::{Args, UnmatchedRule};
+pub use args::{Args, ClusterArgs, UnmatchedRule};
+use cluster::Cluster;
 use jiff::Timestamp;
 use tokio::{signal::unix, time::MissedTickBehavior};
 
-use super::sources;
 use crate::{
     api::manifest,
-    domain::identity::TrustRootName,
-    gather::{
-        ports::{Inventory, Observer},
-        reviewer::Reviewer,
-    },
-    registry::{Client, ClientConfig, ClientError, DockerConfig},
+    gather::ports::{Inventory, Pods},
+    registry::ClientError,
     server::{
         admission::{Admission, Judge},
         files,
@@ -35,13 +33,10 @@ use crate::{
         policies::{Compiled, PolicyFolders, Surroundings},
         tls::{self, Certificate, CertificateError, CertificateFiles},
     },
-    trust::Roots,
 };
 
-/// The most that a trust root may be long.
-const TRUST_ROOT_LIMIT: usize = 4 * 1024 * 1024;
-/// The name of the one trust root that there is so far.
-const SIGSTORE: &str = "sigstore";
+/// How long a cluster takes to learn that a pod is on its way out.
+const CLUSTER_DELAY: Duration = Duration::from_secs(5);
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -61,6 +56,9 @@ pub enum ServeError {
     /// The certificate cannot be served.
     #[error("--tls-cert, --tls-key: {0}")]
     Certificate(#[from] CertificateError),
+    /// There is no cluster to serve.
+    #[error("--cluster: {0}")]
+    Cluster(#[from] crate::cluster::client::ClientError),
     /// Registries cannot be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -78,7 +76,9 @@ impl ServeError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Flag { .. } | Self::Certificate(_) | Self::Listen(ListenError::Bind { .. }) => 64,
-            Self::Client(_) | Self::Listen(ListenError::Tls(_) | ListenError::Ended(_)) => 1,
+            Self::Client(_)
+            | Self::Cluster(_)
+            | Self::Listen(ListenError::Tls(_) | ListenError::Ended(_)) => 1,
         }
     }
 }
@@ -113,12 +113,28 @@ pub async fn run(args: Args, version: &str) -> ExitCode {
     }
 }
 
+/// Where policies, nodes and namespaces come from.
+enum Source {
+    Folders(Arc<PolicyFolders>),
+    Cluster(Cluster),
+}
+
+impl Source {
+    fn ports(&self) -> (Arc<dyn Inventory>, Option<Arc<dyn Pods>>) {
+        match self {
+            Self::Folders(folders) => (Arc::<PolicyFolders>::clone(folders), None),
+            Self::Cluster(cluster) => (cluster.inventory(), Some(cluster.pods())),
+        }
+    }
+}
+
 /// A webhook that is bound and ready to serve.
 pub struct Webhook {
     listeners: Listeners,
     service: Service,
     metrics: Arc<Metrics>,
-    policies: Arc<PolicyFolders>,
+    source: Source,
+    shutdown_delay: Duration,
     certificate_files: Option<Arc<CertificateFiles>>,
     authority: Option<String>,
 }
@@ -140,24 +156,31 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         metrics.set_certificate_expiry(shown.not_after().map_or(0, Timestamp::as_second));
     });
 
-    let policies = Arc::new(policies(&args, &metrics)?);
-    readiness.policies_loaded();
+    let source = if args.in_cluster.cluster {
+        Source::Cluster(Cluster::start(&args, &metrics, &readiness).await?)
+    } else {
+        let policies = Arc::new(policies(&args, &metrics)?);
+        readiness.policies_loaded();
+        Source::Folders(policies)
+    };
 
-    let reviewer = Arc::new(reviewer(&args, &metrics)?);
+    let reviewer = Arc::new(parts::reviewer(&args, &metrics)?);
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
     metrics.before_scrape(move |metrics| metrics.set_cache_bytes("facts", counted.fact_bytes()));
 
     let judge: Arc<dyn Judge> = reviewer;
-    let inventory: Arc<dyn Inventory> = Arc::<PolicyFolders>::clone(&policies);
-    let admission = Admission::new(judge, inventory, Arc::clone(&metrics), args.timeout);
+    let (inventory, pods) = source.ports();
+    let admission = Admission::new(judge, inventory, Arc::clone(&metrics), pods, args.timeout);
     let service = Service {
         admission: admission.router(),
         health: health::router(Arc::clone(&readiness), Arc::clone(&metrics)),
         readiness,
         certificate,
     };
-    Ok(Webhook { listeners, service, metrics, policies, certificate_files, authority })
+    let default_delay = if args.in_cluster.cluster { CLUSTER_DELAY } else { Duration::ZERO };
+    let shutdown_delay = args.in_cluster.shutdown_delay.unwrap_or(default_delay);
+    Ok(Webhook { listeners, service, metrics, source, shutdown_delay, certificate_files, authority })
 }
 
 impl Webhook {
@@ -186,9 +209,22 @@ impl Webhook {
     /// # Errors
     /// A listener that ended by itself.
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain: Duration) -> Result<(), ServeError> {
-        let looking = tokio::spawn(look(self.policies, self.certificate_files));
+        let readiness = Arc::clone(&self.service.readiness);
+        let delay = self.shutdown_delay;
+        let shutdown = async move {
+            shutdown.await;
+            // Whoever asks readiness sends others elsewhere, and goes on sending them here until it has told everybody.
+            readiness.drain();
+            tokio::time::sleep(delay).await;
+        };
+        let folders = match &self.source {
+            Source::Folders(folders) => Some(Arc::clone(folders)),
+            Source::Cluster(_) => None,
+        };
+        let looking = tokio::spawn(look(folders, self.certificate_files));
         let served = self.listeners.serve(self.service, shutdown, drain).await;
         looking.abort();
+        drop(self.source);
         Ok(served?)
     }
 }
@@ -231,14 +267,16 @@ fn policies(args: &Args, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeE
 }
 
 /// Looks at the files for as long as the webhook serves.
-async fn look(policies: Arc<PolicyFolders>, certificate: Option<Arc<CertificateFiles>>) {
+async fn look(policies: Option<Arc<PolicyFolders>>, certificate: Option<Arc<CertificateFiles>>) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let (policies, certificate) = (Arc::clone(&policies), certificate.clone());
+        let (policies, certificate) = (policies.clone(), certificate.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            policies.poll();
+            if let Some(policies) = policies {
+                policies.poll();
+            }
             if let Some(certificate) = certificate {
                 certificate.poll();
             }
@@ -303,56 +341,4 @@ fn compile(_: &Path, text: &str) -> Result<Compiled, String> {
         policies: policies.map(|document| document.compiled.entry).collect(),
         namespaces: file.namespaces,
     })
-}
-
-fn reviewer(args: &Args, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError> {
-    let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
-    let roots = trust_roots(args)?;
-    show_age(&roots, metrics);
-    let images = Client::new(ClientConfig {
-        insecure_registries: args.insecure_registries.clone(),
-        credentials: credentials(args)?,
-        observer: Arc::clone(&observer),
-        ..ClientConfig::default()
-    })?;
-    Ok(Reviewer::new(Arc::new(images), Arc::new(roots), observer))
-}
-
-/// Those of the file that is named, else of the one that docker uses, where there is one.
-fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
-    let Some(path) = args.docker_config.clone().or_else(sources::usual_docker_config) else {
-        return Ok(DockerConfig::default());
-    };
-    let config = DockerConfig::load(&path)
-        .map_err(|error| ServeError::flag("docker-config", &path.display(), &error))?;
-    let helpers = config.ignored_helpers();
-    if !helpers.is_empty() {
-        let (file, helpers) = (path.display().to_string(), helpers.join(" "));
-        tracing::warn!(
-            file,
-            helpers,
-            "credential helpers are never run; their registries are asked without credentials"
-        );
-    }
-    Ok(config)
-}
-
-fn trust_roots(args: &Args) -> Result<Roots, ServeError> {
-    let Some(path) = &args.trust_root else {
-        return Roots::public_good()
-            .map_err(|error| ServeError::flag("trust-root", &"(the embedded one)", &error));
-    };
-    let failed = |error: &dyn fmt::Display| ServeError::flag("trust-root", &path.display(), error);
-    let bytes = files::read(path, TRUST_ROOT_LIMIT).map_err(|error| failed(&error))?;
-    let json = String::from_utf8(bytes).map_err(|_| failed(&"not UTF-8"))?;
-    Roots::from_json(TrustRootName::default(), &json).map_err(|error| failed(&error))
-}
-
-/// The age of the trust root is of the moment of the scrape.
-fn show_age(roots: &Roots, metrics: &Metrics) {
-    let Some(newest) = roots.validity().newest else { return };
-    metrics.before_scrape(move |metrics| {
-        let age = Timestamp::now().duration_since(newest);
-        metrics.set_trust_root_age(SIGSTORE, Duration::try_from(age).unwrap_or_default());
-    });
 }

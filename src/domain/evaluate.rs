@@ -1,11 +1,12 @@
 //! The evaluation: from a plan and the facts to a verdict with reasons. Pure; whoever asks "why was this denied" finds it here.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use jiff::Timestamp;
 
 use super::{
     authorize::{Mismatch, check_provenance, check_signer, expiry},
+    constrain::constrain,
     digest::Digest,
     evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Root, Verified},
     message,
@@ -26,17 +27,19 @@ pub struct Landing {
     pub missing: Vec<Platform>,
 }
 
-/// Which manifests a runtime could pick on `platforms`.
-pub fn landing(facts_digest: Digest, root: &Root, platforms: &Platforms) -> Landing {
-    let single;
-    let entries = match root {
-        Root::Index(entries) => entries,
+/// The entries of an image's index; a single manifest is the one of its own.
+pub fn entries(digest: Digest, root: &Root) -> Cow<'_, [IndexEntry]> {
+    match root {
+        Root::Index(entries) => Cow::Borrowed(entries),
         Root::Manifest(platform) => {
-            single =
-                [IndexEntry { digest: facts_digest, platform: platform.clone(), kind: EntryKind::Image }];
-            single.as_slice()
+            let platform = platform.clone();
+            Cow::Owned(vec![IndexEntry { digest, platform, kind: EntryKind::Image }])
         }
-    };
+    }
+}
+
+/// Which manifests a runtime could pick on `platforms`.
+pub fn landing(entries: &[IndexEntry], platforms: &Platforms) -> Landing {
     let mut landing = Landing { candidates: Vec::new(), missing: Vec::new() };
     let wanted = match platforms {
         Platforms::These(list) if !list.is_empty() => list.as_slice(),
@@ -83,7 +86,8 @@ pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError)
 
 /// Decides about an image from what was found out about it. `now` is the time of the review.
 pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now: Timestamp) -> ImageVerdict {
-    let landing = landing(facts.digest, &facts.root, platforms);
+    let entries = entries(facts.digest, &facts.root);
+    let landing = landing(&entries, platforms);
     let mut problems = plan.known_problems();
     let mut proofs: Vec<Proof> = Vec::new();
     let mut valid_until: Option<Timestamp> = None;
@@ -113,6 +117,7 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
             }
         }
     }
+    let constrained = constrain(plan, platforms, &entries, &mut problems);
     problems.extend(missing_platforms(plan, &landing));
 
     let mut verdict = ImageVerdict::of_problems(plan.reference.written(), problems);
@@ -128,6 +133,7 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
         .collect();
     verdict.proofs = proofs;
     verdict.valid_until = valid_until;
+    verdict.constrained = constrained;
     verdict
 }
 

@@ -38,6 +38,11 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
     match (problem.reason, &problem.policy) {
         // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
         (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
+        (_, Some(policy)) if problem.avoided => {
+            let platforms = verdict.constrained.iter().flatten().map(ToString::to_string);
+            let platforms = platforms.collect::<Vec<_>>().join(", ");
+            push(&mut text, format_args!(" is kept to {platforms} by {} {policy}", policy.kind()));
+        }
         (_, Some(policy)) => {
             push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()));
         }

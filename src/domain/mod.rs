@@ -2,6 +2,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod authorize;
+pub mod constrain;
 pub mod digest;
 pub mod evaluate;
 pub mod evidence;

@@ -37,6 +37,12 @@ pub fn platforms<N: Borrow<Node>>(placement: &Placement, nodes: &[N], configured
     if found.is_empty() { Platforms::Unknown } else { Platforms::These(found.into_iter().collect()) }
 }
 
+/// Each system and architecture among platforms, once: what nodes are labelled with, without variants.
+pub fn pairs_of(platforms: impl Iterator<Item = Platform>) -> Vec<Platform> {
+    let pairs = platforms.map(|platform| Platform::new(platform.os(), platform.architecture(), None));
+    pairs.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The placement with the node selector of its `RuntimeClass` joined, as the API server does when it makes the pod (it refuses
 /// a pod whose own selector contradicts its class).
 pub fn of_class(placement: &Placement, selector: &BTreeMap<String, String>) -> Placement {

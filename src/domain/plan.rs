@@ -17,6 +17,17 @@ pub enum Plan {
     Ask(ImagePlan),
 }
 
+/// Whether what is judged can still be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stage {
+    /// As it is judged it runs.
+    #[default]
+    Final,
+    /// Its tags will be pinned and its placement may be constrained: a pod before the mutating webhook's answer, a template whose pods
+    /// will go through it.
+    Draft,
+}
+
 /// An image that policies name.
 #[derive(Debug, Clone)]
 pub struct ImagePlan {
@@ -24,6 +35,8 @@ pub struct ImagePlan {
     pub reference: Reference,
     /// The policies that must all be satisfied; never empty.
     pub policies: Vec<PolicyEntry>,
+    /// Whether it can still be changed.
+    pub stage: Stage,
 }
 
 impl ImagePlan {
@@ -62,7 +75,8 @@ impl ImagePlan {
                 ..Problem::new(Reason::InvalidPolicy, Mode::Enforce, policy.errors.join("; "))
             }),
         });
-        let tags = self.valid().filter(|_| self.reference.digest().is_none()).filter_map(|policy| {
+        let will_move = self.reference.digest().is_none() && self.stage == Stage::Final;
+        let tags = self.valid().filter(|_| will_move).filter_map(|policy| {
             let mode = match policy.tags {
                 TagRule::Allow => return None,
                 TagRule::Warn => policy.mode.min(Mode::Warn),
@@ -85,7 +99,7 @@ impl ImagePlan {
 }
 
 /// Decides what must be asked about `image`, as it was written.
-pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, image: &str) -> Plan {
+pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stage, image: &str) -> Plan {
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error) => {
@@ -99,7 +113,7 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, image: &str
     let policies: Vec<PolicyEntry> =
         set.matching(scope, reference.repository()).into_iter().cloned().collect();
     if !policies.is_empty() {
-        let asked = ImagePlan { reference, policies };
+        let asked = ImagePlan { reference, policies, stage };
         // Invalid policies alone fail closed, whatever a registry would say.
         if asked.valid().next().is_none() {
             return Plan::Settled(Box::new(ImageVerdict::of_problems(image, asked.known_problems())));
@@ -133,6 +147,7 @@ impl Problem {
             found: found.into(),
             expected: None,
             hint: None,
+            avoided: false,
             retry_after: None,
         }
     }
@@ -152,6 +167,7 @@ impl ImageVerdict {
             proofs: Vec::new(),
             matched: true,
             valid_until: None,
+            constrained: None,
             told: OnceLock::new(),
         };
         for problem in problems {

@@ -56,6 +56,16 @@ pub enum TagRule {
     Deny,
 }
 
+/// What a pod gets that could land on platforms that are not covered, beside others that are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UncoveredRule {
+    /// A denial.
+    #[default]
+    Deny,
+    /// A node affinity that keeps it to the covered ones; a denial where nobody can add it any more.
+    Constrain,
+}
+
 /// Which digest an attestation must name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SubjectRule {
@@ -172,6 +182,8 @@ pub struct Policy {
     pub images: ImageSelector,
     /// Which digest must be named.
     pub subject: SubjectRule,
+    /// What pods get that could land on uncovered platforms.
+    pub uncovered: UncoveredRule,
     /// What references without digest get.
     pub tags: TagRule,
     /// Who may sign; any one suffices.

@@ -132,6 +132,8 @@ pub struct Problem {
     pub expected: Option<String>,
     /// What to do next.
     pub hint: Option<String>,
+    /// Whether it denies nothing because the pod is kept away from the platform it is about.
+    pub avoided: bool,
     /// Seconds after which asking again makes sense, where the registry said.
     pub retry_after: Option<u64>,
 }
@@ -187,6 +189,8 @@ pub struct ImageVerdict {
     pub matched: bool,
     /// When the verdict ends to hold by itself (`maxAge`).
     pub valid_until: Option<Timestamp>,
+    /// The platforms the pod must be kept to for the verdict to hold (`uncoveredPlatforms: Constrain`).
+    pub constrained: Option<Vec<Platform>>,
     /// What the audit log is told of it, once somebody has written it: one verdict answers many reviews.
     pub told: OnceLock<Option<String>>,
 }

@@ -13,7 +13,7 @@ use crate::domain::{
     platform::Platform,
     policy::PolicySet,
     reference::{Reference, Repository},
-    workload::Node,
+    workload::{Node, Workload},
 };
 
 /// A manifest as the registry gave it: its bytes hash to its digest.
@@ -133,12 +133,36 @@ pub struct Snapshot {
     pub landscape: u64,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
+    /// Whether pods go through `/mutate`, which pins tags and constrains placement.
+    pub pinning: bool,
 }
 
 /// The inventory: policies, nodes, namespaces.
 pub trait Inventory: Send + Sync {
     /// What is known now; cheap.
     fn snapshot(&self) -> Arc<Snapshot>;
+}
+
+/// Why it cannot be known what a pod runs.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct PodLookupError(pub String);
+
+/// The pods that are on their way to a node.
+pub trait Pods: Send + Sync {
+    /// A pod was admitted: what it runs.
+    fn made(&self, uid: &str, workload: &Workload);
+
+    /// A pod is being changed: what was told of it may not hold any more.
+    fn changed(&self, uid: &str);
+
+    /// What a pod runs; `None` where there is no such pod.
+    fn find<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<Workload>>, PodLookupError>>;
 }
 
 /// What happens in `gather` and below, for metrics. Every method is cheap and never fails.

@@ -16,7 +16,7 @@ use crate::domain::{
     evaluate::{evaluate, unavailable},
     evidence::FetchError,
     placement,
-    plan::{ImagePlan, Plan, plan},
+    plan::{ImagePlan, Plan, Stage, plan},
     policy::{Labels, NAME_LABEL, Scope},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
     workload::{Placement, Platforms, Workload, WorkloadImage},
@@ -51,6 +51,7 @@ struct VerdictKey {
     /// What the tag stood for; `None` where the image's text alone decides.
     resolved: Option<Digest>,
     platforms: Arc<Platforms>,
+    stage: Stage,
     policies: u64,
     trust: u64,
 }
@@ -86,7 +87,13 @@ impl Reviewer {
 
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
     /// is in the answer.
-    pub async fn review(&self, snapshot: &Arc<Snapshot>, workload: &Workload, deadline: Instant) -> Review {
+    pub async fn review(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        workload: &Workload,
+        stage: Stage,
+        deadline: Instant,
+    ) -> Review {
         let platforms = self.landing(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
@@ -95,7 +102,7 @@ impl Reviewer {
                 continue;
             }
             let start = Instant::now();
-            match self.recall(&self.key(snapshot, Some(&workload.namespace), image, &platforms)) {
+            match self.recall(&self.key(snapshot, Some(&workload.namespace), image, &platforms, stage)) {
                 Some(verdict) => {
                     let phases = Phases { plan: start.elapsed(), ..Phases::default() };
                     judged.push((image, verdict, phases));
@@ -104,7 +111,8 @@ impl Reviewer {
             }
         }
         if !unknown.is_empty() {
-            judged.extend(self.judge_all(snapshot, &workload.namespace, unknown, &platforms, deadline).await);
+            let all = self.judge_all(snapshot, &workload.namespace, unknown, &platforms, stage, deadline);
+            judged.extend(all.await);
         }
 
         let mut review = Review { outcome: Outcome::Allow, images: Vec::new(), phases: Phases::default() };
@@ -139,6 +147,7 @@ impl Reviewer {
         namespace: &str,
         images: Vec<&'a str>,
         platforms: &Arc<Platforms>,
+        stage: Stage,
         deadline: Instant,
     ) -> Vec<(&'a str, Arc<ImageVerdict>, Phases)> {
         // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
@@ -151,7 +160,7 @@ impl Reviewer {
         };
         let scope = Scope::Namespace { name: namespace, labels };
         let judging = images.into_iter().map(|image| async move {
-            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, deadline).await;
+            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, stage, deadline).await;
             (image, verdict, phases)
         });
         futures::future::join_all(judging).await
@@ -163,12 +172,14 @@ impl Reviewer {
         namespace: Option<&str>,
         image: &str,
         platforms: &Arc<Platforms>,
+        stage: Stage,
     ) -> VerdictKey {
         VerdictKey {
             namespace: namespace.map(ToOwned::to_owned),
             image: image.to_owned(),
             resolved: None,
             platforms: Arc::clone(platforms),
+            stage,
             policies: snapshot.policies.generation,
             trust: self.facts.trust_generation(),
         }
@@ -183,7 +194,7 @@ impl Reviewer {
         platforms: &Platforms,
         deadline: Instant,
     ) -> Arc<ImageVerdict> {
-        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), deadline).await.0
+        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), Stage::Final, deadline).await.0
     }
 
     /// How many bytes of facts are kept.
@@ -202,6 +213,7 @@ impl Reviewer {
         scope: Scope<'_>,
         image: &str,
         platforms: &Arc<Platforms>,
+        stage: Stage,
         deadline: Instant,
     ) -> (Arc<ImageVerdict>, Phases) {
         let mut phases = Phases::default();
@@ -210,12 +222,12 @@ impl Reviewer {
             Scope::Everywhere => None,
             Scope::Namespace { name, .. } => Some(name),
         };
-        let mut key = self.key(snapshot, namespace, image, platforms);
+        let mut key = self.key(snapshot, namespace, image, platforms, stage);
         if let Some(verdict) = self.recall(&key) {
             phases.plan = start.elapsed();
             return (verdict, phases);
         }
-        let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, image) {
+        let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, stage, image) {
             Plan::Settled(verdict) => {
                 phases.plan = start.elapsed();
                 return (self.keep(key, *verdict), phases);

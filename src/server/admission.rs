@@ -1,4 +1,4 @@
-//! `POST /validate`: one `AdmissionReview` in, one answer out.
+//! One `AdmissionReview` in, one answer out: `/validate` here, `/mutate` and `/bind` beside it.
 //!
 //! Nothing here decides about images. It reads the review, lets it be judged within the time the API server grants, and sees to it
 //! that there is an answer whatever happens: a panic, a judge that does not come back, a body that is none.
@@ -19,16 +19,18 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     answer::{Answer, Refusal},
+    binding,
     body::{BodyError, Room},
     deadline,
     metrics::Metrics,
-    report,
+    mutation,
+    report::{self, About},
     wire::{self, Incoming, Subject},
 };
 use crate::{
-    domain::workload::Workload,
+    domain::{plan::Stage, workload::Workload},
     gather::{
-        ports::{Inventory, Snapshot},
+        ports::{Inventory, Pods, Snapshot},
         review::Review,
         reviewer::Reviewer,
     },
@@ -44,6 +46,7 @@ pub trait Judge: Send + Sync {
         &'a self,
         snapshot: &'a Arc<Snapshot>,
         workload: &'a Workload,
+        stage: Stage,
         deadline: Instant,
     ) -> BoxFuture<'a, Review>;
 }
@@ -53,19 +56,49 @@ impl Judge for Reviewer {
         &'a self,
         snapshot: &'a Arc<Snapshot>,
         workload: &'a Workload,
+        stage: Stage,
         deadline: Instant,
     ) -> BoxFuture<'a, Review> {
-        Box::pin(self.review(snapshot, workload, deadline))
+        Box::pin(self.review(snapshot, workload, stage, deadline))
     }
 }
 
 /// What admission needs.
 pub struct Admission {
     judge: Arc<dyn Judge>,
-    inventory: Arc<dyn Inventory>,
-    metrics: Arc<Metrics>,
+    pub(super) inventory: Arc<dyn Inventory>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Of a cluster alone: without one nothing is bound.
+    pub(super) pods: Option<Arc<dyn Pods>>,
     default_timeout: Duration,
     room: Room,
+}
+
+/// What is asked of the webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Validate,
+    Mutate,
+    Bind,
+}
+
+const VALIDATE: &str = "validate";
+
+impl Endpoint {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => VALIDATE,
+            Self::Mutate => mutation::MUTATE,
+            Self::Bind => binding::BIND,
+        }
+    }
+}
+
+/// One request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) begun: Instant,
+    pub(super) deadline: Instant,
 }
 
 impl Admission {
@@ -74,32 +107,30 @@ impl Admission {
         judge: Arc<dyn Judge>,
         inventory: Arc<dyn Inventory>,
         metrics: Arc<Metrics>,
+        pods: Option<Arc<dyn Pods>>,
         default_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { judge, inventory, metrics, default_timeout, room: Room::default() })
+        Arc::new(Self { judge, inventory, metrics, pods, default_timeout, room: Room::default() })
     }
 
     /// The routes of the webhook.
     pub fn router(self: &Arc<Self>) -> Router {
-        Router::new().route("/validate", post(validate)).with_state(Arc::clone(self))
+        let to = |endpoint| {
+            post(move |State(admission): State<Arc<Self>>, request: Request| async move {
+                admission.respond(endpoint, request).await
+            })
+        };
+        let mut router =
+            Router::new().route("/validate", to(Endpoint::Validate)).route("/mutate", to(Endpoint::Mutate));
+        if self.pods.is_some() {
+            router = router.route("/bind", to(Endpoint::Bind));
+        }
+        router.with_state(Arc::clone(self))
     }
 }
 
 /// A request that is no review.
 struct Refused(StatusCode, String);
-
-async fn validate(State(admission): State<Arc<Admission>>, request: Request) -> Response {
-    let begun = Instant::now();
-    let deadline = begun + deadline::budget(request.uri().query(), admission.default_timeout);
-    match admission.answer(request, begun, deadline).await {
-        Ok(body) => json(body),
-        Err(Refused(status, why)) => {
-            admission.metrics.refused(status.as_u16());
-            tracing::warn!(status = status.as_u16(), error = why, "a request was refused");
-            (status, format!("{why}\n")).into_response()
-        }
-    }
-}
 
 fn json(body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
@@ -108,52 +139,95 @@ fn json(body: Bytes) -> Response {
 }
 
 impl Admission {
-    async fn answer(&self, request: Request, begun: Instant, deadline: Instant) -> Result<Bytes, Refused> {
+    async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
+        let begun = Instant::now();
+        let deadline = begun + deadline::budget(request.uri().query(), self.default_timeout);
+        match self.answer(endpoint, request, Asked { begun, deadline }).await {
+            Ok(body) => json(body),
+            Err(Refused(status, why)) => {
+                self.metrics.refused(status.as_u16());
+                tracing::warn!(status = status.as_u16(), error = why, "a request was refused");
+                (status, format!("{why}\n")).into_response()
+            }
+        }
+    }
+
+    async fn answer(&self, endpoint: Endpoint, request: Request, asked: Asked) -> Result<Bytes, Refused> {
         let _in_flight = self.metrics.begin();
         if !is_json(&request) {
             let why = "the content type of a review is application/json".to_owned();
             return Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let stated = content_length(&request);
-        let (body, _room) = self.room.read(request.into_body(), stated, deadline).await?;
-        let incoming = wire::read(&body).map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
+        let (body, _room) = self.room.read(request.into_body(), stated, asked.deadline).await?;
+        let unreadable = |why| Refused(StatusCode::BAD_REQUEST, why);
+        if endpoint == Endpoint::Bind {
+            let binding = binding::read(&body).map_err(unreadable)?;
+            return Ok(wire::write(&binding.uid, &self.bind(&binding, asked).await));
+        }
+        let incoming = wire::read(&body).map_err(unreadable)?;
         let answer = match &incoming.subject {
             Subject::Skip(why) => {
                 self.metrics.skipped(why);
-                report::skipped(&incoming, why);
+                report::skipped(&incoming.about(endpoint.as_str()), why);
                 Answer::allowed()
             }
             Subject::Malformed(why) => {
                 self.metrics.malformed();
-                report::malformed(&incoming, why);
+                report::malformed(&incoming.about(endpoint.as_str()), why);
                 Answer::refused(Refusal::bad_request(why.clone()))
             }
             Subject::Unknown { group, kind } => {
                 self.metrics.unknown_kind(group, kind);
                 self.metrics.skipped("UnknownKind");
-                report::skipped(&incoming, "UnknownKind");
+                report::skipped(&incoming.about(endpoint.as_str()), "UnknownKind");
                 Answer::allowed()
             }
-            Subject::Judge(workload) => self.judged(&incoming, workload, begun, deadline).await,
+            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
+                self.mutate(&incoming, workload, &body, asked).await
+            }
+            Subject::Judge(workload) => self.validate(&incoming, workload, asked).await,
         };
         Ok(wire::write(&incoming.uid, &answer))
     }
 
+    async fn validate(&self, incoming: &Incoming<'_>, workload: &Workload, asked: Asked) -> Answer {
+        let snapshot = self.inventory.snapshot();
+        // The pods of a template go through the mutating webhook, where there is one.
+        let is_template = incoming.kind != "Pod";
+        let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
+        let about = incoming.about(VALIDATE);
+        let answer = self.judged(&about, &snapshot, workload, stage, asked, |review| Answer::from(review));
+        let answer = answer.await;
+        if let (Some(pods), Some(uid), false) = (&self.pods, &incoming.pod_uid, incoming.dry_run) {
+            if incoming.is_new {
+                pods.made(uid, workload);
+            } else {
+                pods.changed(uid);
+            }
+        }
+        answer
+    }
+
     /// An answer, whatever the judge does.
-    async fn judged(
+    pub(super) async fn judged(
         &self,
-        incoming: &Incoming<'_>,
+        about: &About<'_>,
+        snapshot: &Arc<Snapshot>,
         workload: &Workload,
-        begun: Instant,
-        deadline: Instant,
+        stage: Stage,
+        Asked { begun, deadline }: Asked,
+        answer: impl FnOnce(&Review) -> Answer,
     ) -> Answer {
         let judging = async {
-            let snapshot = self.inventory.snapshot();
-            let review = self.judge.judge(&snapshot, workload, deadline).await;
-            let answer = Answer::from(&review);
+            let review = self.judge.judge(snapshot, workload, stage, deadline).await;
+            let answer = answer(&review);
             let took = begun.elapsed();
-            self.metrics.reviewed(&review, took);
-            report::reviewed(incoming, &review, took);
+            // What is mutated is validated next.
+            if about.webhook != mutation::MUTATE {
+                self.metrics.reviewed(&review, took);
+                report::reviewed(about, &review, took);
+            }
             answer
         };
         // Nothing of ours that a panic could leave half-changed is looked at afterwards: caches insert whole values, locks do not poison.
@@ -161,7 +235,7 @@ impl Admission {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => {
                 self.metrics.panicked();
-                report::panicked(incoming, &*panic);
+                report::panicked(about, &*panic);
                 Answer::refused(Refusal::internal(
                     "this could not be reviewed because of a fault in bonafide; it is in bonafide's log"
                         .to_owned(),
@@ -169,7 +243,7 @@ impl Admission {
             }
             Err(_) => {
                 self.metrics.overdue();
-                report::overdue(incoming, begun.elapsed());
+                report::overdue(about, begun.elapsed());
                 Answer::refused(Refusal::unavailable(
                     "DeadlineExceeded: this could not be reviewed in time".to_owned(),
                     None,

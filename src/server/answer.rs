@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use super::patch::Operation;
 use crate::{
     domain::{
         message,
@@ -29,6 +30,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// For the audit log.
     pub audit: BTreeMap<String, String>,
+    /// What is to be changed of the object.
+    pub patch: Vec<Operation>,
 }
 
 /// Why something is not admitted.
@@ -90,7 +93,7 @@ impl From<&Review> for Answer {
             let warning = |problem| message::warning(Some(&image.image), verdict, problem);
             verdict.warnings.iter().map(warning)
         });
-        Self { refusal, warnings: warnings.collect(), audit: audit(review) }
+        Self { refusal, warnings: warnings.collect(), audit: audit(review), patch: Vec::new() }
     }
 }
 

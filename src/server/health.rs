@@ -3,9 +3,13 @@
 //! Readiness says whether this process can answer reviews: its policies were read, its certificate can be used, its trust root is
 //! loaded, and it is not on its way out. It says nothing about registries: one that is down is no reason to take the webhook away.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -18,19 +22,35 @@ use axum::{
 
 use super::{metrics::Metrics, tls::Certificate};
 
+/// What of a cluster is not listed yet.
+type Unlisted = Box<dyn Fn() -> Vec<&'static str> + Send + Sync>;
+
 /// What readiness depends on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Readiness {
     policies: AtomicBool,
+    unlisted: std::sync::OnceLock<Unlisted>,
     trust_root: AtomicBool,
     draining: AtomicBool,
     certificate: std::sync::OnceLock<Arc<Certificate>>,
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness").field("missing", &self.missing()).finish()
+    }
 }
 
 impl Readiness {
     /// The policies were read once.
     pub fn policies_loaded(&self) {
         self.policies.store(true, Ordering::Release);
+    }
+
+    /// What must be listed before the policies, and all that tells whom they are for, are known. Once empty it stays so.
+    pub fn waits_for(&self, unlisted: impl Fn() -> Vec<&'static str> + Send + Sync + 'static) {
+        let _ = self.unlisted.set(Box::new(unlisted));
+        self.policies_loaded();
     }
 
     /// The trust root was read.
@@ -49,7 +69,7 @@ impl Readiness {
     }
 
     /// What is missing; empty where reviews can be answered.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self) -> Vec<Cow<'static, str>> {
         let usable = self.certificate.get().is_some_and(|certificate| certificate.is_current());
         [
             (self.draining.load(Ordering::Acquire), "shutting down"),
@@ -58,12 +78,19 @@ impl Readiness {
             (!usable, "there is no certificate that is valid now"),
         ]
         .into_iter()
-        .filter_map(|(missing, why)| missing.then_some(why))
+        .filter_map(|(missing, why)| missing.then_some(Cow::Borrowed(why)))
+        .chain(
+            self.unlisted
+                .get()
+                .into_iter()
+                .flat_map(|unlisted| unlisted())
+                .map(|resource| format!("{resource} are not listed yet").into()),
+        )
         .collect()
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Health {
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,

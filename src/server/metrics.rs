@@ -71,6 +71,7 @@ catalogue! {
     CACHE_BYTES = "gauge" "bonafide_cache_bytes" ["cache"] "Bytes held by caches";
     POLICIES = "gauge" "bonafide_policies" ["state"] "Policies in force, valid and invalid";
     POLICY_RELOADS = "counter" "bonafide_policy_reloads_total" ["result"] "Times the policies were read again because they had changed";
+    WATCH_STALENESS = "gauge" "bonafide_watch_staleness_seconds" ["resource"] "For how long a resource of the cluster could not be followed";
     TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the newest key or authority of the trust root came into use";
     CERTIFICATE_EXPIRY = "gauge" "bonafide_certificate_not_after_seconds" [] "When the serving certificate ends to be valid, in Unix time";
     CERTIFICATE_RELOADS = "counter" "bonafide_certificate_reloads_total" ["result"] "Times the serving certificate was read again because it had changed";
@@ -115,6 +116,7 @@ labels! {
     CacheName { cache: &'static str }
     State { state: &'static str }
     Done { result: &'static str }
+    Resource { resource: &'static str }
     Root { trust_root: String }
     Build { version: String }
 }
@@ -169,6 +171,7 @@ pub struct Metrics {
     cache_bytes: Family<CacheName, Gauge<u64, AtomicU64>>,
     policies: Family<State, Gauge>,
     policy_reloads: Family<Done, Counter>,
+    watch_staleness: Family<Resource, Gauge<f64, AtomicU64>>,
     trust_root_age: Family<Root, Gauge<f64, AtomicU64>>,
     certificate_expiry: Gauge,
     certificate_reloads: Family<Done, Counter>,
@@ -226,6 +229,7 @@ impl Metrics {
             cache_bytes: register(r, CACHE_BYTES, Family::default()),
             policies: register(r, POLICIES, Family::default()),
             policy_reloads: register(r, POLICY_RELOADS, Family::default()),
+            watch_staleness: register(r, WATCH_STALENESS, Family::default()),
             trust_root_age: register(r, TRUST_ROOT_AGE, Family::default()),
             certificate_expiry: register(r, CERTIFICATE_EXPIRY, Gauge::default()),
             certificate_reloads: register(r, CERTIFICATE_RELOADS, Family::default()),
@@ -304,6 +308,11 @@ impl Metrics {
         self.answered("unverifiable", Reason::DeadlineExceeded.as_str());
     }
 
+    /// A binding could not be judged: nobody could say what the pod runs.
+    pub fn unknown_pod(&self) {
+        self.answered("unverifiable", "UnknownPod");
+    }
+
     fn answered(&self, verdict: &'static str, reason: &'static str) {
         self.reviews.get_or_create(&Verdict { verdict, reason }).inc();
     }
@@ -344,6 +353,11 @@ impl Metrics {
     /// The policies were read again because they had changed.
     pub fn policies_reloaded(&self, result: Reload) {
         self.policy_reloads.get_or_create(&Done { result: result.word() }).inc();
+    }
+
+    /// For how long a resource of the cluster has not been followed.
+    pub fn set_watch_staleness(&self, resource: &'static str, staleness: Duration) {
+        self.watch_staleness.get_or_create(&Resource { resource }).set(staleness.as_secs_f64());
     }
 
     /// How old a trust root is.

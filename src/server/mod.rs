@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod answer;
+pub mod binding;
 pub mod body;
 pub mod deadline;
 pub mod files;
@@ -13,8 +14,10 @@ pub mod health;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+mod mutation;
+pub mod patch;
 pub mod policies;
-mod report;
+pub mod report;
 pub mod tls;
 mod warnings;
 pub mod wire;

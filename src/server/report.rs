@@ -4,7 +4,6 @@
 
 use std::{any::Any, fmt::Write as _, time::Duration};
 
-use super::wire::Incoming;
 use crate::{
     domain::verdict::{Outcome, Reason},
     gather::review::Review,
@@ -13,8 +12,25 @@ use crate::{
 /// The most of a list in a line.
 const LIST_LIMIT: usize = 4096;
 
+/// What a line is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Which webhook was asked.
+    pub webhook: &'static str,
+    /// The object's kind.
+    pub kind: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The review's uid.
+    pub uid: &'a str,
+    /// Whether nothing will come of it.
+    pub dry_run: bool,
+}
+
 /// A review was answered.
-pub fn reviewed(incoming: &Incoming<'_>, review: &Review, took: Duration) {
+pub fn reviewed(about: &About<'_>, review: &Review, took: Duration) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
@@ -26,12 +42,13 @@ pub fn reviewed(incoming: &Incoming<'_>, review: &Review, took: Duration) {
     tracing::info!(
         verdict,
         reasons = reasons(review),
-        kind = incoming.kind.as_ref(),
-        namespace = incoming.namespace.as_ref(),
-        name = incoming.name.as_ref(),
-        uid = incoming.uid.as_ref(),
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
         images = images(review),
-        dry_run = incoming.dry_run,
+        dry_run = about.dry_run,
         plan_us = micros(review.phases.plan),
         gather_us = micros(review.phases.gather),
         evaluate_us = micros(review.phases.evaluate),
@@ -41,34 +58,51 @@ pub fn reviewed(incoming: &Incoming<'_>, review: &Review, took: Duration) {
 }
 
 /// A review was answered without judging anything.
-pub fn skipped(incoming: &Incoming<'_>, why: &'static str) {
+pub fn skipped(about: &About<'_>, why: &'static str) {
     tracing::info!(
         verdict = "skipped",
         reasons = why,
-        kind = incoming.kind.as_ref(),
-        namespace = incoming.namespace.as_ref(),
-        name = incoming.name.as_ref(),
-        uid = incoming.uid.as_ref(),
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
+        "review"
+    );
+}
+
+/// What must be known for a review could not be found out.
+pub fn failed(about: &About<'_>, why: &str) {
+    tracing::warn!(
+        verdict = "unverifiable",
+        reasons = "Unknown",
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
+        error = why,
         "review"
     );
 }
 
 /// A review was of an object that is not of its kind.
-pub fn malformed(incoming: &Incoming<'_>, why: &str) {
+pub fn malformed(about: &About<'_>, why: &str) {
     tracing::warn!(
         verdict = "denied",
         reasons = "Malformed",
-        kind = incoming.kind.as_ref(),
-        namespace = incoming.namespace.as_ref(),
-        name = incoming.name.as_ref(),
-        uid = incoming.uid.as_ref(),
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
         error = why,
         "review"
     );
 }
 
 /// A review ended in a panic.
-pub fn panicked(incoming: &Incoming<'_>, panic: &(dyn Any + Send)) {
+pub fn panicked(about: &About<'_>, panic: &(dyn Any + Send)) {
     let text = panic
         .downcast_ref::<&'static str>()
         .copied()
@@ -77,24 +111,26 @@ pub fn panicked(incoming: &Incoming<'_>, panic: &(dyn Any + Send)) {
     tracing::error!(
         verdict = "failed",
         reasons = "Panic",
-        kind = incoming.kind.as_ref(),
-        namespace = incoming.namespace.as_ref(),
-        name = incoming.name.as_ref(),
-        uid = incoming.uid.as_ref(),
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
         panic = text,
         "review"
     );
 }
 
 /// A judge did not come back.
-pub fn overdue(incoming: &Incoming<'_>, took: Duration) {
+pub fn overdue(about: &About<'_>, took: Duration) {
     tracing::error!(
         verdict = "unverifiable",
         reasons = Reason::DeadlineExceeded.as_str(),
-        kind = incoming.kind.as_ref(),
-        namespace = incoming.namespace.as_ref(),
-        name = incoming.name.as_ref(),
-        uid = incoming.uid.as_ref(),
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
         total_us = micros(took),
         "review"
     );

@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{answer::Answer, warnings};
+use super::{answer::Answer, report::About, warnings};
 use crate::{
     api::workload::{self, Object},
     domain::workload::Workload,
@@ -28,8 +29,26 @@ pub struct Incoming<'a> {
     pub name: Cow<'a, str>,
     /// Whether nothing will come of it.
     pub dry_run: bool,
+    /// The uid of the object, where it is a pod that is judged.
+    pub pod_uid: Option<String>,
+    /// Whether the object is being made.
+    pub is_new: bool,
     /// What is to be done.
     pub subject: Subject,
+}
+
+impl Incoming<'_> {
+    /// What the log says of it.
+    pub fn about(&self, webhook: &'static str) -> About<'_> {
+        About {
+            webhook,
+            kind: &self.kind,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            dry_run: self.dry_run,
+        }
+    }
 }
 
 /// What is to be done about a review.
@@ -64,29 +83,29 @@ struct ReviewIn<'a, O> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
-struct RequestIn<'a, O> {
+pub(super) struct RequestIn<'a, O> {
     #[serde(borrow)]
-    uid: Cow<'a, str>,
+    pub(super) uid: Cow<'a, str>,
     #[serde(borrow)]
-    kind: KindIn<'a>,
+    pub(super) kind: KindIn<'a>,
     #[serde(borrow, default)]
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
+    pub(super) namespace: Cow<'a, str>,
     #[serde(borrow)]
     operation: Cow<'a, str>,
-    object: Option<O>,
+    pub(super) object: Option<O>,
     #[serde(borrow)]
     old_object: Option<&'a RawValue>,
-    dry_run: Option<bool>,
+    pub(super) dry_run: Option<bool>,
 }
 
 #[derive(Deserialize)]
-struct KindIn<'a> {
+pub(super) struct KindIn<'a> {
     #[serde(borrow, default)]
-    group: Cow<'a, str>,
+    pub(super) group: Cow<'a, str>,
     #[serde(borrow)]
-    kind: Cow<'a, str>,
+    pub(super) kind: Cow<'a, str>,
 }
 
 /// Reads a review.
@@ -94,13 +113,22 @@ struct KindIn<'a> {
 /// # Errors
 /// What is wrong with it, for whoever sent it.
 pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
-    let wrong = |error: &dyn fmt::Display| shorten(format!("the body is not an AdmissionReview: {error}"));
     // Checked to be text at once, rather than string by string.
-    let text = std::str::from_utf8(body).map_err(|error| wrong(&error))?;
+    let text = std::str::from_utf8(body).map_err(|error| no_review(&error))?;
     if let Some(incoming) = made_pod(text) {
         return Ok(incoming);
     }
-    let review: ReviewIn<'_, &RawValue> = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    let request = request::<&RawValue>(text.as_bytes())?;
+    let (subject, uid) = subject(&request)?;
+    Ok(incoming(request, subject, uid))
+}
+
+/// The request of a review, with an object of some form.
+///
+/// # Errors
+/// What is wrong with it, for whoever sent it.
+pub(super) fn request<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<RequestIn<'a, O>, String> {
+    let review: ReviewIn<'_, O> = serde_json::from_slice(body).map_err(|error| no_review(&error))?;
     if !review.is_one() {
         return Err("the body is not an AdmissionReview of admission.k8s.io/v1".to_owned());
     }
@@ -108,8 +136,11 @@ pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
     if request.uid.is_empty() {
         return Err("the request has no uid".to_owned());
     }
-    let subject = subject(&request)?;
-    Ok(incoming(request, subject))
+    Ok(request)
+}
+
+fn no_review(error: &dyn fmt::Display) -> String {
+    shorten(format!("the body is not an AdmissionReview: {error}"))
 }
 
 impl<O> ReviewIn<'_, O> {
@@ -128,9 +159,9 @@ fn made_pod(text: &str) -> Option<Incoming<'_>> {
     if !is_one || !is_made || request.uid.is_empty() {
         return None;
     }
-    let Object { mut workload, .. } = request.object.take()?.into();
+    let Object { mut workload, uid, .. } = request.object.take()?.into();
     place(&mut workload, &request.namespace);
-    Some(incoming(request, Subject::Judge(Box::new(workload))))
+    Some(incoming(request, Subject::Judge(Box::new(workload)), uid))
 }
 
 /// What the request says counts: the object need not name its namespace.
@@ -140,13 +171,15 @@ fn place(workload: &mut Workload, namespace: &str) {
     }
 }
 
-fn incoming<O>(request: RequestIn<'_, O>, subject: Subject) -> Incoming<'_> {
+fn incoming<O>(request: RequestIn<'_, O>, subject: Subject, uid: Option<String>) -> Incoming<'_> {
     // What is made with `generateName` has no name yet.
     let name = match &subject {
         Subject::Judge(workload) if request.name.is_empty() => Cow::Owned(workload.name.clone()),
         _ => request.name,
     };
     Incoming {
+        pod_uid: uid.filter(|_| request.kind.kind == "Pod"),
+        is_new: request.operation == "CREATE",
         uid: request.uid,
         kind: request.kind.kind,
         namespace: request.namespace,
@@ -165,7 +198,13 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
+fn subject(request: &RequestIn<'_, &RawValue>) -> Result<(Subject, Option<String>), String> {
+    let mut uid = None;
+    let subject = to_judge(request, &mut uid)?;
+    Ok((subject, uid))
+}
+
+fn to_judge(request: &RequestIn<'_, &RawValue>, uid: &mut Option<String>) -> Result<Subject, String> {
     match request.operation.as_ref() {
         "CREATE" | "UPDATE" => {}
         "DELETE" => return Ok(Subject::Skip("Deleted")),
@@ -177,7 +216,7 @@ fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
     }
     let read = |object: &RawValue| workload::read(group, kind, object.get());
     let object = request.object.ok_or("the request has no object")?;
-    let Object { mut workload, being_deleted } = match read(object) {
+    let Object { mut workload, being_deleted, uid: of_object } = match read(object) {
         Ok(Some(object)) => object,
         Ok(None) => return Ok(Subject::Unknown { group: group.to_owned(), kind: kind.to_owned() }),
         Err(error) => {
@@ -186,6 +225,7 @@ fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
             ))));
         }
     };
+    *uid = of_object;
     let is_update = request.operation == "UPDATE";
     // Nothing is being deleted when it is made, whatever it says.
     if being_deleted && is_update {
@@ -219,6 +259,11 @@ struct ResponseOut<'a> {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     audit_annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    /// JSON, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -246,6 +291,10 @@ pub fn write(uid: &str, answer: &Answer) -> Bytes {
         details: refusal.retry_after.map(|retry_after_seconds| DetailsOut { retry_after_seconds }),
         code: refusal.code,
     });
+    let patch = (!answer.patch.is_empty()).then(|| {
+        // Operations always have a JSON form; an empty patch is one the API server refuses.
+        BASE64_STANDARD.encode(serde_json::to_vec(&answer.patch).unwrap_or_default())
+    });
     let review = ReviewOut {
         api_version: "admission.k8s.io/v1",
         kind: "AdmissionReview",
@@ -255,6 +304,8 @@ pub fn write(uid: &str, answer: &Answer) -> Bytes {
             status,
             warnings: warnings::fit(&answer.warnings),
             audit_annotations: &answer.audit,
+            patch_type: patch.is_some().then_some("JSONPatch"),
+            patch,
         },
     };
     // Strings and maps of strings always have a JSON form; were that not so, an empty answer is a denial.

@@ -3,6 +3,8 @@
 
 mod admission;
 mod certificate;
+mod pods;
 mod policies;
 mod serve;
+mod stand_in;
 mod support;

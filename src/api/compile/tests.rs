@@ -68,7 +68,7 @@ fn every_mistake_names_field_and_value() {
         ("/metadata/namespace", json!("")),
         ("/metadata/namespace", json!(5)),
         ("/specs", json!({})),
-        ("/spec/uncoveredPlatforms", json!("Constrain")),
+        ("/spec/uncoveredPlatforms", json!("Refuse")),
         ("/spec/namespaceSelector", json!({})),
         ("/spec/signers", json!([])),
         ("/spec/signers/0", json!({"name": "x"})),
@@ -285,7 +285,7 @@ fn schema_and_types_agree() {
     let mut spec = good()["spec"].clone();
     spec["mode"] = json!("Audit");
     spec["subject"] = json!("Platform");
-    spec["uncoveredPlatforms"] = json!("Deny");
+    spec["uncoveredPlatforms"] = json!("Constrain");
     spec["tags"] = json!("Deny");
     spec["images"]["exclude"] = json!(["ghcr.io/o/x"]);
     spec["namespaceSelector"] = json!({"matchLabels": {"a": "b"}, "matchExpressions": [

@@ -16,8 +16,12 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Folder (or file) of policies; read again when a file changes. Can be repeated
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "cluster", conflicts_with = "cluster")]
     pub policies: Vec<PathBuf>,
+
+    /// The flags of the webhook in a cluster.
+    #[command(flatten)]
+    pub in_cluster: ClusterArgs,
 
     /// Where reviews are answered, over HTTPS: POST /validate. Port 0 is any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443", value_parser = address)]
@@ -36,7 +40,7 @@ pub struct Args {
     pub tls_key: Option<PathBuf>,
 
     /// Where to write the authority of the certificate made at start, PEM
-    #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tls_cert", "cluster"])]
     pub tls_ca_out: Option<PathBuf>,
 
     /// Platform of the nodes, such as linux/arm64. Can be repeated. Default: every platform of the image
@@ -66,6 +70,23 @@ pub struct Args {
     /// How long a review may take where the request does not say
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub timeout: Duration,
+}
+
+/// The flags of the webhook in a cluster.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "In a cluster")]
+pub struct ClusterArgs {
+    /// Serve a cluster: policies, nodes and namespaces are those of the API server
+    #[arg(long)]
+    pub cluster: bool,
+
+    /// Pods go through /mutate: tags are pinned to the digest that was verified, and `uncoveredPlatforms: Constrain` is understood
+    #[arg(long, requires = "cluster")]
+    pub pinning: bool,
+
+    /// How long requests are still answered after the process was told to end: others take time to learn of it. Default: 5s with --cluster
+    #[arg(long, value_name = "DURATION", value_parser = pause)]
+    pub shutdown_delay: Option<Duration>,
 }
 
 /// The values of `--unmatched-images`.
@@ -100,6 +121,14 @@ fn host(text: &str) -> Result<String, String> {
         return Err("not HOST[:PORT], such as registry.example:5000".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = deadline::go_duration(text).ok_or("not a duration, such as 5s")?;
+    if pause > deadline::LONGEST {
+        return Err(format!("must be at most {}s", deadline::LONGEST.as_secs()));
+    }
+    Ok(pause)
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -1,0 +1,10 @@
+//! The cluster: what is watched of it, and what is written to it.
+//!
+//! A review asks the API server nothing. What it needs is watched, kept in memory, and goes on being served as it was last known while
+//! the API server is away.
+
+pub mod client;
+pub mod inventory;
+pub mod pods;
+mod state;
+pub mod watch;

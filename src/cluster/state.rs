@@ -1,0 +1,236 @@
+//! What is known of the cluster, as the watches tell it, and the snapshot that reviews read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    domain::{
+        platform::Platform,
+        policy::{NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
+        workload::Node,
+    },
+    gather::ports::{LabelMap, Snapshot, Unmatched},
+};
+
+/// A policy object.
+#[derive(Debug, Clone)]
+pub struct KnownPolicy {
+    /// The object's; another object of the same name has another.
+    pub uid: String,
+    /// Changes with the object's spec, and with nothing else.
+    pub generation: i64,
+    /// What it compiled to.
+    pub entry: PolicyEntry,
+    /// What its status says.
+    pub reported: Option<Reported>,
+}
+
+/// What the status of a policy object says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Of which generation.
+    pub generation: i64,
+    /// Whether it is in force as it is written.
+    pub ready: bool,
+    /// What is told about it.
+    pub message: String,
+}
+
+/// Whether policies are namespaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// `ProvenancePolicy`
+    Namespace,
+    /// `ClusterProvenancePolicy`
+    Cluster,
+}
+
+impl Reach {
+    fn is_of(self, id: &PolicyId) -> bool {
+        id.namespace.is_some() == (self == Self::Namespace)
+    }
+}
+
+/// What is known.
+#[derive(Debug)]
+pub struct State {
+    platforms: Vec<Platform>,
+    unmatched: Unmatched,
+    pinning: bool,
+    policies: BTreeMap<PolicyId, KnownPolicy>,
+    namespaces: Arc<BTreeMap<String, LabelMap>>,
+    nodes: BTreeMap<String, Arc<Node>>,
+    runtime_classes: Arc<BTreeMap<String, LabelMap>>,
+    /// Change with what a snapshot is made of.
+    requirements: u64,
+    landscape: u64,
+}
+
+impl State {
+    /// Nothing is known yet.
+    pub fn new(platforms: Vec<Platform>, unmatched: Unmatched, pinning: bool) -> Self {
+        Self {
+            platforms,
+            unmatched,
+            pinning,
+            policies: BTreeMap::new(),
+            namespaces: Arc::default(),
+            nodes: BTreeMap::new(),
+            runtime_classes: Arc::default(),
+            requirements: 0,
+            landscape: 0,
+        }
+    }
+
+    /// What a review reads.
+    pub fn snapshot(&self) -> Snapshot {
+        let entries = self.policies.values().map(|policy| policy.entry.clone()).collect();
+        Snapshot {
+            policies: PolicySet::new(entries, self.requirements),
+            nodes: self.nodes.values().cloned().collect(),
+            platforms: self.platforms.clone(),
+            namespaces: Arc::clone(&self.namespaces),
+            runtime_classes: Arc::clone(&self.runtime_classes),
+            landscape: self.landscape,
+            unmatched: self.unmatched,
+            pinning: self.pinning,
+        }
+    }
+
+    /// The policies, in order.
+    pub fn policies(&self) -> impl Iterator<Item = (&PolicyId, &KnownPolicy)> {
+        self.policies.iter()
+    }
+
+    /// These are all the policies of a reach. Whether anything is different.
+    pub fn all_policies(&mut self, reach: Reach, all: Vec<(PolicyId, KnownPolicy)>) -> bool {
+        let there: BTreeSet<PolicyId> = all.iter().map(|(id, _)| id.clone()).collect();
+        let before = self.policies.len();
+        self.policies.retain(|id, _| !reach.is_of(id) || there.contains(id));
+        let mut changed = self.policies.len() != before;
+        for (id, policy) in all {
+            changed |= self.put_policy(id, policy);
+        }
+        self.required(changed)
+    }
+
+    /// A policy is there. Whether it is another than before.
+    pub fn one_policy(&mut self, id: PolicyId, policy: KnownPolicy) -> bool {
+        let changed = self.put_policy(id, policy);
+        self.required(changed)
+    }
+
+    /// A policy is gone.
+    pub fn policy_gone(&mut self, id: &PolicyId, uid: &str) -> bool {
+        // What is gone may have been made anew meanwhile.
+        let is_known = self.policies.get(id).is_some_and(|known| known.uid == uid);
+        let changed = is_known && self.policies.remove(id).is_some();
+        self.required(changed)
+    }
+
+    fn put_policy(&mut self, id: PolicyId, policy: KnownPolicy) -> bool {
+        match self.policies.get_mut(&id) {
+            // What compiled is the same as long as the spec is; a status alone changes no verdict.
+            Some(known) if known.uid == policy.uid && known.generation == policy.generation => {
+                known.reported = policy.reported;
+                false
+            }
+            _ => {
+                self.policies.insert(id, policy);
+                true
+            }
+        }
+    }
+
+    /// These are all the namespaces.
+    pub fn all_namespaces(&mut self, all: Vec<(String, LabelMap)>) -> bool {
+        let all: BTreeMap<String, LabelMap> = all.into_iter().map(labelled).collect();
+        let changed = *self.namespaces != all;
+        self.namespaces = Arc::new(all);
+        self.required(changed)
+    }
+
+    /// A namespace is there.
+    pub fn one_namespace(&mut self, namespace: (String, LabelMap)) -> bool {
+        let (name, labels) = labelled(namespace);
+        let changed = self.namespaces.get(&name) != Some(&labels);
+        if changed {
+            Arc::make_mut(&mut self.namespaces).insert(name, labels);
+        }
+        self.required(changed)
+    }
+
+    /// A namespace is gone.
+    pub fn namespace_gone(&mut self, name: &str) -> bool {
+        let changed = Arc::make_mut(&mut self.namespaces).remove(name).is_some();
+        self.required(changed)
+    }
+
+    /// These are all the nodes.
+    pub fn all_nodes(&mut self, all: Vec<Node>) -> bool {
+        let all: BTreeMap<String, Arc<Node>> =
+            all.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect();
+        let changed = self.nodes != all;
+        self.nodes = all;
+        self.landed(changed)
+    }
+
+    /// A node is there.
+    pub fn one_node(&mut self, node: Node) -> bool {
+        let changed = self.nodes.get(&node.name).is_none_or(|known| **known != node);
+        if changed {
+            self.nodes.insert(node.name.clone(), Arc::new(node));
+        }
+        self.landed(changed)
+    }
+
+    /// A node is gone.
+    pub fn node_gone(&mut self, name: &str) -> bool {
+        let changed = self.nodes.remove(name).is_some();
+        self.landed(changed)
+    }
+
+    /// These are all the runtime classes.
+    pub fn all_runtime_classes(&mut self, all: Vec<(String, LabelMap)>) -> bool {
+        let all: BTreeMap<String, LabelMap> = all.into_iter().collect();
+        let changed = *self.runtime_classes != all;
+        self.runtime_classes = Arc::new(all);
+        self.landed(changed)
+    }
+
+    /// A runtime class is there.
+    pub fn one_runtime_class(&mut self, (name, selector): (String, LabelMap)) -> bool {
+        let changed = self.runtime_classes.get(&name) != Some(&selector);
+        if changed {
+            Arc::make_mut(&mut self.runtime_classes).insert(name, selector);
+        }
+        self.landed(changed)
+    }
+
+    /// A runtime class is gone.
+    pub fn runtime_class_gone(&mut self, name: &str) -> bool {
+        let changed = Arc::make_mut(&mut self.runtime_classes).remove(name).is_some();
+        self.landed(changed)
+    }
+
+    fn required(&mut self, changed: bool) -> bool {
+        self.requirements = self.requirements.saturating_add(u64::from(changed));
+        changed
+    }
+
+    fn landed(&mut self, changed: bool) -> bool {
+        self.landscape = self.landscape.saturating_add(u64::from(changed));
+        changed
+    }
+}
+
+/// The API server gives each namespace the label with its name; nobody takes it away for us.
+fn labelled((name, mut labels): (String, LabelMap)) -> (String, LabelMap) {
+    labels.insert(NAME_LABEL.to_owned(), name.clone());
+    (name, labels)
+}
+
+#[cfg(test)]
+mod tests;

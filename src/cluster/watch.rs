@@ -1,0 +1,133 @@
+//! Following one kind of object: its complete list, then its changes, for ever. Whatever goes wrong is tried again soon; until it
+//! goes well again, what was known stays known.
+
+use std::{fmt::Debug, time::Duration};
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use kube::runtime::{
+    WatchStreamExt as _,
+    utils::Backoff,
+    watcher::{self, Error, Event},
+};
+
+/// How long the server keeps a watch. It goes on where it ended, so a short one costs little, and one whose connection died in
+/// silence is noticed as soon as this is over.
+const WATCH_SECONDS: u32 = 60;
+
+/// What happened to the objects of a kind, each as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change<T> {
+    /// These are all.
+    All(Vec<T>),
+    /// This is there, new or changed.
+    One(T),
+    /// This is gone.
+    Gone(T),
+    /// They cannot be followed at the moment.
+    Lost(String),
+}
+
+/// The settings of each watch here.
+pub fn settings() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// Follows `events` for ever; `convert` keeps of an object what matters, before a whole list of them is held in memory.
+pub async fn follow<K, T>(
+    events: impl Stream<Item = Result<Event<K>, Error>> + Send,
+    convert: impl Fn(K) -> T,
+    mut tell: impl FnMut(Change<T>),
+) where
+    K: Debug + Send,
+{
+    let mut list: Option<Vec<T>> = None;
+    let events = events.backoff(Patience::default()).into_stream();
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => list = Some(Vec::new()),
+            Ok(Event::InitApply(object)) => list.get_or_insert_default().push(convert(object)),
+            Ok(Event::InitDone) => tell(Change::All(list.take().unwrap_or_default())),
+            Ok(Event::Apply(object)) => tell(Change::One(convert(object))),
+            Ok(Event::Delete(object)) => tell(Change::Gone(convert(object))),
+            Err(error) => tell(Change::Lost(error.to_string())),
+        }
+    }
+}
+
+/// How long to wait before trying again: not long, for policies take effect within a second of being there.
+#[derive(Debug, Default)]
+struct Patience(u32);
+
+impl Patience {
+    const FIRST: Duration = Duration::from_millis(100);
+    const DOUBLINGS: u32 = 4;
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = Self::FIRST.saturating_mul(1 << self.0);
+        self.0 = self.0.saturating_add(1).min(Self::DOUBLINGS);
+        Some(wait)
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    async fn told(events: Vec<Result<Event<u8>, Error>>) -> Vec<Change<u32>> {
+        let mut told = Vec::new();
+        follow(stream::iter(events), |object| u32::from(object) * 10, |change| told.push(change)).await;
+        told
+    }
+
+    fn lost() -> Error {
+        Error::NoResourceVersion
+    }
+
+    #[tokio::test]
+    async fn a_list_is_told_when_it_is_whole() {
+        let events = vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitApply(2))];
+        assert_eq!(told(events).await, []);
+        let events =
+            vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitApply(2)), Ok(Event::InitDone)];
+        assert_eq!(told(events).await, [Change::All(vec![10, 20])]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_broke_off_leaves_nothing_behind() {
+        let events = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(1)),
+            Err(lost()),
+            Ok(Event::Init),
+            Ok(Event::InitApply(2)),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(3)),
+            Ok(Event::Delete(2)),
+        ];
+        let told = told(events).await;
+        assert!(matches!(told[0], Change::Lost(_)));
+        assert_eq!(told[1..], [Change::All(vec![20]), Change::One(30), Change::Gone(20)]);
+    }
+
+    #[test]
+    fn the_wait_grows_to_a_bound_and_begins_anew() {
+        let mut patience = Patience::default();
+        let waits: Vec<u128> = patience.by_ref().take(7).map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 1600, 1600]);
+        patience.reset();
+        assert_eq!(patience.next(), Some(Patience::FIRST));
+    }
+}

@@ -1,0 +1,150 @@
+//! `POST /bind`: the scheduler binds a pod to a node, and what the pod runs must be covered for that node's platform. So a node of an
+//! architecture that was not there when the pod was admitted changes nothing of what is promised.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::timeout_at;
+
+use super::{
+    admission::{Admission, Asked},
+    answer::{Answer, Refusal},
+    report::{self, About},
+    wire,
+};
+use crate::domain::{
+    plan::Stage,
+    verdict::Outcome,
+    workload::{Placement, Workload},
+};
+
+/// What logs call this.
+pub const BIND: &str = "bind";
+/// When to ask again where the answer may be another soon, in seconds: the scheduler's client does by itself.
+const SOON: u64 = 2;
+
+/// A pod that is to be bound to a node.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Binding<'a> {
+    /// The review's, to be echoed.
+    pub uid: Cow<'a, str>,
+    namespace: Cow<'a, str>,
+    pod: Cow<'a, str>,
+    pod_uid: Cow<'a, str>,
+    node: Cow<'a, str>,
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+struct ObjectIn<'a> {
+    #[serde(borrow, default)]
+    metadata: MetadataIn<'a>,
+    #[serde(borrow)]
+    target: TargetIn<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct MetadataIn<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct TargetIn<'a> {
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+/// Reads a review of a binding.
+///
+/// # Errors
+/// What is wrong with it, for whoever sent it.
+pub fn read(body: &[u8]) -> Result<Binding<'_>, String> {
+    let request = wire::request::<&RawValue>(body)?;
+    let (group, kind) = (request.kind.group.as_ref(), request.kind.kind.as_ref());
+    if (group, kind) != ("", "Binding") {
+        return Err(format!("/bind answers reviews of Binding, not of {kind}"));
+    }
+    let object = request.object.ok_or("the request has no object")?;
+    let object: ObjectIn<'_> = serde_json::from_str(object.get())
+        .map_err(|error| format!("the object cannot be read as a Binding: {error}"))?;
+    if !matches!(object.target.kind.as_ref(), "" | "Node") {
+        return Err(format!("the target of the binding is a {}, not a Node", object.target.kind));
+    }
+    let pod = if request.name.is_empty() { object.metadata.name } else { request.name };
+    Ok(Binding {
+        uid: request.uid,
+        namespace: request.namespace,
+        pod,
+        pod_uid: object.metadata.uid,
+        node: object.target.name,
+        dry_run: request.dry_run.unwrap_or(false),
+    })
+}
+
+impl Admission {
+    pub(super) async fn bind(&self, binding: &Binding<'_>, asked: Asked) -> Answer {
+        let about = About {
+            webhook: BIND,
+            kind: "Binding",
+            namespace: &binding.namespace,
+            name: &binding.pod,
+            uid: &binding.uid,
+            dry_run: binding.dry_run,
+        };
+        let pod = match self.pod(binding, asked).await {
+            Ok(Some(pod)) => pod,
+            Ok(None) => {
+                self.metrics.skipped("NoPod");
+                report::skipped(&about, "NoPod");
+                return Answer::allowed();
+            }
+            Err(why) => {
+                let message = format!(
+                    "what pod {}/{} runs could not be found out: {why}",
+                    binding.namespace, binding.pod
+                );
+                self.metrics.unknown_pod();
+                report::failed(&about, &message);
+                return Answer::refused(Refusal::unavailable(message, Some(SOON)));
+            }
+        };
+        let snapshot = self.inventory.snapshot();
+        let is_known = snapshot.nodes.iter().any(|node| node.name == binding.node);
+        let placement = Placement { node_name: Some(binding.node.to_string()), ..Placement::default() };
+        let workload =
+            Workload { namespace: binding.namespace.to_string(), placement, ..Workload::clone(&pod) };
+        let answer = self.judged(&about, &snapshot, &workload, Stage::Final, asked, |review| {
+            let mut answer = Answer::from(review);
+            // Of a node that is not known yet every platform of the image counts; that is no reason for a definite no.
+            if !is_known && review.outcome == Outcome::Deny {
+                let message = format!("node {} is not known yet", binding.node);
+                answer.refusal = Some(Refusal::unavailable(message, Some(SOON)));
+            }
+            answer
+        });
+        let mut answer = answer.await;
+        if let Some(refusal) = answer.refusal.as_mut().filter(|refusal| refusal.code == 503) {
+            refusal.retry_after.get_or_insert(SOON);
+        }
+        answer
+    }
+
+    async fn pod(
+        &self,
+        binding: &Binding<'_>,
+        asked: Asked,
+    ) -> Result<Option<std::sync::Arc<Workload>>, String> {
+        let pods = self.pods.as_ref().ok_or("there is no cluster to ask")?;
+        match timeout_at(asked.deadline, pods.find(&binding.namespace, &binding.pod, &binding.pod_uid)).await
+        {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err("the API server did not answer in time".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What happens to pods alone: they are pinned before they are judged, and judged again when they are bound to a node.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bonafide::{
+    domain::{plan::Stage, workload::Node},
+    gather::ports::Snapshot,
+};
+use serde_json::{Value, json};
+
+use crate::stand_in::{DIGEST, Server, create, pod, with};
+
+/// The changes of an answer.
+fn patch(answer: &Value) -> Value {
+    assert_eq!(answer["allowed"], true, "{answer}");
+    let Some(patch) = answer.get("patch") else { return Value::Null };
+    assert_eq!(answer["patchType"], "JSONPatch");
+    serde_json::from_slice(&BASE64_STANDARD.decode(patch.as_str().unwrap()).unwrap()).unwrap()
+}
+
+async fn mutated(object: &Value) -> Value {
+    patch(&Server::new().ask("mutate", "", &create(object)).await)
+}
+
+fn replaced(path: &str, image: &str) -> Value {
+    json!({"op": "replace", "path": path, "value": image})
+}
+
+#[tokio::test]
+async fn tags_are_pinned_to_what_was_verified() {
+    let mut object = pod(&["good:v1", "good"]);
+    object["spec"]["initContainers"] = json!([{"name": "init", "image": "good:v2"}]);
+    object["spec"]["volumes"] = json!([{"name": "v", "image": {"reference": "good:v3"}}]);
+    assert_eq!(
+        mutated(&object).await,
+        json!([
+            replaced("/spec/initContainers/0/image", &format!("good:v2@{DIGEST}")),
+            replaced("/spec/containers/0/image", &format!("good:v1@{DIGEST}")),
+            replaced("/spec/containers/1/image", &format!("good:latest@{DIGEST}")),
+            replaced("/spec/volumes/0/image/reference", &format!("good:v3@{DIGEST}")),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn what_has_a_digest_stays_as_it_is() {
+    assert_eq!(mutated(&pod(&[&format!("good:v1@{DIGEST}")])).await, Value::Null);
+}
+
+#[tokio::test]
+async fn what_was_not_verified_is_neither_pinned_nor_refused_here() {
+    // No policy names the second: nothing was verified.
+    assert_eq!(
+        mutated(&pod(&["good:v1", "other:v1"])).await,
+        json!([replaced("/spec/containers/0/image", &format!("good:v1@{DIGEST}"))])
+    );
+    for denied in ["unsigned", "throttled", "panic"] {
+        assert_eq!(mutated(&pod(&["good:v1", denied])).await, Value::Null, "{denied}");
+    }
+}
+
+#[tokio::test]
+async fn templates_are_left_as_they_were_written() {
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "good:v1"}]}});
+    let job = json!({"kind": "Job", "metadata": {"name": "web"}, "spec": {"template": template}});
+    let review = with(create(&job), &json!({"kind": {"group": "batch", "version": "v1", "kind": "Job"}}));
+    let server = Server::new();
+    assert_eq!(patch(&server.ask("mutate", "", &review).await), Value::Null);
+    assert_eq!(server.judged(), 0);
+}
+
+#[tokio::test]
+async fn a_pod_is_kept_to_the_covered_platforms_and_told_why() {
+    let server = Server::new();
+    let answer = server.ask("mutate", "", &create(&pod(&["partly"]))).await;
+    let kept = json!([{"matchExpressions": [
+        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]);
+    let operations = patch(&answer);
+    assert_eq!(operations[1]["path"], "/spec/affinity");
+    assert_eq!(
+        operations[1]["value"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"],
+        kept
+    );
+    insta::assert_json_snapshot!(answer["warnings"]);
+    // The kubelet takes what names its node, whatever the affinity says.
+    let mut bound = pod(&["partly"]);
+    bound["spec"]["nodeName"] = json!("n1");
+    assert_eq!(mutated(&bound).await.as_array().unwrap().len(), 1, "only the image is pinned");
+}
+
+#[tokio::test]
+async fn templates_are_drafts_only_where_pods_are_pinned() {
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "good:v1"}]}});
+    let job = json!({"kind": "Job", "metadata": {"name": "web"}, "spec": {"template": template}});
+    let job = with(create(&job), &json!({"kind": {"group": "batch", "version": "v1", "kind": "Job"}}));
+    for (pinning, review, stage) in [
+        (true, &job, Stage::Draft),
+        (false, &job, Stage::Final),
+        (true, &create(&pod(&["good:v1"])), Stage::Final),
+    ] {
+        let server = Server::knowing(Snapshot { pinning, ..Snapshot::default() });
+        server.review(review).await;
+        assert_eq!(server.judge.last.lock().as_ref().unwrap().1, stage);
+    }
+}
+
+const UID: &str = "5d4f2b3e-0000-4000-8000-000000000001";
+
+fn made(images: &[&str]) -> Value {
+    let mut object = pod(images);
+    object["metadata"]["uid"] = json!(UID);
+    create(&object)
+}
+
+fn binding(name: &str, node: &str) -> Value {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name, "namespace": "team", "uid": UID},
+        "target": {"kind": "Node", "name": node},
+    });
+    with(create(&object), &json!({"name": name, "subResource": "binding"}))
+}
+
+/// A server that knows the node `n1`.
+fn server() -> Server {
+    let node = Node {
+        name: "n1".to_owned(),
+        labels: [("kubernetes.io/arch".to_owned(), "arm64".to_owned())].into(),
+    };
+    Server::knowing(Snapshot { nodes: [Arc::new(node)].into(), ..Snapshot::default() })
+}
+
+#[tokio::test]
+async fn a_binding_is_judged_by_what_the_pod_runs_and_the_node() {
+    for (image, code) in [("good:v1", None), ("unsigned", Some(403)), ("throttled", Some(503))] {
+        let server = server();
+        server.review(&made(&[image])).await;
+        let answer = server.ask("bind", "", &binding("web", "n1")).await;
+        assert_eq!(answer["allowed"], code.is_none(), "{image}: {answer}");
+        assert_eq!(answer["status"].get("code").and_then(Value::as_u64), code);
+        let (workload, stage) = server.judge.last.lock().clone().unwrap();
+        assert_eq!(stage, Stage::Final);
+        assert_eq!(workload.placement.node_name.as_deref(), Some("n1"));
+        assert_eq!((workload.namespace.as_str(), workload.images[0].image.as_str()), ("team", image));
+    }
+}
+
+#[tokio::test]
+async fn a_definite_no_is_not_to_be_asked_again_and_what_may_heal_is() {
+    let server = server();
+    server.review(&made(&["unsigned"])).await;
+    let no = server.ask("bind", "", &binding("web", "n1")).await;
+    assert_eq!((&no["status"]["code"], no["status"].get("details")), (&json!(403), None));
+    // A node that has just joined: nobody knows what it is yet.
+    let unknown = server.ask("bind", "", &binding("web", "n2")).await;
+    assert_eq!(unknown["status"]["code"], 503);
+    assert_eq!(unknown["status"]["details"]["retryAfterSeconds"], 2);
+    assert_eq!(unknown["status"]["message"], "node n2 is not known yet");
+    let lost = server.ask("bind", "", &binding("lost", "n1")).await;
+    assert_eq!(lost["status"]["code"], 503);
+    assert_eq!(lost["status"]["details"]["retryAfterSeconds"], 2);
+    assert_eq!(lost["status"]["message"], "what pod team/lost runs could not be found out: nobody answers");
+    server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="UnknownPod"} 1"#);
+}
+
+#[tokio::test]
+async fn a_pod_that_was_changed_is_looked_up_anew() {
+    let server = server();
+    server.review(&made(&["good:v1"])).await;
+    assert!(server.pods.0.lock().contains_key(UID));
+    let mut after = made(&["good:v2"]);
+    after["request"]["operation"] = json!("UPDATE");
+    after["request"]["oldObject"] = made(&["good:v1"])["request"]["object"].clone();
+    server.review(&after).await;
+    assert!(!server.pods.0.lock().contains_key(UID));
+    let mut dry = made(&["good:v1"]);
+    dry["request"]["dryRun"] = json!(true);
+    server.review(&dry).await;
+    assert!(!server.pods.0.lock().contains_key(UID), "nothing comes of it");
+    let gone = server.ask("bind", "", &binding("web", "n1")).await;
+    assert_eq!(gone["allowed"], true, "there is no such pod");
+}
+
+#[tokio::test]
+async fn what_is_no_binding_is_refused() {
+    let mut of_pod = binding("web", "n1");
+    of_pod["request"]["object"]["target"]["kind"] = json!("Rack");
+    for (review, why) in [(made(&["good"]), "not of Pod"), (of_pod, "a Rack, not a Node")] {
+        let request = crate::stand_in::to("bind", "", review.to_string());
+        let response = server().send(request).await;
+        assert_eq!(response.status(), 400);
+        let text = crate::stand_in::body(response).await;
+        assert!(String::from_utf8_lossy(&text).contains(why), "{text:?}");
+    }
+}

@@ -1,0 +1,278 @@
+//! The router with a stand-in for the judge, whose verdict is in the image's name.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::{Request, Response, StatusCode},
+};
+use bonafide::{
+    domain::{
+        digest::Digest,
+        identity::Certificate,
+        plan::Stage,
+        policy::{Mode, PolicyId},
+        provenance::Provenance,
+        verdict::{ImageVerdict, Outcome, Problem, Proof, Reason},
+        workload::Workload,
+    },
+    gather::{
+        ports::{Inventory, PodLookupError, Pods, Snapshot},
+        review::{Phases, Review, ReviewedImage},
+    },
+    server::{
+        admission::{Admission, Judge},
+        metrics::Metrics,
+    },
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+pub const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// A judge whose verdict is in the image's name.
+#[derive(Default)]
+pub struct ByName {
+    judged: AtomicUsize,
+    pub time_left: Mutex<Option<Duration>>,
+    /// What was judged last, and how.
+    pub last: Mutex<Option<(Workload, Stage)>>,
+}
+
+impl Judge for ByName {
+    fn judge<'a>(
+        &'a self,
+        _: &'a Arc<Snapshot>,
+        workload: &'a Workload,
+        stage: Stage,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Review> {
+        *self.last.lock() = Some((workload.clone(), stage));
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        *self.time_left.lock() = Some(deadline - Instant::now());
+        async move {
+            let mut images = Vec::new();
+            for image in &workload.images {
+                images.push(ReviewedImage {
+                    image: image.clone(),
+                    verdict: Arc::new(verdict(&image.image).await),
+                });
+            }
+            let outcome = images.iter().map(|image| image.verdict.outcome).max().unwrap_or(Outcome::Allow);
+            Review { outcome, images, phases: Phases::default() }
+        }
+        .boxed()
+    }
+}
+
+fn problem(reason: Reason, mode: Mode, found: &str) -> Problem {
+    Problem {
+        policy: Some(PolicyId { namespace: Some("team".to_owned()), name: "release".to_owned() }),
+        retry_after: (reason == Reason::RegistryThrottled).then_some(17),
+        ..Problem::new(reason, mode, found)
+    }
+}
+
+pub async fn verdict(image: &str) -> ImageVerdict {
+    let problems = match image {
+        "unsigned" => vec![problem(Reason::NoProvenance, Mode::Enforce, "nothing is attached")],
+        "throttled" => vec![problem(Reason::RegistryThrottled, Mode::Enforce, "429 from the registry")],
+        "tagged" => vec![problem(Reason::UnpinnedTag, Mode::Warn, "the tag latest can be moved")],
+        "noisy" => (0..40)
+            .map(|n| {
+                let found = format!("{n} {} {DIGEST}", "x".repeat(200));
+                problem(Reason::PlatformMissing, Mode::Warn, &found)
+            })
+            .collect(),
+        "audited" => vec![problem(Reason::WrongSigner, Mode::Audit, "signed by somebody else")],
+        "endless" => (0..2000)
+            .map(|n| problem(Reason::PlatformNotCovered, Mode::Enforce, &format!("linux/p{n} {DIGEST}")))
+            .collect(),
+        "panic" => panic!("a judge panics"),
+        "stuck" => std::future::pending().await,
+        "partly" => {
+            let found = "no attestation is attached to it";
+            vec![Problem { avoided: true, ..problem(Reason::PlatformNotCovered, Mode::Warn, found) }]
+        }
+        _ => Vec::new(),
+    };
+    let mut verdict = ImageVerdict::of_problems(image, problems);
+    if image == "partly" {
+        verdict.constrained = Some(vec!["linux/amd64".parse().unwrap()]);
+    }
+    if image.starts_with("good") || image == "partly" {
+        verdict.digest = Some(DIGEST.parse::<Digest>().unwrap());
+        verdict.proofs = vec![Proof {
+            policy: PolicyId { namespace: Some("team".to_owned()), name: "release".to_owned() },
+            signer: "ci".to_owned(),
+            subject: DIGEST.parse().unwrap(),
+            predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
+            certificate: Certificate {
+                subject: "https://github.com/o/r/.github/workflows/b.yml@refs/heads/main".to_owned(),
+                ..Certificate::default()
+            },
+            provenance: Provenance::default(),
+        }];
+    }
+    verdict
+}
+
+struct Known(Arc<Snapshot>);
+
+impl Inventory for Known {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Pods by uid; one called `lost` nobody can tell of.
+#[derive(Default)]
+pub struct KnownPods(pub Mutex<HashMap<String, Arc<Workload>>>);
+
+impl Pods for KnownPods {
+    fn made(&self, uid: &str, workload: &Workload) {
+        self.0.lock().insert(uid.to_owned(), Arc::new(workload.clone()));
+    }
+
+    fn changed(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+
+    fn find<'a>(
+        &'a self,
+        _: &'a str,
+        name: &'a str,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<Workload>>, PodLookupError>> {
+        let found = match name {
+            "lost" => Err(PodLookupError("nobody answers".to_owned())),
+            _ => Ok(self.0.lock().get(uid).cloned()),
+        };
+        async move { found }.boxed()
+    }
+}
+
+pub struct Server {
+    pub router: Router,
+    pub judge: Arc<ByName>,
+    pub pods: Arc<KnownPods>,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self::knowing(Snapshot::default())
+    }
+
+    pub fn knowing(snapshot: Snapshot) -> Self {
+        let judge = Arc::new(ByName::default());
+        let pods = Arc::new(KnownPods::default());
+        let metrics = Metrics::new("test");
+        let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
+        let known: Arc<dyn Pods> = Arc::<KnownPods>::clone(&pods);
+        let inventory = Arc::new(Known(Arc::new(snapshot)));
+        let timeout = Duration::from_secs(10);
+        let admission = Admission::new(shared, inventory, Arc::clone(&metrics), Some(known), timeout);
+        Self { router: admission.router(), judge, pods, metrics }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub async fn post(&self, query: &str, review: &Value) -> Value {
+        self.ask("validate", query, review).await
+    }
+
+    pub async fn ask(&self, webhook: &str, query: &str, review: &Value) -> Value {
+        let request = to(webhook, query, review.to_string());
+        let response = self.send(request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let answer: Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(answer["kind"], "AdmissionReview");
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"], "the uid is echoed");
+        answer["response"].clone()
+    }
+
+    pub async fn review(&self, review: &Value) -> Value {
+        self.post("", review).await
+    }
+
+    pub fn judged(&self) -> usize {
+        self.judge.judged.load(Ordering::Relaxed)
+    }
+
+    pub fn counted(&self, line: &str) {
+        let text = self.metrics.encode();
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+pub fn post(query: &str, body: impl Into<Body>) -> Request<Body> {
+    to("validate", query, body)
+}
+
+pub fn to(webhook: &str, query: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(format!("/{webhook}{query}"))
+        .header("content-type", "application/json")
+        .body(body.into())
+        .unwrap()
+}
+
+pub async fn body(response: Response<Body>) -> Bytes {
+    to_bytes(response.into_body(), usize::MAX).await.unwrap()
+}
+
+pub fn pod(images: &[&str]) -> Value {
+    let containers: Vec<Value> = images
+        .iter()
+        .enumerate()
+        .map(|(n, image)| json!({"name": format!("c{n}"), "image": image}))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "team"},
+        "spec": {"containers": containers},
+    })
+}
+
+pub fn create(object: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "0df28fbd-5f5f-11e8-bc74-36e6bb280816",
+            "kind": {"group": "", "version": "v1", "kind": object["kind"]},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "team",
+            "name": "web",
+            "operation": "CREATE",
+            "userInfo": {"username": "somebody"},
+            "object": object,
+            "oldObject": null,
+            "dryRun": false,
+            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+        },
+    })
+}
+
+pub fn with(mut review: Value, change: &Value) -> Value {
+    for (key, value) in change.as_object().unwrap() {
+        review["request"][key] = value.clone();
+    }
+    review
+}
