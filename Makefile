@@ -3,7 +3,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test bench build fmt lint doc deny image
+.PHONY: help quickstart test plane bench build fmt lint doc deny image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ quickstart: ## watch the real webhook admit and deny images; ARGS=--keep-running
 
 test: ## every test
 	$(CARGO) test --workspace
+
+plane: ## etcd, Kubernetes and helm for the cluster tests, built once (needs Go); without them those tests are skipped
+	tests/plane/build
 
 bench: ## warm and cold reviews beside a server that only echoes
 	$(CARGO) bench

@@ -1,6 +1,6 @@
 //! What Bonafide is tested with: an in-process OCI registry with faults, and a throwaway Sigstore
 //! (certificate authority, certificate-transparency log, transparency log, timestamping) made in
-//! memory. It depends on nothing of Bonafide's, so that it is an independent judge of it.
+//! memory, and a real Kubernetes control plane. It depends on nothing of Bonafide's, so that it is an independent judge of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
 )]
 
 pub mod image;
+pub mod plane;
 pub mod registry;
 pub mod scenario;
 pub mod sigstore;

@@ -84,7 +84,7 @@ pub(super) fn serial() -> Vec<u8> {
 }
 
 /// PEM with lines of 64 and a final newline.
-pub(super) fn pem(label: &str, contents: &[u8]) -> String {
+pub(crate) fn pem(label: &str, contents: &[u8]) -> String {
     let text = base64(contents);
     let mut out = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {

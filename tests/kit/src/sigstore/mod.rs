@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 
 pub use defect::Defect;
 pub use identity::{GITHUB_ISSUER, Identity, San};
+pub(crate) use keys::pem;
 pub use signed::{BundleVersion, DSSE_MEDIA_TYPE, EntryKind, Signed};
 pub use signing::{IN_TOTO, Signing};
 pub use statement::{
