@@ -2,25 +2,24 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::OnceLock,
+    sync::LazyLock,
 };
 
 use bonafide_kit::plane::ControlPlane;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-fn cell() -> Option<&'static RwLock<ControlPlane>> {
-    static PLANE: OnceLock<Option<RwLock<ControlPlane>>> = OnceLock::new();
-    PLANE.get_or_init(|| ControlPlane::start().map(RwLock::new)).as_ref()
-}
+/// One that does not come up is not waited for again: the second test to look at it fails at once.
+static PLANE: LazyLock<Option<RwLock<ControlPlane>>> =
+    LazyLock::new(|| ControlPlane::start().map(RwLock::new));
 
 /// The control plane, beside other tests; `None` where the test is skipped. A test takes it once.
 pub fn shared() -> Option<RwLockReadGuard<'static, ControlPlane>> {
-    cell().map(RwLock::read)
+    PLANE.as_ref().map(RwLock::read)
 }
 
 /// The control plane, while no other test uses it; `None` where the test is skipped.
 pub fn alone() -> Option<Alone> {
-    cell().map(|cell| Alone(cell.write()))
+    PLANE.as_ref().map(|plane| Alone(plane.write()))
 }
 
 /// What [`alone`] gives. No webhook is left configured when it is dropped, or later tests would wait for one that is gone.
