@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -37,8 +36,6 @@ use crate::sigstore::pem;
 
 /// The administrator's token.
 const ADMIN: &str = "administrator";
-/// What a process gets to end in an orderly way.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// The control plane. Whatever it started is gone when it is dropped, and also when the test process ends in any other way.
 #[derive(Debug)]
@@ -86,25 +83,23 @@ impl ControlPlane {
         let admin = Client::new(tools, place.path("admin.kubeconfig"), &server, &authority, ADMIN);
         let mut api_server = place.start_api_server();
         wait_until_ready(&mut api_server, &admin);
-        Self {
-            scheduler: place.start("kube-scheduler", &controller_flags(&admin)),
-            controller_manager: place.start(
-                "kube-controller-manager",
+        let scheduler = place.start("kube-scheduler", &controller_flags(&admin));
+        let controller_manager = place.start(
+            "kube-controller-manager",
+            &[
+                controller_flags(&admin).as_slice(),
                 &[
-                    controller_flags(&admin).as_slice(),
-                    &[
-                        format!("--service-account-private-key-file={}", place.path("sa.key").display()),
-                        // Nodes are objects that nobody keeps alive.
-                        "--controllers=*,-node-lifecycle-controller".to_owned(),
-                    ],
-                ]
-                .concat(),
-            ),
-            api_server: Some(api_server),
-            etcd,
-            admin,
-            place,
-        }
+                    format!("--service-account-private-key-file={}", place.path("sa.key").display()),
+                    // Nodes are objects that nobody keeps alive.
+                    "--controllers=*,-node-lifecycle-controller".to_owned(),
+                ],
+            ]
+            .concat(),
+        );
+        let plane = Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
+        // The controller manager bears an API server that is away, but not while it starts.
+        plane.wait_for_service_account("default");
+        plane
     }
 
     /// A service account, by a token that it is given now; its rights are what RBAC grants it.
@@ -119,12 +114,12 @@ impl ControlPlane {
         Client::new(&self.place.tools, file, &server, &authority, token.trim())
     }
 
-    /// Stops the API server in an orderly way; what it knew is kept.
+    /// Ends the API server at once; what it knew is kept. Asked in an orderly way, it would take half a minute.
     ///
     /// # Panics
     /// It was stopped already.
     pub fn stop_api_server(&mut self) {
-        self.api_server.take().unwrap().stop(GRACE);
+        self.api_server.take().unwrap().kill();
     }
 
     /// Starts it again, on the same port and with all that it knew.

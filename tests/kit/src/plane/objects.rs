@@ -51,10 +51,14 @@ impl Client {
     /// The API server refuses it.
     pub fn namespace(&self, name: &str) -> Namespace<'_> {
         self.kubectl(&["create", "namespace", name]).ok();
-        eventually("the default service account", || {
-            self.kubectl(&["get", "serviceaccount", "default", "--namespace", name]).attempt()
-        });
+        self.wait_for_service_account(name);
         Namespace { client: self, name: name.to_owned() }
+    }
+
+    pub(super) fn wait_for_service_account(&self, namespace: &str) {
+        eventually("the default service account", || {
+            self.kubectl(&["get", "serviceaccount", "default", "--namespace", namespace]).attempt()
+        });
     }
 }
 
