@@ -44,8 +44,6 @@ use crate::{
 
 /// How many objects are judged at a time.
 const AT_A_TIME: usize = 8;
-/// The label that every namespace has.
-
 /// Judges manifests.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a pod of one's own admission is remembered: the scheduler takes milliseconds, and the watch is there for the rest.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// How many are.
 const MOST: u64 = 10_000;
 

@@ -96,10 +96,10 @@ impl ControlPlane {
             ]
             .concat(),
         );
-        let plane = Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
+        let started = Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
         // The controller manager bears an API server that is away, but not while it starts.
-        plane.wait_for_service_account("default");
-        plane
+        started.wait_for_service_account("default");
+        started
     }
 
     /// A service account, by a token that it is given now; its rights are what RBAC grants it.
