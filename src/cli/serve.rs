@@ -21,10 +21,10 @@ use tokio::{signal::unix, time::MissedTickBehavior};
 
 use crate::{
     api::manifest,
-    gather::ports::{Inventory, Pods},
+    gather::ports::Inventory,
     registry::ClientError,
     server::{
-        admission::{Admission, Judge},
+        admission::{Admission, InCluster, Judge},
         files,
         health::{self, Readiness},
         listen::{DRAIN, ListenError, Listeners, Service},
@@ -120,10 +120,10 @@ enum Source {
 }
 
 impl Source {
-    fn ports(&self) -> (Arc<dyn Inventory>, Option<Arc<dyn Pods>>) {
+    fn ports(&self) -> (Arc<dyn Inventory>, Option<InCluster>) {
         match self {
             Self::Folders(folders) => (Arc::<PolicyFolders>::clone(folders), None),
-            Self::Cluster(cluster) => (cluster.inventory(), Some(cluster.pods())),
+            Self::Cluster(cluster) => (cluster.inventory(), Some(cluster.ports())),
         }
     }
 }
@@ -170,8 +170,8 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     metrics.before_scrape(move |metrics| metrics.set_cache_bytes("facts", counted.fact_bytes()));
 
     let judge: Arc<dyn Judge> = reviewer;
-    let (inventory, pods) = source.ports();
-    let admission = Admission::new(judge, inventory, Arc::clone(&metrics), pods, args.timeout);
+    let (inventory, in_cluster) = source.ports();
+    let admission = Admission::new(judge, inventory, Arc::clone(&metrics), in_cluster, args.timeout);
     let service = Service {
         admission: admission.router(),
         health: health::router(Arc::clone(&readiness), Arc::clone(&metrics)),

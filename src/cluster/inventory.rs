@@ -158,6 +158,11 @@ impl ClusterInventory {
         self.state.lock().policies().map(|(id, policy)| (id.clone(), policy.clone())).collect()
     }
 
+    /// The uid of a policy object.
+    pub(super) fn policy_uid(&self, id: &PolicyId) -> Option<String> {
+        self.state.lock().policy_uid(id).map(ToOwned::to_owned)
+    }
+
     /// Ends when policies have changed.
     pub async fn policies_changed(&self) {
         self.policies_changed.notified().await;
@@ -336,5 +341,6 @@ fn reported(status: &Value) -> Option<Reported> {
         generation: ready.get("observedGeneration")?.as_i64()?,
         ready: ready.get("status")? == "True",
         message: ready.get("message")?.as_str()?.to_owned(),
+        since: ready.get("lastTransitionTime").and_then(Value::as_str).map(ToOwned::to_owned),
     })
 }

@@ -4,7 +4,9 @@
 //! the API server is away.
 
 pub mod client;
+pub mod events;
 pub mod inventory;
 pub mod pods;
 mod state;
+pub mod status;
 pub mod watch;

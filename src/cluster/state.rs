@@ -36,6 +36,8 @@ pub struct Reported {
     pub ready: bool,
     /// What is told about it.
     pub message: String,
+    /// Since when (`lastTransitionTime`).
+    pub since: Option<String>,
 }
 
 /// Whether policies are namespaced.
@@ -97,6 +99,11 @@ impl State {
             unmatched: self.unmatched,
             pinning: self.pinning,
         }
+    }
+
+    /// The uid of a policy object.
+    pub fn policy_uid(&self, id: &PolicyId) -> Option<&str> {
+        self.policies.get(id).map(|policy| policy.uid.as_str())
     }
 
     /// The policies, in order.

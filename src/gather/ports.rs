@@ -11,8 +11,9 @@ use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, Layout},
     platform::Platform,
-    policy::PolicySet,
+    policy::{PolicyId, PolicySet},
     reference::{Reference, Repository},
+    verdict::Reason,
     workload::{Node, Workload},
 };
 
@@ -163,6 +164,12 @@ pub trait Pods: Send + Sync {
         name: &'a str,
         uid: &'a str,
     ) -> BoxFuture<'a, Result<Option<Arc<Workload>>, PodLookupError>>;
+}
+
+/// Who is told what was found under a policy although nothing was denied for it, and what could not be found out.
+pub trait Findings: Send + Sync {
+    /// Something was found; `note` says what, where it is wanted.
+    fn found(&self, policy: &PolicyId, reason: Reason, note: &dyn Fn() -> String);
 }
 
 /// What happens in `gather` and below, for metrics. Every method is cheap and never fails.

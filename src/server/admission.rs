@@ -30,7 +30,7 @@ use super::{
 use crate::{
     domain::{plan::Stage, workload::Workload},
     gather::{
-        ports::{Inventory, Pods, Snapshot},
+        ports::{Findings, Inventory, Pods, Snapshot},
         review::Review,
         reviewer::Reviewer,
     },
@@ -63,13 +63,22 @@ impl Judge for Reviewer {
     }
 }
 
+/// What a cluster has beside policies.
+#[derive(Clone)]
+pub struct InCluster {
+    /// The pods on their way to a node.
+    pub pods: Arc<dyn Pods>,
+    /// Who is told what was found.
+    pub findings: Arc<dyn Findings>,
+}
+
 /// What admission needs.
 pub struct Admission {
     judge: Arc<dyn Judge>,
     pub(super) inventory: Arc<dyn Inventory>,
     pub(super) metrics: Arc<Metrics>,
     /// Of a cluster alone: without one nothing is bound.
-    pub(super) pods: Option<Arc<dyn Pods>>,
+    pub(super) cluster: Option<InCluster>,
     default_timeout: Duration,
     room: Room,
 }
@@ -107,10 +116,10 @@ impl Admission {
         judge: Arc<dyn Judge>,
         inventory: Arc<dyn Inventory>,
         metrics: Arc<Metrics>,
-        pods: Option<Arc<dyn Pods>>,
+        cluster: Option<InCluster>,
         default_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { judge, inventory, metrics, pods, default_timeout, room: Room::default() })
+        Arc::new(Self { judge, inventory, metrics, cluster, default_timeout, room: Room::default() })
     }
 
     /// The routes of the webhook.
@@ -122,7 +131,7 @@ impl Admission {
         };
         let mut router =
             Router::new().route("/validate", to(Endpoint::Validate)).route("/mutate", to(Endpoint::Mutate));
-        if self.pods.is_some() {
+        if self.cluster.is_some() {
             router = router.route("/bind", to(Endpoint::Bind));
         }
         router.with_state(Arc::clone(self))
@@ -199,11 +208,11 @@ impl Admission {
         let about = incoming.about(VALIDATE);
         let answer = self.judged(&about, &snapshot, workload, stage, asked, |review| Answer::from(review));
         let answer = answer.await;
-        if let (Some(pods), Some(uid), false) = (&self.pods, &incoming.pod_uid, incoming.dry_run) {
+        if let (Some(cluster), Some(uid), false) = (&self.cluster, &incoming.pod_uid, incoming.dry_run) {
             if incoming.is_new {
-                pods.made(uid, workload);
+                cluster.pods.made(uid, workload);
             } else {
-                pods.changed(uid);
+                cluster.pods.changed(uid);
             }
         }
         answer
@@ -227,6 +236,9 @@ impl Admission {
             if about.webhook != mutation::MUTATE {
                 self.metrics.reviewed(&review, took);
                 report::reviewed(about, &review, took);
+                if let Some(cluster) = &self.cluster {
+                    report::found(about, &review, cluster.findings.as_ref());
+                }
             }
             answer
         };

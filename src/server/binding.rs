@@ -140,8 +140,12 @@ impl Admission {
         binding: &Binding<'_>,
         asked: Asked,
     ) -> Result<Option<std::sync::Arc<Workload>>, String> {
-        let pods = self.pods.as_ref().ok_or("there is no cluster to ask")?;
-        match timeout_at(asked.deadline, pods.find(&binding.namespace, &binding.pod, &binding.pod_uid)).await
+        let cluster = self.cluster.as_ref().ok_or("there is no cluster to ask")?;
+        match timeout_at(
+            asked.deadline,
+            cluster.pods.find(&binding.namespace, &binding.pod, &binding.pod_uid),
+        )
+        .await
         {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(_) => Err("the API server did not answer in time".to_owned()),

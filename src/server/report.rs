@@ -5,8 +5,14 @@
 use std::{any::Any, fmt::Write as _, time::Duration};
 
 use crate::{
-    domain::verdict::{Outcome, Reason},
-    gather::review::Review,
+    domain::{
+        message,
+        verdict::{Outcome, Reason},
+    },
+    gather::{
+        ports::Findings,
+        review::{Review, ReviewedImage},
+    },
 };
 
 /// The most of a list in a line.
@@ -69,6 +75,24 @@ pub fn skipped(about: &About<'_>, why: &'static str) {
         uid = about.uid,
         "review"
     );
+}
+
+/// Tells the owners of policies what their policies found and denied nothing for, and what could not be found out.
+pub fn found(about: &About<'_>, review: &Review, findings: &dyn Findings) {
+    for ReviewedImage { image, verdict } in &review.images {
+        let outages = verdict.problems.iter().filter(|problem| problem.reason.is_transient());
+        let softened = verdict.warnings.iter().chain(&verdict.audit).filter(|problem| {
+            !problem.avoided && !matches!(problem.reason, Reason::PlatformMissing | Reason::UnpinnedTag)
+        });
+        for problem in outages.chain(softened) {
+            let Some(policy) = &problem.policy else { continue };
+            let note = || {
+                let text = message::warning(Some(image), verdict, problem);
+                format!("{} {}/{}: {text}", about.kind, about.namespace, about.name)
+            };
+            findings.found(policy, problem.reason, &note);
+        }
+    }
 }
 
 /// What must be known for a review could not be found out.

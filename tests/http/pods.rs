@@ -195,3 +195,20 @@ async fn what_is_no_binding_is_refused() {
         assert!(String::from_utf8_lossy(&text).contains(why), "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn owners_of_policies_are_told_what_denied_nothing_and_what_could_not_be_found_out() {
+    let server = server();
+    for image in ["good:v1", "unsigned", "tagged", "noisy"] {
+        server.review(&create(&pod(&[image]))).await;
+    }
+    assert_eq!(*server.events.0.lock(), Vec::<String>::new(), "who applies it is told");
+    for image in ["audited", "throttled"] {
+        server.review(&create(&pod(&[image]))).await;
+    }
+    insta::assert_json_snapshot!(*server.events.0.lock());
+    // What is mutated is validated next: one pod is told of once.
+    let before = server.events.0.lock().len();
+    server.ask("mutate", "", &create(&pod(&["audited"]))).await;
+    assert_eq!(server.events.0.lock().len(), before);
+}

@@ -25,11 +25,11 @@ use bonafide::{
         workload::Workload,
     },
     gather::{
-        ports::{Inventory, PodLookupError, Pods, Snapshot},
+        ports::{Findings, Inventory, PodLookupError, Pods, Snapshot},
         review::{Phases, Review, ReviewedImage},
     },
     server::{
-        admission::{Admission, Judge},
+        admission::{Admission, InCluster, Judge},
         metrics::Metrics,
     },
 };
@@ -163,10 +163,21 @@ impl Pods for KnownPods {
     }
 }
 
+/// What the owners of policies are told.
+#[derive(Default)]
+pub struct Events(pub Mutex<Vec<String>>);
+
+impl Findings for Events {
+    fn found(&self, policy: &PolicyId, reason: Reason, note: &dyn Fn() -> String) {
+        self.0.lock().push(format!("{policy} {reason} {}", note()));
+    }
+}
+
 pub struct Server {
     pub router: Router,
     pub judge: Arc<ByName>,
     pub pods: Arc<KnownPods>,
+    pub events: Arc<Events>,
     metrics: Arc<Metrics>,
 }
 
@@ -180,11 +191,13 @@ impl Server {
         let pods = Arc::new(KnownPods::default());
         let metrics = Metrics::new("test");
         let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
-        let known: Arc<dyn Pods> = Arc::<KnownPods>::clone(&pods);
+        let events = Arc::new(Events::default());
+        let cluster =
+            InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events) };
         let inventory = Arc::new(Known(Arc::new(snapshot)));
         let timeout = Duration::from_secs(10);
-        let admission = Admission::new(shared, inventory, Arc::clone(&metrics), Some(known), timeout);
-        Self { router: admission.router(), judge, pods, metrics }
+        let admission = Admission::new(shared, inventory, Arc::clone(&metrics), Some(cluster), timeout);
+        Self { router: admission.router(), judge, pods, events, metrics }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {

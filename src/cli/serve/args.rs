@@ -80,6 +80,10 @@ pub struct ClusterArgs {
     #[arg(long)]
     pub cluster: bool,
 
+    /// What this replica is called in the Lease and in events. Default: the host's name
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub identity: Option<String>,
+
     /// Pods go through /mutate: tags are pinned to the digest that was verified, and `uncoveredPlatforms: Constrain` is understood
     #[arg(long, requires = "cluster")]
     pub pinning: bool,
@@ -87,6 +91,20 @@ pub struct ClusterArgs {
     /// How long requests are still answered after the process was told to end: others take time to learn of it. Default: 5s with --cluster
     #[arg(long, value_name = "DURATION", value_parser = pause)]
     pub shutdown_delay: Option<Duration>,
+}
+
+impl ClusterArgs {
+    /// What this replica is called.
+    pub fn identity(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = self.identity.clone().or_else(host).unwrap_or_default();
+        // Two replicas never share a name, wherever they run.
+        if name.trim().is_empty() {
+            format!("bonafide-{}", std::process::id())
+        } else {
+            name.trim().to_owned()
+        }
+    }
 }
 
 /// The values of `--unmatched-images`.

@@ -8,18 +8,20 @@ use super::{Args, ServeError};
 use crate::{
     cluster::{
         client,
+        events::PolicyEvents,
         inventory::{ClusterInventory, Watched},
         pods::PendingPods,
     },
     domain::policy::PolicyEntry,
-    gather::ports::{Inventory, Pods},
-    server::{health::Readiness, metrics::Metrics},
+    gather::ports::Inventory,
+    server::{admission::InCluster, health::Readiness, metrics::Metrics},
 };
 
 /// What is followed of a cluster; dropped, it is followed no more.
 pub(super) struct Cluster {
     inventory: Arc<ClusterInventory>,
     pods: Arc<PendingPods>,
+    events: Arc<PolicyEvents>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -43,21 +45,29 @@ impl Cluster {
             args.in_cluster.pinning,
         );
         let pods = PendingPods::new(client.clone(), Arc::clone(&inventory));
-        let tasks =
-            vec![tokio::spawn(Arc::clone(&inventory).run(client)), tokio::spawn(Arc::clone(&pods).run())];
+        let (events, writer) =
+            PolicyEvents::new(client.clone(), Arc::clone(&inventory), args.in_cluster.identity());
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&inventory).run(client)),
+            tokio::spawn(Arc::clone(&pods).run()),
+            tokio::spawn(writer.run()),
+        ];
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted().into_iter().map(Watched::as_str).collect());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { inventory, pods, tasks })
+        Ok(Self { inventory, pods, events, tasks })
     }
 
     pub(super) fn inventory(&self) -> Arc<dyn Inventory> {
         Arc::<ClusterInventory>::clone(&self.inventory)
     }
 
-    pub(super) fn pods(&self) -> Arc<dyn Pods> {
-        Arc::<PendingPods>::clone(&self.pods)
+    pub(super) fn ports(&self) -> InCluster {
+        InCluster {
+            pods: Arc::<PendingPods>::clone(&self.pods),
+            findings: Arc::<PolicyEvents>::clone(&self.events),
+        }
     }
 }
 

@@ -96,7 +96,8 @@ impl ControlPlane {
             ]
             .concat(),
         );
-        let started = Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
+        let started =
+            Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
         // The controller manager bears an API server that is away, but not while it starts.
         started.wait_for_service_account("default");
         started
