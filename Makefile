@@ -3,7 +3,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test plane bench build fmt lint doc deny image
+.PHONY: help quickstart test plane bench build fmt lint manifests doc deny image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ fmt: ## lay out Rust and TOML (TOML where taplo is installed)
 lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+manifests: ## what is generated into charts/, after a change of the types it is made from
+	UPDATE_MANIFESTS=1 $(CARGO) test --test crd the_chart_has_what_the_program_makes
 
 doc: ## the library's documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

@@ -7,6 +7,7 @@ mod fields;
 mod head;
 mod images;
 mod pattern;
+mod selector;
 mod shape;
 mod signer;
 
@@ -15,11 +16,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::v1alpha1::{self as wire, PolicySpec};
+use super::v1alpha1::{self as wire, ClusterPolicySpec};
 use crate::domain::{
     policy::{
-        InvalidPolicy, LabelRequirement, LabelSelector, LabelTest, Mode, Policy, PolicyEntry, PolicyId,
-        ProvenanceRules, SubjectRule, TagRule, UncoveredRule,
+        InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, ProvenanceRules, SubjectRule,
+        TagRule, UncoveredRule,
     },
     provenance::{SLSA_V0_2, SLSA_V1},
 };
@@ -78,6 +79,9 @@ pub fn compile(object: &Value) -> Compiled {
         let mut rest = Fields::default();
         let policy = policy(&mut rest, &id, namespaced, &wire);
         fields.append(rest, |note| !misshapen.explains(&note.field));
+        for note in misshapen.untold {
+            fields.error_unless_told(note);
+        }
         policy
     });
     let (errors, warnings) = fields.into_notes();
@@ -94,7 +98,7 @@ pub fn compile(object: &Value) -> Compiled {
 }
 
 /// The spec as far as its shape is right, and where it is not: what is wrong with the rest is told in the same breath.
-fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(PolicySpec, Misshapen)> {
+fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(ClusterPolicySpec, Misshapen)> {
     if spec.is_null() {
         fields.error("spec", None, "is missing");
         return None;
@@ -113,12 +117,13 @@ fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(PolicySpec, Misshapen
 fn readable_namespaces(spec: &Value) -> Option<LabelSelector> {
     let selector = wire::LabelSelector::deserialize(spec.get("namespaceSelector")?).ok()?;
     let mut fields = Fields::default();
-    let compiled = label_selector(&mut fields, &selector);
+    let compiled = selector::labels(&mut fields, &selector);
     fields.into_notes().0.is_empty().then_some(compiled)
 }
 
-fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpec) -> Policy {
-    if namespaced && spec.namespace_selector.is_some() {
+fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPolicySpec) -> Policy {
+    let ClusterPolicySpec { policy: spec, namespace_selector } = spec;
+    if namespaced && namespace_selector.is_some() {
         fields.error(
             "spec.namespaceSelector",
             None,
@@ -129,10 +134,9 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
     let signers = signer::signers(fields, &spec.signers);
     Policy {
         id: id.clone(),
-        namespaces: spec
-            .namespace_selector
+        namespaces: namespace_selector
             .as_ref()
-            .map(|selector| label_selector(fields, selector))
+            .map(|selector| selector::labels(fields, selector))
             .unwrap_or_default(),
         mode: match spec.mode {
             wire::Mode::Enforce => Mode::Enforce,
@@ -158,66 +162,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &PolicySpe
     }
 }
 
-fn label_selector(fields: &mut Fields, selector: &wire::LabelSelector) -> LabelSelector {
-    let labels = selector
-        .match_labels
-        .iter()
-        .map(|(key, value)| LabelRequirement { key: key.clone(), test: LabelTest::In(vec![value.clone()]) });
-    let mut requirements: Vec<LabelRequirement> = labels.collect();
-    for key in selector.match_labels.keys() {
-        check_label_key(fields, &format!("spec.namespaceSelector.matchLabels.{key}"), key);
-    }
-    fields.check_length("spec.namespaceSelector.matchExpressions", selector.match_expressions.len());
-    for (at, expression) in selector.match_expressions.iter().enumerate() {
-        let key = format!("spec.namespaceSelector.matchExpressions[{at}].key");
-        check_label_key(fields, &key, &expression.key);
-        let field = format!("spec.namespaceSelector.matchExpressions[{at}].values");
-        let wants_values =
-            matches!(expression.operator, wire::LabelOperator::In | wire::LabelOperator::NotIn);
-        if wants_values == expression.values.is_empty() {
-            let message = if wants_values {
-                "In and NotIn need values"
-            } else {
-                "Exists and DoesNotExist take no values"
-            };
-            fields.error(&field, None, message);
-        }
-        let test = match expression.operator {
-            wire::LabelOperator::In => LabelTest::In(expression.values.clone()),
-            wire::LabelOperator::NotIn => LabelTest::NotIn(expression.values.clone()),
-            wire::LabelOperator::Exists => LabelTest::Exists,
-            wire::LabelOperator::DoesNotExist => LabelTest::DoesNotExist,
-        };
-        requirements.push(LabelRequirement { key: expression.key.clone(), test });
-    }
-    LabelSelector(requirements)
-}
-
-/// A key that no label can have would select no namespace, and protect none.
-fn check_label_key(fields: &mut Fields, field: &str, key: &str) {
-    let (prefix, name) = key.rsplit_once('/').unwrap_or(("x", key));
-    let word = |text: &str, also: &[u8]| {
-        let plain = |b: u8| b.is_ascii_alphanumeric();
-        let ends = text.bytes().next().zip(text.bytes().last());
-        ends.is_some_and(|(first, last)| plain(first) && plain(last))
-            && text.bytes().all(|b| plain(b) || also.contains(&b))
-    };
-    if !word(name, b"-_.") || name.len() > 63 || !word(prefix, b"-.") {
-        fields.error(field, Some(key), "is no label's key, so it selects no namespace");
-    }
-}
-
 fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules {
-    for (at, kind) in rules.types.iter().enumerate() {
-        if ![SLSA_V0_2, SLSA_V1].contains(&kind.as_str()) {
-            let field = format!("spec.provenance.types[{at}]");
-            fields.error(
-                &field,
-                Some(kind),
-                format!("is not a supported predicate type: {SLSA_V0_2} and {SLSA_V1} are"),
-            );
-        }
-    }
     if !rules.conditions.is_empty() {
         fields.error("spec.provenance.conditions", None, "conditions are not supported yet");
     }
@@ -239,7 +184,14 @@ fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules 
         }
     });
     ProvenanceRules {
-        types: rules.types.clone(),
+        types: rules
+            .types
+            .iter()
+            .map(|kind| match kind {
+                wire::PredicateType::SlsaV0_2 => SLSA_V0_2.to_owned(),
+                wire::PredicateType::SlsaV1 => SLSA_V1.to_owned(),
+            })
+            .collect(),
         builder_ids: fields.globs("spec.provenance.builderIds", &rules.builder_ids),
         build_types: fields.globs("spec.provenance.buildTypes", &rules.build_types),
         source_repository: source.repository.map(|uri| uri.trim_end_matches('/').to_owned()),

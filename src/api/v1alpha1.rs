@@ -1,46 +1,110 @@
-//! The wire types of `bonafide.dev/v1alpha1`: what is written in a policy. Nothing is checked here but the shape; [`super::compile`]
-//! turns it into what is decided with.
+//! The wire types of `bonafide.dev/v1alpha1`: what is written in a policy, and the bounds of it. The custom resource definitions are
+//! made from these types, and [`super::compile`] holds what it is given against the same schema before it turns it into what is
+//! decided with: a bound is written once, here.
 //!
 //! Every object refuses unknown fields: a misspelt field must not silently ask for less.
 
-use std::collections::BTreeMap;
+mod provenance;
+mod selector;
+mod signer;
+mod status;
 
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use provenance::{Condition, PredicateType, Provenance, Source};
+pub use selector::{LabelExpression, LabelOperator, LabelSelector};
+pub use signer::{CertificateSigner, GITHUB_ISSUER, Github, PublicKey, Runner, Signer, TransparencyLog};
+pub use status::PolicyStatus;
 
 /// The group and version of the objects here.
 pub const API_VERSION: &str = "bonafide.dev/v1alpha1";
 
-/// What a `ProvenancePolicy` or a `ClusterProvenancePolicy` says.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// How many entries a list may have. It keeps what the API server checks, and what a review costs, within bounds.
+const MAX_LIST: usize = 64;
+/// How long a pattern may be.
+const MAX_PATTERN: usize = 512;
+
+/// What a `ProvenancePolicy` says: the images of its namespace that it names are admitted only with provenance, signed by somebody whom it names.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["images", "signers"]))]
+#[kube(
+    group = "bonafide.dev",
+    version = "v1alpha1",
+    kind = "ProvenancePolicy",
+    plural = "provenancepolicies",
+    shortname = "pp",
+    category = "bonafide",
+    namespaced,
+    status = "PolicyStatus",
+    doc = "A ProvenancePolicy says which images of its namespace need signed provenance, and who must have signed it. Policies only ever add requirements: all that name an image must be satisfied.",
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Images", "type": "string", "jsonPath": ".spec.images.include"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
 pub struct PolicySpec {
-    /// What its verdict does.
+    /// What its verdict does: Enforce denies, Warn admits with a warning, Audit records and says nothing to whoever applies.
     #[serde(default)]
     pub mode: Mode,
     /// Which images it is about.
     pub images: Images,
-    /// Which digest an attestation must name.
+    /// Which digest an attestation must name: Any takes the manifest's own or that of an index which leads to it, Platform the manifest's own alone.
     #[serde(default)]
     pub subject: Subject,
-    /// What becomes of a pod of whose platforms only some are covered.
+    /// What becomes of a pod of whose platforms only some are covered: Deny denies it, Constrain keeps it on the covered ones.
     #[serde(default)]
     pub uncovered_platforms: UncoveredPlatforms,
-    /// What a reference without digest gets.
+    /// What a reference without digest gets: Allow nothing, Warn a warning, Deny a denial.
     #[serde(default)]
     pub tags: Tags,
-    /// Who may sign; any one suffices.
-    #[serde(default)]
+    /// Who may sign; any one suffices. Names must differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = MAX_LIST),
+        extend("x-kubernetes-validations" = [{
+            "rule": "self.all(a, !has(a.name) || self.exists_one(b, has(b.name) && b.name == a.name))",
+            "message": "two signers have the same name",
+        }])
+    )]
     pub signers: Vec<Signer>,
     /// What the verified statement must say.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub provenance: Provenance,
-    /// The namespaces of a `ClusterProvenancePolicy`; an empty selector selects all.
+}
+
+/// What a `ClusterProvenancePolicy` says: the same, and for which namespaces.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "bonafide.dev",
+    version = "v1alpha1",
+    kind = "ClusterProvenancePolicy",
+    plural = "clusterprovenancepolicies",
+    shortname = "cpp",
+    category = "bonafide",
+    status = "PolicyStatus",
+    doc = "A ClusterProvenancePolicy says which images need signed provenance, and who must have signed it, in every namespace that it selects. Policies only ever add requirements: all that name an image must be satisfied.",
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Images", "type": "string", "jsonPath": ".spec.images.include"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+pub struct ClusterPolicySpec {
+    /// What it says of images, signers and provenance.
+    #[serde(flatten)]
+    pub policy: PolicySpec,
+    /// The namespaces that it is for, by their labels; without it, and where it is empty, all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
 }
 
 /// What a policy's verdict does.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// Denies.
     #[default]
@@ -52,7 +116,7 @@ pub enum Mode {
 }
 
 /// Which digest an attestation must name.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Subject {
     /// The manifest's own or an index's that leads to it.
     #[default]
@@ -62,7 +126,7 @@ pub enum Subject {
 }
 
 /// What becomes of a pod of whose platforms only some are covered.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UncoveredPlatforms {
     /// It is denied.
     #[default]
@@ -72,7 +136,7 @@ pub enum UncoveredPlatforms {
 }
 
 /// What a reference without digest gets.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Tags {
     /// Nothing.
     Allow,
@@ -83,142 +147,26 @@ pub enum Tags {
     Deny,
 }
 
+/// How long a glob over repositories may be: as long as their names.
+const MAX_REPOSITORY: usize = 255;
+/// What it is made of.
+const REPOSITORY_GLOB: &str = "^[a-z0-9*?][a-z0-9*?._:/-]*$";
+
 /// Which images a policy is about.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["include"]))]
 pub struct Images {
-    /// Globs over the normalised repository, such as `ghcr.io/org/**`.
-    #[serde(default)]
+    /// Globs over the normalised repository, such as `ghcr.io/org/**`: `*` stays within a segment, `**` crosses segments. Any one suffices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = MAX_LIST), inner(length(min = 1, max = MAX_REPOSITORY), regex(pattern = REPOSITORY_GLOB)))]
     pub include: Vec<String>,
     /// Globs that take images out again.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = MAX_REPOSITORY), regex(pattern = REPOSITORY_GLOB)))]
     pub exclude: Vec<String>,
 }
 
-/// Somebody who may sign: exactly one of `github`, `certificate`, `publicKey`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Signer {
-    /// A name for messages.
-    pub name: Option<String>,
-    /// A GitHub Actions workflow.
-    pub github: Option<Github>,
-    /// Any certificate with this issuer and subject.
-    pub certificate: Option<CertificateSigner>,
-    /// A public key.
-    pub public_key: Option<serde_json::Value>,
-    /// The trust root the certificate must chain to.
-    pub trust_root: Option<String>,
-}
-
-/// A GitHub Actions workflow as a signer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Github {
-    /// The source repository, `owner/repo`; the name may be a glob, the owner not.
-    #[serde(default)]
-    pub repository: String,
-    /// The source repository's immutable id.
-    pub repository_id: Option<String>,
-    /// The immutable id of the source repository's owner.
-    pub owner_id: Option<String>,
-    /// The signing workflow: its path, or `owner/repo/path` of another repository.
-    pub workflow: Option<String>,
-    /// The refs or commits that the signing workflow may be called at.
-    #[serde(default)]
-    pub workflow_refs: Vec<String>,
-    /// The source refs; none: every branch and tag, never a pull request.
-    #[serde(default)]
-    pub refs: Vec<String>,
-    /// The events that may set off the build; none: any.
-    #[serde(default)]
-    pub triggers: Vec<String>,
-    /// `github-hosted` or `self-hosted`.
-    pub runner: Option<String>,
-    /// The OIDC issuer.
-    pub issuer: Option<String>,
-}
-
-/// A certificate's issuer and subject as a signer.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CertificateSigner {
-    /// The OIDC issuer, exactly.
-    #[serde(default)]
-    pub issuer: String,
-    /// The subject alternative name, exactly.
-    pub subject: Option<String>,
-    /// The subject alternative name, as a regular expression over the whole of it.
-    pub subject_regex: Option<String>,
-}
-
-/// What the verified statement must say.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Provenance {
-    /// Accepted predicate types.
-    #[serde(default)]
-    pub types: Vec<String>,
-    /// Accepted builder ids, as globs.
-    #[serde(default)]
-    pub builder_ids: Vec<String>,
-    /// Accepted build types, as globs.
-    #[serde(default)]
-    pub build_types: Vec<String>,
-    /// The claimed source.
-    pub source: Option<Source>,
-    /// How old the build may be, such as `2160h`.
-    pub max_age: Option<String>,
-    /// Conditions in CEL.
-    #[serde(default)]
-    pub conditions: Vec<serde_json::Value>,
-}
-
-/// The claimed source.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
-    /// Its URI.
-    pub repository: Option<String>,
-    /// Its refs, as globs.
-    #[serde(default)]
-    pub refs: Vec<String>,
-}
-
-/// A label selector, as everywhere in Kubernetes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LabelSelector {
-    /// Labels that must be there with these values.
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
-    /// Further requirements.
-    #[serde(default)]
-    pub match_expressions: Vec<LabelExpression>,
-}
-
-/// A requirement of a label selector.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LabelExpression {
-    /// The label.
-    pub key: String,
-    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
-    pub operator: LabelOperator,
-    /// The values of `In` and `NotIn`.
-    #[serde(default)]
-    pub values: Vec<String>,
-}
-
-/// The operators of a label selector.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-pub enum LabelOperator {
-    /// One of the values.
-    In,
-    /// None of the values.
-    NotIn,
-    /// There.
-    Exists,
-    /// Not there.
-    DoesNotExist,
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

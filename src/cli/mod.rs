@@ -8,6 +8,7 @@ pub mod files;
 pub mod inline;
 pub mod json;
 pub mod manifests;
+pub mod objects;
 pub mod policy;
 pub mod review;
 pub mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Works on policy files.
     Policy(policy::Args),
+    /// Prints what Bonafide is installed with: its custom resource definitions, and more to come.
+    Manifests(manifests::Args),
     /// Says what a reason means and what to do about it.
     Explain(explain::Args),
 }
@@ -121,6 +124,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Review(args) => block_on(review::run(&args))??,
         Command::Serve(args) => return block_on(serve::run(*args, VERSION)),
         Command::Policy(args) => policy::run(&args)?,
+        Command::Manifests(args) => manifests::run(&args)?,
         Command::Explain(args) => explain::run(&args)?,
     };
     Ok(exit.into())

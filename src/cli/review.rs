@@ -18,7 +18,7 @@ use super::{
     exit::{Exit, Failure},
     files,
     json::{Document, Object},
-    manifests::{self, Found},
+    objects::{self, Found},
     serve::UnmatchedRule,
     sources::SourceArgs,
     terminal, text,
@@ -100,7 +100,7 @@ struct Answered {
 /// # Errors
 /// Where nothing can be judged: bad usage, unreadable input, an invalid policy.
 pub async fn run(args: &Args) -> Result<Exit, Failure> {
-    let found = manifests::read_all(&args.files)?;
+    let found = objects::read_all(&args.files)?;
     let snapshot = Arc::new(Snapshot {
         policies: files::valid_policies(&args.policies)?,
         nodes: args.nodes.as_deref().map(nodes).transpose()?.unwrap_or_default().into(),
@@ -223,7 +223,7 @@ fn labels(object: &Value) -> BTreeMap<String, String> {
 }
 
 fn nodes(path: &std::path::Path) -> Result<Vec<Arc<Node>>, Failure> {
-    let found = manifests::read(path)?;
+    let found = objects::read(path)?;
     if let Some(other) = found.iter().find(|found| found.text("/kind") != "Node") {
         return Err(Failure::new(format!("--nodes {}: it holds a {}", path.display(), other.text("/kind")))
             .hint("write it with kubectl get nodes -o yaml"));

@@ -4,9 +4,6 @@ use std::fmt;
 
 use crate::domain::glob::Glob;
 
-/// How many patterns a list may have.
-const MAX_LIST: usize = 64;
-
 /// Something about a field: an error or a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -47,7 +44,6 @@ impl Fields {
 
     /// Compiles a list of globs.
     pub fn globs(&mut self, field: &str, patterns: &[String]) -> Vec<Glob> {
-        self.check_length(field, patterns.len());
         let compiled = patterns
             .iter()
             .enumerate()
@@ -62,10 +58,10 @@ impl Fields {
             .ok()
     }
 
-    /// A list that is longer than is accepted is an error.
-    pub fn check_length(&mut self, field: &str, length: usize) {
-        if length > MAX_LIST {
-            self.error(field, None, format!("has {length} entries; at most {MAX_LIST} are accepted"));
+    /// An error that is told only where nothing else is wrong with the field or within it: something says it better then.
+    pub fn error_unless_told(&mut self, error: Note) {
+        if !self.errors.iter().any(|told| is_within(&error.field, &told.field)) {
+            self.errors.push(error);
         }
     }
 
@@ -86,6 +82,12 @@ impl Fields {
     }
 }
 
-fn note(field: &str, value: Option<&str>, message: impl Into<String>) -> Note {
+/// Whether a field is another one, or within it.
+pub fn is_within(outer: &str, field: &str) -> bool {
+    field.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Something about a field.
+pub fn note(field: &str, value: Option<&str>, message: impl Into<String>) -> Note {
     Note { field: field.to_owned(), value: value.map(ToOwned::to_owned), message: message.into() }
 }

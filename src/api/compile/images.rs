@@ -85,7 +85,8 @@ fn can_match(pattern: &str) -> Result<(), String> {
             _ if registry.bytes().any(|b| b.is_ascii_uppercase()) => {
                 Err("matches nothing: registries are matched in lower case".to_owned())
             }
-            Ok(_) => Ok(()),
+            Ok(_) if registry.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:*?".contains(&b)) => Ok(()),
+            Ok(_) => Err("matches nothing: a registry is a host, and a port where it has one".to_owned()),
             Err(error) => Err(nothing(&error)),
         };
     }

@@ -13,7 +13,6 @@ const PULL_REQUESTS: &str = "accepts pull requests, which anybody can open";
 
 /// Ref patterns: globs that begin with `refs/`, with the tag asked for in place of `${image.tag}`; commits where they may be.
 pub fn refs(fields: &mut Fields, field: &str, patterns: &[String], commits: bool) -> Vec<RefPattern> {
-    fields.check_length(field, patterns.len());
     let mut compiled = Vec::new();
     for (at, pattern) in patterns.iter().enumerate() {
         let field = format!("{field}[{at}]");

@@ -1,17 +1,22 @@
 //! The shape of a spec, held against the schema of its types: every unknown field, wrong type and missing value at once. What is
 //! left is of the right shape, so that what else is wrong with it can be told in the same breath.
 
+mod bounds;
+
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::{fields::Fields, wire::PolicySpec};
+use super::{
+    fields::{Fields, Note, is_within, note},
+    wire::ClusterPolicySpec,
+};
 
-/// The schema of a spec, without references.
+/// The schema of a spec, without references. What belongs to a cluster policy alone is told with more than that it is unknown.
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<PolicySpec>().into()
+    settings.into_generator().into_root_schema_for::<ClusterPolicySpec>().into()
 });
 
 /// Where the shape is wrong.
@@ -21,17 +26,15 @@ pub struct Misshapen {
     wrong: Vec<String>,
     /// Fields that have some field that is not known.
     around_unknown: Vec<String>,
+    /// What is wrong as far as the schema can say; whoever knows what the field is for says it better.
+    pub untold: Vec<Note>,
 }
 
 impl Misshapen {
     /// Whether an error of this field may be no more than what follows from its shape.
     pub fn explains(&self, field: &str) -> bool {
-        let within = |outer: &String| {
-            field
-                .strip_prefix(outer.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        self.wrong.iter().any(within) || self.around_unknown.iter().any(|around| around == field)
+        self.wrong.iter().any(|outer| is_within(outer, field))
+            || self.around_unknown.iter().any(|around| around == field)
     }
 }
 
@@ -60,6 +63,7 @@ impl Walk<'_> {
         if words.is_empty() && kind(schema).is_empty() {
             return Some(value.clone());
         }
+        bounds::check(self, field, value, schema);
         match (value, kind(schema)) {
             _ if !words.is_empty() => self.word(field, value, &words),
             (Value::Object(object), "object") => Some(self.object(field, object, schema)),
@@ -114,10 +118,13 @@ impl Walk<'_> {
         for name in required(schema) {
             if !sound.contains_key(name) {
                 let inner = format!("{field}.{name}");
-                if !object.contains_key(name) {
-                    self.wrong(&inner, None, "is missing");
-                }
                 let of = properties.and_then(|known| known.get(name)).unwrap_or(&Value::Null);
+                // An object that is missing is told once, and not with all that it would have had.
+                if !object.contains_key(name) && kind(of) == "object" {
+                    self.wrong(&inner, None, "is missing");
+                } else if !object.contains_key(name) {
+                    self.misshapen.untold.push(note(&inner, None, "is missing"));
+                }
                 sound.insert(name.to_owned(), placeholder(of));
             }
         }

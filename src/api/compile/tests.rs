@@ -302,10 +302,10 @@ fn schema_and_types_agree() {
     let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"}, "spec": spec});
     let compiled = compile(&cluster);
     assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
-    let back: PolicySpec = serde_json::from_value(spec.clone()).unwrap();
+    let back: ClusterPolicySpec = serde_json::from_value(spec.clone()).unwrap();
     let (sound, _) = shape::sound(&mut Fields::default(), &spec);
     assert_eq!(sound, spec, "nothing of it is lost");
-    assert_eq!(back.signers.len(), 3);
+    assert_eq!(back.policy.signers.len(), 3);
 }
 
 #[test]
