@@ -43,6 +43,9 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
             let platforms = platforms.collect::<Vec<_>>().join(", ");
             push(&mut text, format_args!(" is kept to {platforms} by {} {policy}", policy.kind()));
         }
+        (reason, Some(policy)) if reason.is_transient() => {
+            push(&mut text, format_args!(" could not be verified for {} {policy}", policy.kind()));
+        }
         (_, Some(policy)) => {
             push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()));
         }
