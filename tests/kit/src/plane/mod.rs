@@ -96,11 +96,9 @@ impl ControlPlane {
             ]
             .concat(),
         );
-        let started =
-            Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place };
         // The controller manager bears an API server that is away, but not while it starts.
-        started.wait_for_service_account("default");
-        started
+        admin.wait_for_service_account("default");
+        Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place }
     }
 
     /// A service account, by a token that it is given now; its rights are what RBAC grants it.
