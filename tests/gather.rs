@@ -2,335 +2,29 @@
 //! here, so that each case is exact; the real client and real signatures have tests of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod gather_support;
+
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bonafide::{
     domain::{
         digest::Digest,
-        evidence::{Attestation, FetchError, FetchErrorKind, Finding, Verified},
-        glob::{AnchoredRegex, Glob},
-        identity::{Certificate, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
+        evidence::FetchErrorKind,
+        identity::TrustRootName,
         plan::Stage,
-        policy::{
-            ImageSelector, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, ProvenanceRules,
-            SubjectRule, TagRule, UncoveredRule,
-        },
-        provenance::{Provenance, SLSA_V1, Statement},
-        reference::{Reference, Repository},
+        policy::{Policy, PolicyEntry, PolicyId, PolicySet},
         verdict::{Outcome, Reason},
-        workload::{ImageRole, Placement, Workload, WorkloadImage},
     },
-    gather::{
-        ports::{
-            Attestations, Images, Manifest, RawAttestation, RawContent, Referrer, Snapshot, TrustRoots,
-            Unobserved,
-        },
-        review::Review,
-        reviewer::Reviewer,
-    },
+    gather::ports::Snapshot,
 };
-use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
-use jiff::Timestamp;
-use parking_lot::Mutex;
+use gather_support::{OCI_INDEX, OCI_MANIFEST, ROUND, at, pod, reasons, setup, setup_with};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-const ROUND: Duration = Duration::from_millis(30);
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A registry in memory in which every request takes one [`ROUND`], so that the time counts the rounds.
-#[derive(Default)]
-struct World {
-    content: Mutex<HashMap<Digest, Bytes>>,
-    tags: Mutex<HashMap<String, Digest>>,
-    referrers: Mutex<HashMap<Digest, Vec<Digest>>>,
-    failure: Mutex<Option<FetchErrorKind>>,
-    /// Fails only what this text is part of.
-    failing: Mutex<String>,
-    log: Mutex<Vec<String>>,
-}
-
-impl World {
-    fn put(&self, value: &Value) -> Digest {
-        let bytes = Bytes::from(value.to_string());
-        let digest = Digest::of(&bytes);
-        self.content.lock().insert(digest, bytes);
-        digest
-    }
-
-    fn image(&self, name: &str) -> Digest {
-        let config = self.put(&json!({"os": "linux", "architecture": "amd64", "name": name}));
-        self.put(&json!({"mediaType": OCI_MANIFEST, "config": {"digest": config}, "layers": []}))
-    }
-
-    fn index(&self, platforms: &[(&str, Digest)]) -> Digest {
-        let manifests: Vec<Value> = platforms
-            .iter()
-            .map(|(architecture, digest)| {
-                json!({"mediaType": OCI_MANIFEST, "digest": digest, "platform": {"os": "linux", "architecture": architecture}})
-            })
-            .collect();
-        self.put(&json!({"mediaType": OCI_INDEX, "manifests": manifests}))
-    }
-
-    /// The played trust root believes the text `signed SUBJECT`.
-    fn attest_by_referrer(&self, subject: Digest) {
-        let bundle = self.put(&json!(format!("signed {subject}")));
-        let size = self.content.lock()[&bundle].len();
-        let layer = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": bundle, "size": size});
-        let holder = self.put(&json!({"mediaType": OCI_MANIFEST, "layers": [layer]}));
-        self.referrers.lock().entry(subject).or_default().push(holder);
-    }
-
-    fn attest_by_tag(&self, subject: Digest) {
-        let envelope = self.put(&json!(format!("signed {subject}")));
-        let size = self.content.lock()[&envelope].len();
-        let layer =
-            json!({"mediaType": "application/vnd.dsse.envelope.v1+json", "digest": envelope, "size": size});
-        let holder = self.put(&json!({"mediaType": OCI_MANIFEST, "layers": [layer]}));
-        self.tags.lock().insert(format!("sha256-{}.att", subject.hex()), holder);
-    }
-
-    async fn ask(&self, what: String) -> Result<(), FetchError> {
-        tokio::time::sleep(ROUND).await;
-        self.log.lock().push(what.clone());
-        match *self.failure.lock() {
-            Some(kind) if what.contains(self.failing.lock().as_str()) => {
-                Err(FetchError { kind, detail: what })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn get(&self, digest: Digest) -> Result<Bytes, FetchError> {
-        let found = self.content.lock().get(&digest).cloned();
-        found.ok_or_else(|| FetchError { kind: FetchErrorKind::NotFound, detail: format!("no {digest}") })
-    }
-
-    fn requests(&self) -> usize {
-        self.log.lock().len()
-    }
-
-    fn fail(&self, kind: Option<FetchErrorKind>, what: &str) {
-        *self.failure.lock() = kind;
-        what.clone_into(&mut self.failing.lock());
-    }
-}
-
-impl Images for World {
-    fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, FetchError>> {
-        async move {
-            let tag = reference.tag().unwrap().to_owned();
-            self.ask(format!("HEAD {tag}")).await?;
-            let digest = self.tags.lock().get(&tag).copied();
-            digest.ok_or(FetchError { kind: FetchErrorKind::NotFound, detail: format!("no {tag}") })
-        }
-        .boxed()
-    }
-
-    fn manifest<'a>(
-        &'a self,
-        _: &'a Repository,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Manifest, FetchError>> {
-        async move {
-            self.ask(format!("manifest {digest}")).await?;
-            let media_type = OCI_MANIFEST.to_owned();
-            Ok(Manifest { digest: *digest, media_type, bytes: self.get(*digest)? })
-        }
-        .boxed()
-    }
-
-    fn blob<'a>(
-        &'a self,
-        _: &'a Repository,
-        digest: &'a Digest,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Bytes, FetchError>> {
-        async move {
-            self.ask(format!("blob {digest}")).await?;
-            Ok(self.get(*digest)?).filter_size(limit)
-        }
-        .boxed()
-    }
-}
-
-trait FilterSize {
-    fn filter_size(self, limit: usize) -> Result<Bytes, FetchError>;
-}
-
-impl FilterSize for Result<Bytes, FetchError> {
-    fn filter_size(self, limit: usize) -> Result<Bytes, FetchError> {
-        let too_large = FetchError { kind: FetchErrorKind::Malformed, detail: "too large".into() };
-        self.and_then(|bytes| if bytes.len() > limit { Err(too_large) } else { Ok(bytes) })
-    }
-}
-
-impl Attestations for World {
-    fn referrers<'a>(
-        &'a self,
-        _: &'a Repository,
-        subject: &'a Digest,
-    ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>> {
-        async move {
-            self.ask(format!("referrers {subject}")).await?;
-            let listed = self.referrers.lock().get(subject).cloned().unwrap_or_default();
-            Ok(listed.into_iter().map(|digest| Referrer { digest, artifact_type: None }).collect())
-        }
-        .boxed()
-    }
-
-    fn tagged<'a>(
-        &'a self,
-        repository: &'a Repository,
-        tag: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Manifest>, FetchError>> {
-        async move {
-            self.ask(format!("tag {tag} of {repository}")).await?;
-            let digest = self.tags.lock().get(tag).copied();
-            let manifest = |digest| {
-                self.get(digest).map(|bytes| Manifest { digest, media_type: OCI_MANIFEST.into(), bytes })
-            };
-            digest.map(manifest).transpose()
-        }
-        .boxed()
-    }
-}
-
-/// Believes every attestation that says `signed DIGEST`, and counts how often it is asked.
-#[derive(Default)]
-struct Believing {
-    asked: AtomicU64,
-    generation: AtomicU64,
-}
-
-impl TrustRoots for Believing {
-    fn verify(&self, raw: &RawAttestation, _: Timestamp) -> Attestation {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let bytes = match &raw.content {
-            RawContent::Bundle(bytes) | RawContent::CosignLayer { envelope: bytes, .. } => bytes,
-        };
-        let text: String = serde_json::from_slice(bytes).unwrap();
-        let subject = text.strip_prefix("signed ").unwrap().parse().unwrap();
-        let finding = Finding::Verified(Box::new(Verified {
-            trust_root: TrustRootName::default(),
-            certificate: Certificate {
-                subject: "builder".into(),
-                issuer: "https://issuer".into(),
-                ..Certificate::default()
-            },
-            statement: Statement {
-                subjects: vec![subject],
-                predicate_type: SLSA_V1.into(),
-                provenance: Some(Provenance::default()),
-            },
-        }));
-        Attestation { layout: raw.layout, found_at: raw.found_at, finding }
-    }
-
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
-}
-
-struct Setup {
-    world: Arc<World>,
-    trust: Arc<Believing>,
-    reviewer: Arc<Reviewer>,
-    snapshot: Arc<Snapshot>,
-}
-
-fn setup() -> Setup {
-    setup_with(|_| ())
-}
-
-fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
-    let subject = SubjectMatcher::Regex(AnchoredRegex::new("builder").unwrap());
-    let mut policy = Policy {
-        id: PolicyId { namespace: None, name: "all".into() },
-        namespaces: LabelSelector::default(),
-        mode: Mode::Enforce,
-        images: ImageSelector { include: vec![Glob::new("r.example/**").unwrap()], exclude: Vec::new() },
-        subject: SubjectRule::Any,
-        uncovered: UncoveredRule::Deny,
-        tags: TagRule::Allow,
-        signers: vec![Signer {
-            name: "s".into(),
-            identity: SignerIdentity::Certificate { issuer: "https://issuer".into(), subject },
-            trust_root: TrustRootName::default(),
-        }],
-        provenance: ProvenanceRules::default(),
-    };
-    change(&mut policy);
-    let policies = PolicySet::new(vec![PolicyEntry::Valid(Arc::new(policy))], 1);
-    let platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap()];
-    let (world, trust) = (Arc::new(World::default()), Arc::new(Believing::default()));
-    let reviewer =
-        Arc::new(Reviewer::new(Arc::clone(&world) as _, Arc::clone(&trust) as _, Arc::new(Unobserved)));
-    Setup {
-        world,
-        trust,
-        reviewer,
-        snapshot: Arc::new(Snapshot { policies, platforms, ..Snapshot::default() }),
-    }
-}
-
-fn pod(images: &[String]) -> Workload {
-    let image = |(at, image): (usize, &String)| WorkloadImage {
-        name: format!("c{at}"),
-        role: ImageRole::Container,
-        field: format!("spec.containers[{at}].image"),
-        image: image.clone(),
-    };
-    Workload {
-        kind: "Pod".into(),
-        namespace: "n".into(),
-        name: "p".into(),
-        images: images.iter().enumerate().map(image).collect(),
-        placement: Placement::default(),
-    }
-}
-
-impl Setup {
-    async fn review(&self, images: &[String]) -> Review {
-        self.review_within(images, Duration::from_secs(10)).await
-    }
-
-    async fn review_within(&self, images: &[String], time: Duration) -> Review {
-        self.reviewer.review(&self.snapshot, &pod(images), Stage::Final, Instant::now() + time).await
-    }
-
-    /// The outcome, and in how many rounds and requests it was had.
-    async fn measured(&self, image: &str) -> (Outcome, u128, usize) {
-        let (start, before) = (Instant::now(), self.world.requests());
-        let review = self.review(&[image.to_owned()]).await;
-        let rounds = start.elapsed().as_millis() / ROUND.as_millis();
-        (review.outcome, rounds, self.world.requests() - before)
-    }
-}
-
-fn at(digest: Digest) -> String {
-    format!("r.example/app@{digest}")
-}
-
-fn reasons(review: &Review) -> Vec<Reason> {
-    review
-        .images
-        .iter()
-        .flat_map(|image| image.verdict.problems.iter().map(|problem| problem.reason))
-        .collect()
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cold_review_takes_as_many_rounds_as_its_layout_needs_and_a_warm_one_none() {
     let setup = setup();
     let by_tag = setup.world.image("by tag");
@@ -353,7 +47,7 @@ async fn a_cold_review_takes_as_many_rounds_as_its_layout_needs_and_a_warm_one_n
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_attested_index_is_not_asked_leaf_by_leaf() {
     let setup = setup();
     let index = setup.world.index(&[("amd64", setup.world.image("a")), ("arm64", setup.world.image("b"))]);

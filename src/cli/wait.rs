@@ -80,6 +80,7 @@ const fn heals(reason: Reason) -> bool {
         | Reason::MalformedAttestation
         | Reason::MalformedImage
         | Reason::InvalidReference
+        | Reason::TooManyImages
         | Reason::InvalidPolicy
         | Reason::UnpinnedTag
         | Reason::UnmatchedImage => false,

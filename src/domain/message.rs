@@ -254,7 +254,11 @@ pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
             "nothing is wrong with the image as far as is known: try again"
         }
         Reason::MalformedAttestation => "attest the image again; see `bonafide explain MalformedAttestation`",
-        Reason::InvalidReference | Reason::InvalidPolicy | Reason::UnpinnedTag | Reason::UnmatchedImage => {
+        Reason::InvalidReference
+        | Reason::TooManyImages
+        | Reason::InvalidPolicy
+        | Reason::UnpinnedTag
+        | Reason::UnmatchedImage => {
             return None;
         }
     };

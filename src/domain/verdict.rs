@@ -75,6 +75,8 @@ reasons! {
     MalformedAttestation = "an attestation is there, but cannot be read",
     /// The image reference does not parse.
     InvalidReference = "the image reference cannot be parsed",
+    /// The workload names more distinct images than are judged.
+    TooManyImages = "the workload names more images than are judged",
     /// A policy that names the image does not compile.
     InvalidPolicy = "a policy that names this image is invalid, and fails closed",
     /// The reference has no digest.

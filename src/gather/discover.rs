@@ -2,34 +2,33 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
-use super::ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots};
+use super::{
+    budget::{Budget, LISTED},
+    lanes::{Room, Stop},
+    ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots},
+};
 use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, SubjectEvidence},
     reference::Repository,
 };
 
-/// The largest attestation.
-const MAX_ATTESTATION: usize = 16 << 20;
-/// How many attestations of one digest are looked at.
-const MAX_ATTESTATIONS: usize = 256;
-/// One more than are looked at, so that what is left out is told.
-const LISTED: usize = MAX_ATTESTATIONS + 1;
-/// How many bytes of attestations of one digest are read.
-const MAX_TOTAL: usize = 32 << 20;
 /// How many requests for one digest run at once.
 const CONCURRENCY: usize = 8;
+/// How long verification may take for one digest; real attestations take a millisecond each.
+const VERIFICATION: Duration = Duration::from_secs(3);
+/// How long one digest's verification goes on before it is another one's turn.
+const SLICE: Duration = Duration::from_millis(20);
 
 /// What discovery works with.
 #[derive(Clone)]
@@ -40,6 +39,8 @@ pub struct Discovery {
     pub trust: Arc<dyn TrustRoots>,
     /// Verifications by content: the same bytes under the same roots give the same answer.
     pub verified: moka::sync::Cache<(Digest, u64), Arc<Attestation>>,
+    /// How many verifications run at once: no more than there are processors.
+    pub verifying: Arc<Semaphore>,
 }
 
 /// Evidence and how many bytes were read for it.
@@ -49,6 +50,8 @@ pub struct Gathered {
     pub evidence: Arc<SubjectEvidence>,
     /// The bytes of the attestations.
     pub bytes: usize,
+    /// The bytes that were read, manifests included.
+    pub read: usize,
 }
 
 /// A manifest that holds attestations, as far as it is needed.
@@ -90,13 +93,21 @@ impl Discovery {
     /// All evidence about `subject`: the referrers and the `.att` tag are asked for at once, then what they name.
     ///
     /// # Errors
-    /// An internal error; what a registry failed with is a gap in the evidence.
-    pub async fn subject(self, repository: Repository, subject: Digest) -> Result<Gathered, FetchError> {
-        let budget = Budget::new();
+    /// A room that is too small, or an internal error; what a registry failed with is a gap in the evidence.
+    pub async fn subject(
+        &self,
+        repository: &Repository,
+        subject: Digest,
+        room: Room,
+    ) -> Result<Gathered, Stop> {
+        let budget = Budget::new(room);
         let (referrers, att) = tokio::join!(
-            self.referrers(&repository, &subject, &budget),
-            self.att_tag(&repository, &subject, &budget)
+            self.referrers(repository, &subject, &budget),
+            self.att_tag(repository, &subject, &budget)
         );
+        if budget.wants_more() {
+            return Err(Stop::TooSmall);
+        }
         let mut gaps = Vec::new();
         let mut attestations: Vec<Arc<Attestation>> = Vec::new();
         let mut raws = Vec::new();
@@ -114,8 +125,11 @@ impl Discovery {
             }
         }
         let bytes = raws.iter().map(raw_size).fold(0, usize::saturating_add);
-        attestations.extend(self.verify_all(raws).await?);
-        Ok(Gathered { evidence: Arc::new(SubjectEvidence { attestations, gaps }), bytes })
+        let (verified, unfinished) = self.verify_all(raws).await?;
+        attestations.extend(verified);
+        gaps.extend(unfinished);
+        let evidence = Arc::new(SubjectEvidence { attestations, gaps });
+        Ok(Gathered { evidence, bytes, read: budget.used() })
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {
@@ -133,6 +147,9 @@ impl Discovery {
             Ok(manifest) => manifest,
             Err(error) => return vec![Err(miss(Layout::Referrer, referrer.digest, error))],
         };
+        if let Err(why) = budget.take(manifest.bytes.len()) {
+            return vec![Err(Miss::Unusable(Layout::Referrer, referrer.digest, why))];
+        }
         let Some(holder) = parse(&manifest) else {
             return vec![Err(Miss::Unusable(
                 Layout::Referrer,
@@ -167,6 +184,9 @@ impl Discovery {
             Ok(None) => return Vec::new(),
             Err(error) => return vec![Err(miss(Layout::AttTag, *subject, error))],
         };
+        if let Err(why) = budget.take(manifest.bytes.len()) {
+            return vec![Err(Miss::Unusable(Layout::AttTag, manifest.digest, why))];
+        }
         let Some(holder) = parse(&manifest) else {
             let why = format!("the manifest of the tag {tag} cannot be parsed");
             return vec![Err(Miss::Unusable(Layout::AttTag, manifest.digest, why))];
@@ -189,20 +209,24 @@ impl Discovery {
         budget: &Budget,
     ) -> Result<Bytes, Miss> {
         let Descriptor { digest, size, .. } = *descriptor;
-        budget.take(size).map_err(|why| Miss::Unusable(layout, digest, why))?;
+        budget.take_attestation(size).map_err(|why| Miss::Unusable(layout, digest, why))?;
         self.source.blob(repository, &digest, size).await.map_err(|error| miss(layout, digest, error))
     }
 
     /// What a BuildKit attestation manifest in an index says. Nobody signed it.
     ///
     /// # Errors
-    /// What the registry failed with.
+    /// A room that is too small, or what the registry failed with.
     pub async fn in_index(
         &self,
         repository: &Repository,
         digest: Digest,
-    ) -> Result<Option<Attestation>, FetchError> {
+        room: Room,
+    ) -> Result<Option<Attestation>, Stop> {
         let manifest = self.source.manifest(repository, &digest).await?;
+        if manifest.bytes.len() > room.bytes {
+            return Err(Stop::TooSmall);
+        }
         let predicate = parse(&manifest).and_then(|holder| {
             let types = holder
                 .layers
@@ -217,67 +241,67 @@ impl Discovery {
         }))
     }
 
-    /// Verification is expensive and synchronous: it has threads of its own.
-    async fn verify_all(&self, raws: Vec<RawAttestation>) -> Result<Vec<Arc<Attestation>>, FetchError> {
-        if raws.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (trust, known) = (Arc::clone(&self.trust), self.verified.clone());
-        let work = move || {
-            let (now, generation) = (Timestamp::now(), trust.generation());
-            let verify = |raw: &RawAttestation| {
-                let key = (fingerprint(raw), generation);
-                known.get(&key).unwrap_or_else(|| {
-                    let attestation = Arc::new(trust.verify(raw, now));
-                    // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
-                    if matches!(attestation.finding, Finding::Verified(_)) {
-                        known.insert(key, Arc::clone(&attestation));
-                    }
-                    attestation
-                })
+    /// Verification is expensive and synchronous: it has threads of its own, and no digest keeps them for long. What was not verified
+    /// in time is a gap.
+    async fn verify_all(
+        &self,
+        raws: Vec<RawAttestation>,
+    ) -> Result<(Vec<Arc<Attestation>>, Option<FetchError>), FetchError> {
+        let (mut left, mut all, mut spent) = (raws.into_iter(), Vec::new(), Duration::ZERO);
+        while left.len() > 0 {
+            if spent > VERIFICATION {
+                let detail = format!(
+                    "{} attestations could not be verified in time: the {} before them took more than {} seconds",
+                    left.len(),
+                    all.len(),
+                    VERIFICATION.as_secs()
+                );
+                return Ok((all, Some(FetchError { kind: FetchErrorKind::Deadline, detail })));
+            }
+            let turn = Arc::clone(&self.verifying).acquire_owned().await;
+            let (trust, known) = (Arc::clone(&self.trust), self.verified.clone());
+            let work = move || {
+                // Kept for as long as the thread is busy, whether or not somebody still waits for it.
+                let _turn = turn;
+                let (begun, mut done) = (Instant::now(), Vec::new());
+                while begun.elapsed() < SLICE
+                    && let Some(raw) = left.next()
+                {
+                    done.push(verify(trust.as_ref(), &known, &raw));
+                }
+                (left, done, begun.elapsed())
             };
-            raws.iter().map(verify).collect()
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
-            kind: FetchErrorKind::Unavailable,
-            detail: "an internal error ended the verification of an attestation".to_owned(),
-        })
+            let (rest, done, took) = tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
+                kind: FetchErrorKind::Unavailable,
+                detail: "an internal error ended the verification of an attestation".to_owned(),
+            })?;
+            left = rest;
+            all.extend(done);
+            spent = spent.saturating_add(took);
+        }
+        Ok((all, None))
     }
+}
+
+fn verify(
+    trust: &dyn TrustRoots,
+    known: &moka::sync::Cache<(Digest, u64), Arc<Attestation>>,
+    raw: &RawAttestation,
+) -> Arc<Attestation> {
+    let key = (fingerprint(raw), trust.generation());
+    known.get(&key).unwrap_or_else(|| {
+        let attestation = Arc::new(trust.verify(raw, Timestamp::now()));
+        // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
+        if matches!(attestation.finding, Finding::Verified(_)) {
+            known.insert(key, Arc::clone(&attestation));
+        }
+        attestation
+    })
 }
 
 /// A definite answer about one attestation speaks against it alone; everything else leaves a gap.
 fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
     if error.kind.is_transient() { Miss::Gap(error) } else { Miss::Unusable(layout, digest, error.detail) }
-}
-
-/// What may still be read for one digest.
-struct Budget {
-    bytes: AtomicUsize,
-    attestations: AtomicUsize,
-}
-
-impl Budget {
-    const fn new() -> Self {
-        Self { bytes: AtomicUsize::new(MAX_TOTAL), attestations: AtomicUsize::new(MAX_ATTESTATIONS) }
-    }
-
-    /// Takes one attestation of `size` bytes, or says why it is not looked at.
-    fn take(&self, size: usize) -> Result<(), String> {
-        let take = |left: &AtomicUsize, amount: usize| {
-            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount)).is_ok()
-        };
-        if size > MAX_ATTESTATION || !take(&self.bytes, size) {
-            return Err(format!(
-                "it is too large: {size} bytes; {MAX_ATTESTATION} for one and {MAX_TOTAL} for all are read"
-            ));
-        }
-        if !take(&self.attestations, 1) {
-            return Err(format!(
-                "more than {MAX_ATTESTATIONS} attestations are attached, and the others are not looked at"
-            ));
-        }
-        Ok(())
-    }
 }
 
 fn parse(manifest: &Manifest) -> Option<Holder> {

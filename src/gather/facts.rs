@@ -1,14 +1,15 @@
 //! The facts about an image, asked for in as few rounds as the layouts allow and kept as long as they are true.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, num::NonZero, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, stream};
-use tokio::time::Instant;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     discover::{Discovery, Gathered},
-    flight::{Flights, Freshness},
+    flight::{Dated, Flights, Freshness},
     image,
+    lanes::{Errand, Lanes, Stop},
     ports::{Attestations, Observer, TrustRoots},
 };
 use crate::domain::{
@@ -33,6 +34,7 @@ const CONCURRENCY: usize = 16;
 pub struct Facts {
     discovery: Discovery,
     observer: Arc<dyn Observer>,
+    lanes: Arc<Lanes>,
     tags: Flights<(Repository, String), Digest>,
     roots: Flights<(Repository, Digest), Arc<Root>>,
     /// The number is the trust roots' generation.
@@ -56,9 +58,12 @@ impl Facts {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let verified = moka::sync::Cache::new(VERIFICATIONS);
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let verifying = Arc::new(Semaphore::new(processors));
         Self {
-            discovery: Discovery { source, trust, verified },
+            discovery: Discovery { source, trust, verified, verifying },
             observer,
+            lanes: Arc::default(),
             tags: Flights::new(1 << 20, |_| 100),
             roots: Flights::new(ROOTS_BYTES, |root| weigh_root(root)),
             // A parsed predicate takes several times its text.
@@ -68,6 +73,11 @@ impl Facts {
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
             in_index: Flights::new(1 << 20, |_| 300),
         }
+    }
+
+    /// What a review in `namespace` is allowed until `deadline`.
+    pub fn errand(&self, namespace: Option<&str>, deadline: Instant) -> Errand {
+        self.lanes.errand(namespace, deadline)
     }
 
     /// The generation of the trust roots that verify now.
@@ -84,7 +94,7 @@ impl Facts {
     ///
     /// # Errors
     /// What the registry failed with.
-    pub async fn digest(&self, reference: &Reference, deadline: Instant) -> Result<Digest, FetchError> {
+    pub async fn digest(&self, reference: &Reference, errand: &Errand) -> Result<Digest, FetchError> {
         let tag = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => return Ok(*digest),
             (None, tag) => tag.unwrap_or_default().to_owned(),
@@ -93,11 +103,18 @@ impl Facts {
         let freshness = Freshness::Within(TAG_AGE);
         self.observer.cache("tags", self.tags.peek(&key, freshness).is_some());
         let ask = || {
-            let (source, reference) = (Arc::clone(&self.discovery.source), reference.clone());
-            async move { source.resolve(&reference).await }.boxed()
+            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
+            let source = Arc::clone(&self.discovery.source);
+            let reference = reference.clone();
+            async move {
+                lanes
+                    .run(&errand, |_room| async { source.resolve(&reference).await.map_err(Stop::from) })
+                    .await
+            }
+            .boxed()
         };
         let waiting_for = reference.repository().registry();
-        Ok(self.tags.get(key, freshness, deadline, waiting_for, ask).await?.value)
+        Ok(asked(&self.tags, key, freshness, errand, waiting_for, ask).await?.value)
     }
 
     /// What `digest` is and the evidence that names or is attached to it.
@@ -109,22 +126,21 @@ impl Facts {
         repository: &Repository,
         digest: Digest,
         freshness: Freshness,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<Known, FetchError> {
         let ask = || {
-            image::root(Arc::clone(&self.discovery.source), repository.clone(), digest)
-                .map(|root| root.map(Arc::new))
-                .boxed()
+            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
+            let source = Arc::clone(&self.discovery.source);
+            let repository = repository.clone();
+            async move {
+                let root = lanes.run(&errand, |room| image::root(source.as_ref(), &repository, digest, room));
+                root.await.map(Arc::new)
+            }
+            .boxed()
         };
-        let root = self.roots.get(
-            (repository.clone(), digest),
-            Freshness::Any,
-            deadline,
-            repository.registry(),
-            ask,
-        );
-        let (root, (evidence, at)) =
-            tokio::join!(root, self.evidence(repository, digest, freshness, deadline));
+        let key = (repository.clone(), digest);
+        let root = asked(&self.roots, key, Freshness::Any, errand, repository.registry(), ask);
+        let (root, (evidence, at)) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
         let facts = ImageFacts { digest, root: root?.value, evidence: HashMap::from([(digest, evidence)]) };
         Ok(Known { facts, oldest: at })
     }
@@ -136,7 +152,7 @@ impl Facts {
         repository: &Repository,
         digests: Vec<Digest>,
         freshness: Freshness,
-        deadline: Instant,
+        errand: &Errand,
     ) {
         let digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
@@ -145,8 +161,8 @@ impl Facts {
             let beside = attestation_manifest(&root, digest);
             async move {
                 let (evidence, unsigned) = tokio::join!(
-                    self.evidence(repository, digest, freshness, deadline),
-                    self.unsigned(repository, beside, deadline)
+                    self.evidence(repository, digest, freshness, errand),
+                    self.unsigned(repository, beside, errand)
                 );
                 (digest, evidence, unsigned)
             }
@@ -171,12 +187,25 @@ impl Facts {
         repository: &Repository,
         digest: Digest,
         freshness: Freshness,
-        deadline: Instant,
+        errand: &Errand,
     ) -> (Arc<SubjectEvidence>, Instant) {
         let key = (repository.clone(), digest, self.trust_generation());
+        let ask = || {
+            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
+            let (discovery, repository) = (self.discovery.clone(), repository.clone());
+            async move {
+                let (discovery, repository, mine) = (&discovery, &repository, &errand);
+                let subject = move |room| async move {
+                    let gathered = discovery.subject(repository, digest, room).await?;
+                    mine.add(gathered.read);
+                    Ok(gathered)
+                };
+                lanes.run(&errand, subject).await
+            }
+            .boxed()
+        };
         self.observer.cache("facts", self.evidence.peek(&key, freshness).is_some());
-        let ask = || self.discovery.clone().subject(repository.clone(), digest).boxed();
-        match self.evidence.get(key, freshness, deadline, repository.registry(), ask).await {
+        match asked(&self.evidence, key, freshness, errand, repository.registry(), ask).await {
             Ok(dated) => (dated.value.evidence, dated.at),
             Err(gap) => {
                 (Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }), Instant::now())
@@ -189,16 +218,41 @@ impl Facts {
         &self,
         repository: &Repository,
         manifest: Option<Digest>,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Option<Arc<Attestation>> {
         let digest = manifest?;
         let ask = || {
+            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
             let (discovery, repository) = (self.discovery.clone(), repository.clone());
-            async move { Ok(discovery.in_index(&repository, digest).await?.map(Arc::new)) }.boxed()
+            async move {
+                let found = lanes.run(&errand, |room| discovery.in_index(&repository, digest, room));
+                found.await.map(|found| found.map(Arc::new))
+            }
+            .boxed()
         };
         let key = (repository.clone(), digest);
-        self.in_index.get(key, Freshness::Any, deadline, repository.registry(), ask).await.ok()?.value
+        asked(&self.in_index, key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
     }
+}
+
+/// The answer at hand, or one that is asked for on the review's share of the turns.
+async fn asked<K, V>(
+    flights: &Flights<K, V>,
+    key: K,
+    freshness: Freshness,
+    errand: &Errand,
+    waiting_for: &str,
+    ask: impl FnOnce() -> BoxFuture<'static, Result<V, FetchError>>,
+) -> Result<Dated<V>, FetchError>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    if let Some(dated) = flights.peek(&key, freshness) {
+        return Ok(dated);
+    }
+    let _turn = errand.turn().await?;
+    flights.get(key, freshness, errand.deadline, waiting_for, ask).await
 }
 
 fn weigh_root(root: &Root) -> u32 {

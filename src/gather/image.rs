@@ -1,12 +1,13 @@
 //! What a digest is: a manifest with its platform, or an index with everything nested in it.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ports::{Attestations, Manifest};
+use super::{
+    lanes::{Room, Stop},
+    ports::{Attestations, Manifest},
+};
 use crate::domain::{
     digest::Digest,
     evidence::{FetchError, FetchErrorKind, Root},
@@ -60,23 +61,23 @@ impl From<WirePlatform> for Platform {
 /// Reads what `digest` is.
 ///
 /// # Errors
-/// What the registry failed with; `Malformed` for what is neither manifest nor index.
+/// A room that is too small; what the registry failed with; `Malformed` for what is neither manifest nor index.
 pub async fn root(
-    source: Arc<dyn Attestations>,
-    repository: Repository,
+    source: &dyn Attestations,
+    repository: &Repository,
     digest: Digest,
-) -> Result<Root, FetchError> {
-    let manifest = source.manifest(&repository, &digest).await?;
-    let body = parse(&manifest)?;
+    room: Room,
+) -> Result<Root, Stop> {
+    let mut walk = Walk { source, repository, bytes_left: room.bytes, entries_left: MAX_ENTRIES };
+    let body = walk.fetch(&digest).await?;
     if let Some(entries) = body.manifests {
-        let mut budget = MAX_ENTRIES;
-        return Ok(Root::Index(walk(&source, &repository, entries, MAX_DEPTH, &mut budget).await?));
+        return Ok(Root::Index(walk.entries(entries, MAX_DEPTH).await?));
     }
     let Some(config) = body.config else {
-        return Err(malformed(&digest, "it is neither an image manifest nor an index"));
+        return Err(malformed(&digest, "it is neither an image manifest nor an index").into());
     };
     // Its platform is for telling a person that an image cannot run somewhere; one that states none hides nothing.
-    let config = source.blob(&repository, &config.digest, MAX_CONFIG).await?;
+    let config = source.blob(repository, &config.digest, MAX_CONFIG).await?;
     Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&config).ok().and_then(stated)))
 }
 
@@ -157,41 +158,56 @@ fn malformed(digest: &Digest, why: &str) -> FetchError {
     FetchError { kind: FetchErrorKind::Malformed, detail: format!("{digest} cannot be read: {why}") }
 }
 
-fn walk<'a>(
-    source: &'a Arc<dyn Attestations>,
+/// The way through an index and what is nested in it.
+struct Walk<'a> {
+    source: &'a dyn Attestations,
     repository: &'a Repository,
-    descriptors: Vec<Descriptor>,
-    depth: usize,
-    budget: &'a mut usize,
-) -> BoxFuture<'a, Result<Vec<IndexEntry>, FetchError>> {
-    Box::pin(async move {
-        let mut entries = Vec::with_capacity(descriptors.len().min(MAX_ENTRIES));
-        for descriptor in descriptors {
-            *budget = budget
-                .checked_sub(1)
-                .ok_or_else(|| malformed(&descriptor.digest, "the index has more than 1000 entries"))?;
-            let kind = match entry_kind(&descriptor) {
-                Kind::Index => {
-                    let depth = depth
-                        .checked_sub(1)
-                        .ok_or_else(|| malformed(&descriptor.digest, "indexes are nested too deep"))?;
-                    let nested = source.manifest(repository, &descriptor.digest).await?;
-                    let nested = parse(&nested)?.manifests.ok_or_else(|| {
-                        malformed(&descriptor.digest, "it is listed as an index and is none")
-                    })?;
-                    EntryKind::Index(walk(source, repository, nested, depth, budget).await?)
-                }
-                Kind::Attestation(subject) => EntryKind::Attestation(subject),
-                Kind::Image => EntryKind::Image,
-            };
-            entries.push(IndexEntry {
-                digest: descriptor.digest,
-                platform: descriptor.platform.map(Into::into),
-                kind,
-            });
-        }
-        Ok(entries)
-    })
+    /// How many bytes of manifests may still be read.
+    bytes_left: usize,
+    /// How many entries may still come.
+    entries_left: usize,
+}
+
+impl Walk<'_> {
+    async fn fetch(&mut self, digest: &Digest) -> Result<Body, Stop> {
+        let manifest = self.source.manifest(self.repository, digest).await?;
+        self.bytes_left = self.bytes_left.checked_sub(manifest.bytes.len()).ok_or(Stop::TooSmall)?;
+        Ok(parse(&manifest)?)
+    }
+
+    fn entries(
+        &mut self,
+        descriptors: Vec<Descriptor>,
+        depth: usize,
+    ) -> BoxFuture<'_, Result<Vec<IndexEntry>, Stop>> {
+        Box::pin(async move {
+            let mut entries = Vec::with_capacity(descriptors.len().min(MAX_ENTRIES));
+            for descriptor in descriptors {
+                let refused = |why: &str| malformed(&descriptor.digest, why);
+                self.entries_left = self
+                    .entries_left
+                    .checked_sub(1)
+                    .ok_or_else(|| refused(&format!("the index has more than {MAX_ENTRIES} entries")))?;
+                let kind = match entry_kind(&descriptor) {
+                    Kind::Index => {
+                        let depth =
+                            depth.checked_sub(1).ok_or_else(|| refused("indexes are nested too deep"))?;
+                        let nested = self.fetch(&descriptor.digest).await?.manifests;
+                        let nested = nested.ok_or_else(|| refused("it is listed as an index and is none"))?;
+                        EntryKind::Index(self.entries(nested, depth).await?)
+                    }
+                    Kind::Attestation(subject) => EntryKind::Attestation(subject),
+                    Kind::Image => EntryKind::Image,
+                };
+                entries.push(IndexEntry {
+                    digest: descriptor.digest,
+                    platform: descriptor.platform.map(Into::into),
+                    kind,
+                });
+            }
+            Ok(entries)
+        })
+    }
 }
 
 enum Kind {

@@ -3,10 +3,12 @@
 //! What is asked of a registry, and in which order, is decided here; how it is asked is `registry`'s, and whether an
 //! answer is genuine is `trust`'s.
 
+pub mod budget;
 pub mod discover;
 pub mod facts;
 pub mod flight;
 pub mod image;
+pub mod lanes;
 pub mod ports;
 pub mod review;
 pub mod reviewer;

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
     facts::{Facts, Known},
     flight::Freshness,
+    lanes::Errand,
     ports::{Attestations, Observer, Snapshot, TrustRoots},
     review::{Phases, Review, ReviewedImage},
 };
@@ -30,6 +32,8 @@ const VERDICTS: u64 = 20_000;
 const LONGEST_KEPT: usize = 1024;
 /// How many placements are kept.
 const LANDINGS: u64 = 1_000;
+/// How many images of one workload are judged at once.
+const AT_ONCE: usize = 16;
 /// How many manifests of one index are asked about.
 const MAX_MANIFESTS: usize = 128;
 
@@ -94,6 +98,9 @@ impl Reviewer {
         stage: Stage,
         deadline: Instant,
     ) -> Review {
+        if let Some(refused) = Review::of_too_many(workload) {
+            return refused;
+        }
         let platforms = self.landing(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
@@ -111,7 +118,8 @@ impl Reviewer {
             }
         }
         if !unknown.is_empty() {
-            let all = self.judge_all(snapshot, &workload.namespace, unknown, &platforms, stage, deadline);
+            let errand = self.facts.errand(Some(&workload.namespace), deadline);
+            let all = self.judge_all(snapshot, &workload.namespace, unknown, &platforms, stage, &errand);
             judged.extend(all.await);
         }
 
@@ -148,7 +156,7 @@ impl Reviewer {
         images: Vec<&'a str>,
         platforms: &Arc<Platforms>,
         stage: Stage,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Vec<(&'a str, Arc<ImageVerdict>, Phases)> {
         // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
         let named;
@@ -160,10 +168,10 @@ impl Reviewer {
         };
         let scope = Scope::Namespace { name: namespace, labels };
         let judging = images.into_iter().map(|image| async move {
-            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, stage, deadline).await;
+            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, stage, errand).await;
             (image, verdict, phases)
         });
-        futures::future::join_all(judging).await
+        stream::iter(judging.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
     }
 
     fn key(
@@ -194,7 +202,8 @@ impl Reviewer {
         platforms: &Platforms,
         deadline: Instant,
     ) -> Arc<ImageVerdict> {
-        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), Stage::Final, deadline).await.0
+        let errand = self.facts.errand(None, deadline);
+        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), Stage::Final, &errand).await.0
     }
 
     /// How many bytes of facts are kept.
@@ -214,7 +223,7 @@ impl Reviewer {
         image: &str,
         platforms: &Arc<Platforms>,
         stage: Stage,
-        deadline: Instant,
+        errand: &Errand,
     ) -> (Arc<ImageVerdict>, Phases) {
         let mut phases = Phases::default();
         let start = Instant::now();
@@ -235,7 +244,7 @@ impl Reviewer {
             Plan::Ask(asked) => asked,
         };
         phases.plan = start.elapsed();
-        let digest = match self.facts.digest(&asked.reference, deadline).await {
+        let digest = match self.facts.digest(&asked.reference, errand).await {
             Ok(digest) => digest,
             Err(error) => {
                 phases.gather = start.elapsed();
@@ -250,7 +259,7 @@ impl Reviewer {
             }
         }
         self.observer.cache("verdicts", false);
-        let verdict = match self.find_out(&asked, platforms, digest, deadline, &mut phases).await {
+        let verdict = match self.find_out(&asked, platforms, digest, errand, &mut phases).await {
             Ok(verdict) => self.keep(key, verdict),
             Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
         };
@@ -281,16 +290,16 @@ impl Reviewer {
         asked: &ImagePlan,
         platforms: &Platforms,
         digest: Digest,
-        deadline: Instant,
+        errand: &Errand,
         phases: &mut Phases,
     ) -> Result<ImageVerdict, FetchError> {
         let (verdict, oldest) =
-            self.attempt(asked, platforms, digest, Freshness::Any, deadline, phases).await?;
+            self.attempt(asked, platforms, digest, Freshness::Any, errand, phases).await?;
         if is_settled(&verdict) || oldest.elapsed() <= DENIAL_AGE {
             return Ok(verdict);
         }
         let fresh = Freshness::Within(DENIAL_AGE);
-        Ok(self.attempt(asked, platforms, digest, fresh, deadline, phases).await?.0)
+        Ok(self.attempt(asked, platforms, digest, fresh, errand, phases).await?.0)
     }
 
     async fn attempt(
@@ -299,7 +308,7 @@ impl Reviewer {
         platforms: &Platforms,
         digest: Digest,
         freshness: Freshness,
-        deadline: Instant,
+        errand: &Errand,
         phases: &mut Phases,
     ) -> Result<(ImageVerdict, Instant), FetchError> {
         let repository = asked.reference.repository();
@@ -309,7 +318,7 @@ impl Reviewer {
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
-        let mut known = self.facts.of_root(repository, digest, freshness, deadline).await?;
+        let mut known = self.facts.of_root(repository, digest, freshness, errand).await?;
         let verdict = evaluated(&known);
         let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
         uncovered.sort_unstable();
@@ -319,7 +328,7 @@ impl Reviewer {
         if uncovered.is_empty() {
             return Ok((verdict, known.oldest));
         }
-        self.facts.add_manifests(&mut known, repository, uncovered, freshness, deadline).await;
+        self.facts.add_manifests(&mut known, repository, uncovered, freshness, errand).await;
         Ok((evaluated(&known), known.oldest))
     }
 }
@@ -337,6 +346,7 @@ fn is_settled(verdict: &ImageVerdict) -> bool {
                 | Reason::UnpinnedTag
                 | Reason::UnmatchedImage
                 | Reason::InvalidReference
+                | Reason::TooManyImages
                 | Reason::InvalidPolicy
         )
     })

@@ -70,6 +70,7 @@ pub const fn page(reason: Reason) -> &'static str {
         MalformedAttestation,
         MalformedImage,
         InvalidReference,
+        TooManyImages,
         InvalidPolicy,
         UnpinnedTag,
         UnmatchedImage,
