@@ -9,9 +9,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use bonafide::domain::{
     digest::Digest,
     verdict::{Outcome, Reason},
+    workload::{Placement, Workload},
 };
 use bytes::Bytes;
-use gather_support::{OCI_MANIFEST, Setup, at, reasons, setup};
+use gather_support::{OCI_MANIFEST, Setup, at, pod, reasons, setup};
 use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -136,5 +137,36 @@ async fn verification_takes_so_long_and_no_longer() {
         let review = setup.review_within(&[at(image)], LONG).await;
         assert_eq!(review.outcome, outcome);
         assert!(reasons(&review).iter().all(|reason| *reason == Reason::DeadlineExceeded));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn caches_hold_so_many_bytes_whatever_is_signed() {
+    for (predicate, kept) in [(10, true), (1 << 20, false)] {
+        let setup = setup();
+        setup.trust.predicate_bytes.store(predicate, Ordering::SeqCst);
+        let images = attested(&setup, 90);
+        assert_eq!(setup.review(&images).await.outcome, Outcome::Allow);
+        for (cache, most) in [("facts", 64 << 20), ("verifications", 32 << 20), ("verdicts", 64 << 20)] {
+            let bytes = setup.cache_bytes(cache);
+            assert!(bytes <= most && bytes > 90 * 10, "{cache}: {bytes}");
+        }
+        let before = setup.world.requests();
+        assert_eq!(setup.review(&images).await.outcome, Outcome::Allow);
+        assert_eq!(setup.world.requests() == before, kept);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_placement_that_is_a_book_is_not_kept() {
+    let setup = setup();
+    for (length, kept) in [(100_000, false), (10, true)] {
+        let selector = [("x".repeat(length), "y".to_owned())].into();
+        let placement = Placement { node_selector: selector, ..Placement::default() };
+        let workload = Workload { placement, ..pod(&attested(&setup, 1)) };
+        let soon = tokio::time::Instant::now() + LONG;
+        let review = setup.reviewer.review(&setup.snapshot, &workload, soon).await;
+        assert_eq!(review.outcome, Outcome::Allow);
+        assert_eq!(setup.cache_bytes("placements") > 0, kept);
     }
 }

@@ -167,7 +167,9 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     let reviewer = Arc::new(parts::reviewer(&args, &metrics)?);
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
-    metrics.before_scrape(move |metrics| metrics.set_cache_bytes("facts", counted.fact_bytes()));
+    metrics.before_scrape(move |metrics| {
+        counted.cache_bytes().for_each(|(cache, bytes)| metrics.set_cache_bytes(cache, bytes));
+    });
 
     let judge: Arc<dyn Judge> = reviewer;
     let (inventory, in_cluster) = source.ports();

@@ -48,8 +48,6 @@ pub struct Discovery {
 pub struct Gathered {
     /// The evidence.
     pub evidence: Arc<SubjectEvidence>,
-    /// The bytes of the attestations.
-    pub bytes: usize,
     /// The bytes that were read, manifests included.
     pub read: usize,
 }
@@ -124,12 +122,11 @@ impl Discovery {
                 }
             }
         }
-        let bytes = raws.iter().map(raw_size).fold(0, usize::saturating_add);
         let (verified, unfinished) = self.verify_all(raws).await?;
         attestations.extend(verified);
         gaps.extend(unfinished);
         let evidence = Arc::new(SubjectEvidence { attestations, gaps });
-        Ok(Gathered { evidence, bytes, read: budget.used() })
+        Ok(Gathered { evidence, read: budget.used() })
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {

@@ -11,6 +11,7 @@ use super::{
     image,
     lanes::{Errand, Lanes, Stop},
     ports::{Attestations, Observer, TrustRoots},
+    weigh::{self, capped},
 };
 use crate::domain::{
     digest::Digest,
@@ -25,10 +26,17 @@ const TAG_AGE: Duration = Duration::from_secs(2);
 const FACTS_BYTES: u64 = 64 << 20;
 /// How many bytes of the structure of images are kept.
 const ROOTS_BYTES: u64 = 16 << 20;
-/// How many verifications are kept.
-const VERIFICATIONS: u64 = 10_000;
+/// How many bytes of verifications are kept.
+const VERIFIED_BYTES: u64 = 32 << 20;
+/// How many bytes of small things are kept, for each kind of them.
+const TAGS_BYTES: u64 = 2 << 20;
+/// What the other parts of a key take, and an entry of a cache.
+const KEY: usize = 256;
 /// How many manifests of one index are asked about at once.
 const CONCURRENCY: usize = 16;
+
+/// The number is the trust roots' generation.
+type EvidenceKey = (Repository, Digest, u64);
 
 /// What is known about images, and how to find out more.
 pub struct Facts {
@@ -37,8 +45,7 @@ pub struct Facts {
     lanes: Arc<Lanes>,
     tags: Flights<(Repository, String), Digest>,
     roots: Flights<(Repository, Digest), Arc<Root>>,
-    /// The number is the trust roots' generation.
-    evidence: Flights<(Repository, Digest, u64), Gathered>,
+    evidence: Flights<EvidenceKey, Gathered>,
     in_index: Flights<(Repository, Digest), Option<Arc<Attestation>>>,
 }
 
@@ -57,21 +64,25 @@ impl Facts {
         trust: Arc<dyn TrustRoots>,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let verified = moka::sync::Cache::new(VERIFICATIONS);
+        let verified = moka::sync::Cache::builder()
+            .max_capacity(VERIFIED_BYTES)
+            .weigher(|_, attestation: &Arc<Attestation>| capped(weigh::attestation(attestation)))
+            .build();
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let verifying = Arc::new(Semaphore::new(processors));
         Self {
             discovery: Discovery { source, trust, verified, verifying },
             observer,
             lanes: Arc::default(),
-            tags: Flights::new(1 << 20, |_| 100),
-            roots: Flights::new(ROOTS_BYTES, |root| weigh_root(root)),
-            // A parsed predicate takes several times its text.
-            evidence: Flights::new(FACTS_BYTES, |gathered: &Gathered| {
-                u32::try_from(gathered.bytes.saturating_mul(4).saturating_add(1000)).unwrap_or(u32::MAX)
+            tags: Flights::new(TAGS_BYTES, |(repository, tag), _| key(repository, tag.len())),
+            roots: Flights::new(ROOTS_BYTES, |(repository, _), root| key(repository, weigh::root(root))),
+            evidence: Flights::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered: &Gathered| {
+                key(repository, weigh::evidence(&gathered.evidence))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
-            in_index: Flights::new(1 << 20, |_| 300),
+            in_index: Flights::new(TAGS_BYTES, |(repository, _), found| {
+                key(repository, found.as_deref().map_or(0, weigh::attestation))
+            }),
         }
     }
 
@@ -85,9 +96,14 @@ impl Facts {
         self.discovery.trust.generation()
     }
 
-    /// How many bytes the facts take.
-    pub fn bytes(&self) -> u64 {
-        [self.evidence.bytes(), self.roots.bytes(), self.in_index.bytes(), self.tags.bytes()].iter().sum()
+    /// How many bytes each cache holds.
+    pub fn cache_bytes(&self) -> [(&'static str, u64); 4] {
+        [
+            ("facts", self.evidence.bytes().saturating_add(self.in_index.bytes())),
+            ("images", self.roots.bytes()),
+            ("tags", self.tags.bytes()),
+            ("verifications", weigh::held(&self.discovery.verified)),
+        ]
     }
 
     /// The digest a reference stands for: its own, or what its tag stands for now.
@@ -235,6 +251,11 @@ impl Facts {
     }
 }
 
+/// The weight of an answer about something in a repository.
+fn key(repository: &Repository, bytes: usize) -> u32 {
+    capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
+}
+
 /// The answer at hand, or one that is asked for on the review's share of the turns.
 async fn asked<K, V>(
     flights: &Flights<K, V>,
@@ -253,19 +274,6 @@ where
     }
     let _turn = errand.turn().await?;
     flights.get(key, freshness, errand.deadline, waiting_for, ask).await
-}
-
-fn weigh_root(root: &Root) -> u32 {
-    fn count(entries: &[IndexEntry]) -> u32 {
-        entries.iter().fold(0, |sum: u32, entry| match &entry.kind {
-            EntryKind::Index(nested) => sum.saturating_add(1).saturating_add(count(nested)),
-            EntryKind::Image | EntryKind::Attestation(_) => sum.saturating_add(1),
-        })
-    }
-    match root {
-        Root::Manifest(_) => 300,
-        Root::Index(entries) => count(entries).saturating_mul(300).saturating_add(300),
-    }
 }
 
 /// The BuildKit attestation manifest that the index lists for `subject`.

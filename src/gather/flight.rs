@@ -9,10 +9,15 @@ use futures::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::weigh::{capped, held};
 use crate::domain::evidence::{FetchError, FetchErrorKind};
 
 /// How long a failure is answered again without asking: a brief back-off, never an answer that is kept.
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// How many bytes of failures are kept.
+const FAILURE_BYTES: u64 = 4 << 20;
+/// What a key takes: those that are long are bounded before they are parsed.
+const KEY: usize = 512;
 /// The longest that a request runs on when nobody waits for it any more.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -60,12 +65,16 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// An empty cache that keeps at most `max_bytes` of answers, as `weigh` counts them.
-    pub fn new(max_bytes: u64, weigh: fn(&V) -> u32) -> Self {
+    pub fn new(max_bytes: u64, weigh: fn(&K, &V) -> u32) -> Self {
         let answers = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(move |_: &K, dated: &Dated<V>| weigh(&dated.value))
+            .weigher(move |key: &K, dated: &Dated<V>| weigh(key, &dated.value))
             .build();
-        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(BACK_OFF).build();
+        let failures = moka::sync::Cache::builder()
+            .max_capacity(FAILURE_BYTES)
+            .weigher(|_: &K, error: &FetchError| capped(error.detail.len().saturating_add(KEY)))
+            .time_to_live(BACK_OFF)
+            .build();
         Self { answers, failures, running: Arc::default(), keep: |_| true }
     }
 
@@ -155,9 +164,9 @@ where
         }
     }
 
-    /// How many bytes the answers take, as they were weighed.
+    /// How many bytes the answers and the failures take, as they were weighed.
     pub fn bytes(&self) -> u64 {
-        self.answers.weighted_size()
+        held(&self.answers).saturating_add(held(&self.failures))
     }
 }
 
@@ -198,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_ask_once() {
-        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_| 1)), Arc::default());
+        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_, _| 1)), Arc::default());
         let calls = (0..200).map(|_| flights.get(1, Freshness::Any, soon(), "x", || counted(&asked, Ok(7))));
         let answers = futures::future::join_all(calls).await;
         assert!(answers.iter().all(|answer| answer.as_ref().unwrap().value == 7));
@@ -207,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_cancels_nobody() {
-        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_| 1)), Arc::default());
+        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_, _| 1)), Arc::default());
         let hasty = flights.get(1, Freshness::Any, Instant::now(), "x", || counted(&asked, Ok(7))).await;
         assert_eq!(hasty.unwrap_err().kind, FetchErrorKind::Deadline);
         let patient = flights.get(1, Freshness::Any, soon(), "x", || counted(&asked, Ok(8))).await;
@@ -217,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_shared_and_not_kept() {
-        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_| 1)), Arc::default());
+        let (flights, asked) = (Arc::new(Flights::<u8, u32>::new(100, |_, _| 1)), Arc::default());
         let down = || counted(&asked, Err(failure(FetchErrorKind::Unavailable)));
         let (a, b) = tokio::join!(
             flights.get(1, Freshness::Any, soon(), "x", down),
@@ -232,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_leaves_no_flight_behind() {
-        let flights = Flights::<u8, u32>::new(100, |_| 1);
+        let flights = Flights::<u8, u32>::new(100, |_, _| 1);
         let answer = flights.get(1, Freshness::Any, soon(), "x", || async { panic!("boom") }.boxed()).await;
         assert_eq!(answer.unwrap_err().kind, FetchErrorKind::Unavailable);
         assert!(flights.running.lock().is_empty());
@@ -240,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn stale_answers_are_asked_for_again() {
-        let (flights, asked) = (Flights::<u8, u32>::new(100, |_| 1), Arc::default());
+        let (flights, asked) = (Flights::<u8, u32>::new(100, |_, _| 1), Arc::default());
         let get = |freshness| flights.get(1, freshness, soon(), "x", || counted(&asked, Ok(7)));
         get(Freshness::Any).await.unwrap();
         tokio::time::sleep(Duration::from_millis(30)).await;

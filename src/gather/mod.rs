@@ -12,3 +12,4 @@ pub mod lanes;
 pub mod ports;
 pub mod review;
 pub mod reviewer;
+pub mod weigh;

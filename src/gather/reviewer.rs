@@ -12,6 +12,7 @@ use super::{
     lanes::Errand,
     ports::{Attestations, Observer, Snapshot, TrustRoots},
     review::{Phases, Review, ReviewedImage},
+    weigh::{self, capped},
 };
 use crate::domain::{
     digest::Digest,
@@ -26,12 +27,14 @@ use crate::domain::{
 
 /// How old evidence may be to say no: attestations arrive seconds after the push.
 const DENIAL_AGE: Duration = Duration::from_secs(5);
-/// How many verdicts are kept.
-const VERDICTS: u64 = 20_000;
+/// How many bytes of verdicts are kept.
+const VERDICT_BYTES: u64 = 64 << 20;
 /// The longest reference of which the verdict is kept: no valid one is longer.
 const LONGEST_KEPT: usize = 1024;
-/// How many placements are kept.
-const LANDINGS: u64 = 1_000;
+/// How many bytes of placements are kept.
+const LANDING_BYTES: u64 = 4 << 20;
+/// The largest placement of which it is kept where it lands: looking for it takes longer than working it out.
+const LARGEST_PLACEMENT: usize = 16 << 10;
 /// How many images of one workload are judged at once.
 const AT_ONCE: usize = 16;
 /// How many manifests of one index are asked about.
@@ -60,6 +63,13 @@ struct VerdictKey {
     trust: u64,
 }
 
+impl VerdictKey {
+    fn bytes(&self) -> usize {
+        let namespace = self.namespace.as_ref().map_or(0, String::len);
+        [size_of::<Self>(), namespace, self.image.len(), weigh::platforms(&self.platforms)].iter().sum()
+    }
+}
+
 #[derive(Clone)]
 struct Kept {
     verdict: Arc<ImageVerdict>,
@@ -84,8 +94,18 @@ impl Reviewer {
         Self {
             facts,
             observer,
-            verdicts: moka::sync::Cache::new(VERDICTS),
-            landings: moka::sync::Cache::new(LANDINGS),
+            verdicts: moka::sync::Cache::builder()
+                .max_capacity(VERDICT_BYTES)
+                .weigher(|key: &VerdictKey, kept: &Kept| {
+                    capped(key.bytes().saturating_add(weigh::verdict(&kept.verdict)))
+                })
+                .build(),
+            landings: moka::sync::Cache::builder()
+                .max_capacity(LANDING_BYTES)
+                .weigher(|(_, placement): &(u64, Placement), platforms: &Arc<Platforms>| {
+                    capped(weigh::placement(placement).saturating_add(weigh::platforms(platforms)))
+                })
+                .build(),
         }
     }
 
@@ -140,12 +160,16 @@ impl Reviewer {
 
     /// The platforms a pod can land on. An unknown `RuntimeClass` narrows nothing.
     fn landing(&self, snapshot: &Snapshot, placement: &Placement) -> Arc<Platforms> {
-        self.landings.get_with((snapshot.landscape, placement.clone()), || {
+        let land = || {
             let class = placement.runtime_class.as_ref().and_then(|name| snapshot.runtime_classes.get(name));
             let joined = class.map(|selector| placement::of_class(placement, selector));
             let placement = joined.as_ref().unwrap_or(placement);
             Arc::new(placement::platforms(placement, &snapshot.nodes, &snapshot.platforms))
-        })
+        };
+        if weigh::placement(placement) > LARGEST_PLACEMENT {
+            return land();
+        }
+        self.landings.get_with((snapshot.landscape, placement.clone()), land)
     }
 
     /// Judges images that no earlier verdict is at hand for, at once.
@@ -206,14 +230,10 @@ impl Reviewer {
         self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), Stage::Final, &errand).await.0
     }
 
-    /// How many bytes of facts are kept.
-    pub fn fact_bytes(&self) -> u64 {
-        self.facts.bytes()
-    }
-
-    /// How many verdicts are kept.
-    pub fn verdict_count(&self) -> u64 {
-        self.verdicts.entry_count()
+    /// How many bytes each cache holds.
+    pub fn cache_bytes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let own = [("verdicts", weigh::held(&self.verdicts)), ("placements", weigh::held(&self.landings))];
+        own.into_iter().chain(self.facts.cache_bytes())
     }
 
     async fn judge(

@@ -24,7 +24,10 @@ use crate::{
         evidence::{FetchError, FetchErrorKind},
         reference::Repository,
     },
-    gather::flight::{Flights, Freshness},
+    gather::{
+        flight::{Flights, Freshness},
+        weigh::capped,
+    },
 };
 
 /// The largest answer of a token server.
@@ -76,7 +79,9 @@ impl Doors {
             transport,
             config,
             challenges,
-            tokens: Flights::new(1 << 20, |token| u32::try_from(token.text.len()).unwrap_or(u32::MAX)),
+            tokens: Flights::new(1 << 20, |key: &Key, token| {
+                capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
+            }),
         }
     }
 

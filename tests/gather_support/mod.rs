@@ -236,6 +236,8 @@ pub struct Believing {
     pub generation: AtomicU64,
     /// How long each takes.
     pub pause: Mutex<Duration>,
+    /// How much each predicate says.
+    pub predicate_bytes: AtomicUsize,
 }
 
 impl TrustRoots for Believing {
@@ -247,6 +249,7 @@ impl TrustRoots for Believing {
         };
         let text: String = serde_json::from_slice(bytes).unwrap();
         let subject = text.strip_prefix("signed ").unwrap().parse().unwrap();
+        let predicate = "x".repeat(self.predicate_bytes.load(Ordering::SeqCst));
         let finding = Finding::Verified(Box::new(Verified {
             trust_root: TrustRootName::default(),
             certificate: Certificate {
@@ -257,7 +260,10 @@ impl TrustRoots for Believing {
             statement: Statement {
                 subjects: vec![subject],
                 predicate_type: SLSA_V1.into(),
-                provenance: Some(Provenance::default()),
+                provenance: Some(Provenance {
+                    predicate: Arc::new(predicate.into()),
+                    ..Provenance::default()
+                }),
             },
         }));
         Attestation { layout: raw.layout, found_at: raw.found_at, finding }
@@ -339,6 +345,10 @@ impl Setup {
     pub async fn review_in(&self, namespace: &str, images: &[String], time: Duration) -> Review {
         let workload = Workload { namespace: namespace.to_owned(), ..pod(images) };
         self.reviewer.review(&self.snapshot, &workload, Stage::Final, Instant::now() + time).await
+    }
+
+    pub fn cache_bytes(&self, wanted: &str) -> u64 {
+        self.reviewer.cache_bytes().find(|(cache, _)| *cache == wanted).unwrap().1
     }
 
     /// The outcome, and in how many rounds and requests it was had.

@@ -1,0 +1,226 @@
+//! How many bytes things take in memory, roughly and rather too many: caches are bounded by them, since whoever signs an attestation or
+//! writes a pod chooses how large it is.
+
+use std::hash::Hash;
+
+use serde_json::Value;
+
+use crate::domain::{
+    evidence::{Attestation, Finding, Root, SubjectEvidence, Verified},
+    identity::Certificate,
+    platform::{EntryKind, IndexEntry, Platform},
+    provenance::Provenance,
+    verdict::{ImageVerdict, Problem},
+    workload::{NodeTerm, Placement, Platforms},
+};
+
+/// What an allocation takes beside its content, and an entry of a map or cache.
+const OVERHEAD: usize = 64;
+
+/// For a cache, which counts in 32 bits: what is larger is not kept.
+pub fn capped(bytes: usize) -> u32 {
+    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+}
+
+/// How many bytes a cache holds, what is to be thrown out of it left out.
+pub fn held<K, V>(cache: &moka::sync::Cache<K, V>) -> u64
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    cache.run_pending_tasks();
+    cache.weighted_size()
+}
+
+fn sum(parts: impl IntoIterator<Item = usize>) -> usize {
+    parts.into_iter().fold(0, usize::saturating_add)
+}
+
+fn text(text: &str) -> usize {
+    text.len().saturating_add(OVERHEAD)
+}
+
+fn option(text: Option<&String>) -> usize {
+    text.map_or(0, |text| self::text(text))
+}
+
+/// A parsed JSON value.
+fn json(value: &Value) -> usize {
+    let below = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(string) => text(string),
+        Value::Array(values) => sum(values.iter().map(json)),
+        Value::Object(map) => sum(map.iter().map(|(key, value)| text(key).saturating_add(json(value)))),
+    };
+    below.saturating_add(size_of::<Value>())
+}
+
+fn certificate(certificate: &Certificate) -> usize {
+    let Certificate { subject, issuer, .. } = certificate;
+    let optional = [
+        &certificate.build_signer_digest,
+        &certificate.runner,
+        &certificate.source_repository,
+        &certificate.source_digest,
+        &certificate.source_ref,
+        &certificate.source_repository_id,
+        &certificate.source_owner_id,
+        &certificate.build_config_uri,
+        &certificate.trigger,
+        &certificate.run_uri,
+        &certificate.source_visibility,
+    ];
+    let texts = sum(optional.into_iter().map(|value| option(value.as_ref())));
+    sum([size_of::<Certificate>(), text(subject), text(issuer), texts])
+}
+
+fn provenance(provenance: &Provenance) -> usize {
+    let optional = [
+        &provenance.source,
+        &provenance.source_ref,
+        &provenance.commit,
+        &provenance.workflow,
+        &provenance.invocation_id,
+    ];
+    let texts = sum(optional.into_iter().map(|value| option(value.as_ref())));
+    let named = text(&provenance.builder_id).saturating_add(text(&provenance.build_type));
+    sum([size_of::<Provenance>(), texts, named, json(&provenance.predicate)])
+}
+
+/// An attestation and what became of it.
+pub fn attestation(attestation: &Attestation) -> usize {
+    let finding = match &attestation.finding {
+        Finding::Verified(verified) => {
+            let Verified { trust_root, certificate: signer, statement } = verified.as_ref();
+            sum([
+                size_of::<Verified>(),
+                text(&trust_root.0),
+                certificate(signer),
+                statement.subjects.len().saturating_mul(OVERHEAD.saturating_mul(2)),
+                text(&statement.predicate_type),
+                statement.provenance.as_ref().map_or(0, provenance),
+            ])
+        }
+        Finding::Unsigned { predicate_type: why } | Finding::Untrusted(why) | Finding::Malformed(why) => {
+            text(why)
+        }
+    };
+    finding.saturating_add(size_of::<Attestation>())
+}
+
+/// All that was found out about a digest.
+pub fn evidence(evidence: &SubjectEvidence) -> usize {
+    let attestations = sum(evidence.attestations.iter().map(|one| attestation(one)));
+    sum([attestations, sum(evidence.gaps.iter().map(|gap| text(&gap.detail))), OVERHEAD])
+}
+
+/// What a digest is.
+pub fn root(root: &Root) -> usize {
+    fn entries(list: &[IndexEntry]) -> usize {
+        sum(list.iter().map(|entry| {
+            let nested = match &entry.kind {
+                EntryKind::Index(nested) => entries(nested),
+                EntryKind::Image | EntryKind::Attestation(_) => 0,
+            };
+            sum([nested, size_of::<IndexEntry>(), entry.platform.as_ref().map_or(0, platform)])
+        }))
+    }
+    match root {
+        Root::Manifest(stated) => stated.as_ref().map_or(0, platform),
+        Root::Index(list) => entries(list),
+    }
+}
+
+fn platform(platform: &Platform) -> usize {
+    let parts = [platform.os(), platform.architecture(), platform.variant().unwrap_or_default()];
+    sum(parts.map(text)).saturating_add(size_of::<Platform>())
+}
+
+/// The platforms a pod can land on.
+pub fn platforms(platforms: &Platforms) -> usize {
+    match platforms {
+        Platforms::These(list) => sum(list.iter().map(platform)),
+        Platforms::Unknown => 0,
+    }
+}
+
+/// What narrows where a pod lands.
+pub fn placement(placement: &Placement) -> usize {
+    let Placement { node_name, node_selector, affinity, os, runtime_class } = placement;
+    let term = |term: &NodeTerm| {
+        sum(term.labels.iter().chain(&term.fields).map(|requirement| {
+            sum(requirement.values.iter().map(|value| text(value))).saturating_add(text(&requirement.key))
+        }))
+    };
+    sum([
+        size_of::<Placement>(),
+        sum([node_name, os, runtime_class].map(|value| option(value.as_ref()))),
+        sum(node_selector.iter().map(|(key, value)| text(key).saturating_add(text(value)))),
+        sum(affinity.iter().flatten().map(|one| term(one).saturating_add(OVERHEAD))),
+    ])
+}
+
+/// A verdict, with everything it tells.
+pub fn verdict(verdict: &ImageVerdict) -> usize {
+    let problem = |problem: &Problem| {
+        let Problem { policy, platform: on, found, expected, hint, .. } = problem;
+        let policy = policy
+            .as_ref()
+            .map_or(0, |policy| text(&policy.name).saturating_add(option(policy.namespace.as_ref())));
+        sum([
+            size_of::<Problem>(),
+            policy,
+            on.as_ref().map_or(0, platform),
+            text(found),
+            option(expected.as_ref()),
+            option(hint.as_ref()),
+        ])
+    };
+    let problems = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
+    let proofs = verdict.proofs.iter().map(|proof| {
+        sum([
+            certificate(&proof.certificate),
+            provenance(&proof.provenance),
+            text(&proof.signer),
+            text(&proof.predicate_type),
+            text(&proof.policy.name),
+            OVERHEAD,
+        ])
+    });
+    let covered = verdict
+        .platforms
+        .iter()
+        .map(|one| one.platform.as_ref().map_or(0, platform).saturating_add(OVERHEAD.saturating_mul(2)));
+    sum([
+        size_of::<ImageVerdict>(),
+        text(&verdict.reference),
+        sum(problems.map(problem)),
+        sum(proofs),
+        sum(covered),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{policy::Mode, verdict::Reason};
+
+    #[test]
+    fn what_somebody_else_chooses_weighs_at_least_its_text() {
+        let long = "x".repeat(100_000);
+        let selector = [(long.clone(), long.clone())].into();
+        let placed = Placement { node_selector: selector, ..Placement::default() };
+        assert!(placement(&placed) > 200_000);
+        assert!(placement(&Placement::default()) < 1000);
+
+        let problem = Problem::new(Reason::NoProvenance, Mode::Enforce, long.clone());
+        assert!(verdict(&ImageVerdict::of_problems("a", vec![problem])) > 100_000);
+        assert!(verdict(&ImageVerdict::of_problems("a", Vec::new())) < 1000);
+
+        let predicate = Arc::new(serde_json::json!({"deep": [[long], vec![1; 10_000]]}));
+        assert!(provenance(&Provenance { predicate, ..Provenance::default() }) > 100_000 + 10_000 * 32);
+        assert_eq!(capped(usize::MAX), u32::MAX);
+    }
+}
