@@ -28,8 +28,9 @@ use bonafide::domain::{
     },
     provenance::{Provenance, SLSA_V1, Statement},
     verdict::{ImageVerdict, Outcome, Reason},
-    workload::{ImageRole, Platforms, WorkloadImage},
+    workload::{ImageRole, Placement, Platforms, Workload, WorkloadImage},
 };
+use bonafide::gather::review::Review;
 use jiff::Timestamp;
 
 const REPOSITORY: &str = "ghcr.io/infobloxopen/ib-schema-registry";
@@ -187,6 +188,7 @@ impl World {
         let entry = |name: &str, text: &str| IndexEntry {
             digest: digest(name),
             platform: Some(platform(text)),
+            conditional: false,
             kind: EntryKind::Image,
         };
         let root = Root::Index(vec![entry("amd64", "linux/amd64"), entry("arm64", "linux/arm64")]);
@@ -562,6 +564,19 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(_)));
 }
 
+fn too_many() -> String {
+    let image = |n: usize| WorkloadImage { image: format!("ghcr.io/o/a:{n}"), ..container() };
+    let workload = Workload {
+        kind: "Pod".into(),
+        namespace: "n".into(),
+        name: "p".into(),
+        images: (0..130).map(image).collect(),
+        placement: Placement::default(),
+    };
+    let review = Review::of_too_many(&workload).unwrap();
+    message::denial(Some(&review.images[0].image), &review.images[0].verdict)
+}
+
 #[test]
 fn every_reason_has_a_message_worth_reading() {
     let denied = |world: World| message::denial(Some(&container()), &world.judge());
@@ -641,6 +656,7 @@ fn every_reason_has_a_message_worth_reading() {
         (Reason::RegistryThrottled, gap(FetchErrorKind::Throttled(Some(Duration::from_secs(7))))),
         (Reason::DeadlineExceeded, gap(FetchErrorKind::Deadline)),
         (Reason::InvalidReference, settled(Unmatched::Allow, "ghcr.io/Org/App")),
+        (Reason::TooManyImages, too_many()),
         (Reason::InvalidPolicy, message::denial(Some(&container()), &broken)),
         (Reason::UnpinnedTag, denied(World::with(|world| world.policy.tags = TagRule::Deny))),
         (Reason::UnmatchedImage, settled(Unmatched::Deny, "nginx")),

@@ -17,6 +17,7 @@ use bonafide::{
         plan::Stage,
         policy::{Policy, PolicyEntry, PolicyId, PolicySet},
         verdict::{Outcome, Reason},
+        workload::{Placement, Workload},
     },
     gather::ports::Snapshot,
 };
@@ -237,6 +238,69 @@ async fn what_can_be_read_in_two_ways_is_refused() {
     let digest = setup.world.put(&twin);
     setup.world.attest_by_tag(digest);
     assert_eq!(setup.review(&[at(digest)]).await.outcome, Outcome::Allow);
+}
+
+#[tokio::test]
+async fn what_one_runtime_passes_over_and_another_takes_is_judged_in_full() {
+    let setup = setup();
+    let (good, other) = (setup.world.image("good"), setup.world.image("other"));
+    setup.world.attest_by_tag(good);
+    let amd64 = json!({"os": "linux", "architecture": "amd64"});
+    let stating = |key: &str, value: Value| {
+        let mut platform = amd64.clone();
+        platform[key] = value;
+        platform
+    };
+    for (platform, outcome) in [
+        (amd64.clone(), Outcome::Allow),
+        (stating("os.features", json!([])), Outcome::Allow),
+        // A node that lacks the feature takes what has no platform.
+        (stating("os.features", json!(["x"])), Outcome::Deny),
+        (stating("features", json!(["sse4"])), Outcome::Deny),
+        (stating("os.version", json!("10.0.20348.1")), Outcome::Deny),
+        (stating("OS.features", json!([])), Outcome::Deny),
+        (stating("os.features", json!("x")), Outcome::Deny),
+    ] {
+        let entries = json!([{"digest": good, "platform": platform}, {"digest": other}]);
+        let index = setup.world.put(&json!({"mediaType": OCI_INDEX, "manifests": entries}));
+        let mut snapshot = Snapshot::clone(&setup.snapshot);
+        snapshot.platforms = vec!["linux/amd64".parse().unwrap()];
+        let soon = Instant::now() + ROUND * 100;
+        let review = setup.reviewer.review(&Arc::new(snapshot), &pod(&[at(index)]), soon).await;
+        assert_eq!(review.outcome, outcome, "{platform}: {:?}", reasons(&review));
+    }
+}
+
+#[tokio::test]
+async fn without_nodes_an_architecture_is_of_every_system_that_the_image_has() {
+    let setup = setup();
+    let mut snapshot = Snapshot::clone(&setup.snapshot);
+    snapshot.platforms.clear();
+    let snapshot = Arc::new(snapshot);
+    let (linux, windows) = (setup.world.image("linux"), setup.world.image("windows"));
+    setup.world.attest_by_tag(linux);
+    let of =
+        |os: &str, digest: Digest| json!({"digest": digest, "platform": {"os": os, "architecture": "amd64"}});
+    let alone = json!([of("linux", linux)]);
+    let both = json!([of("linux", linux), of("windows", windows)]);
+    let selector = |pairs: &[(&str, &str)]| {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Placement { node_selector: pairs.iter().map(own).collect(), ..Placement::default() }
+    };
+    let (arch, os) = (("kubernetes.io/arch", "amd64"), ("kubernetes.io/os", "linux"));
+    for (entries, placement, outcome) in [
+        (&alone, selector(&[arch]), Outcome::Allow),
+        (&both, selector(&[arch]), Outcome::Deny),
+        (&both, selector(&[arch, os]), Outcome::Allow),
+        (&both, selector(&[os]), Outcome::Allow),
+        (&both, selector(&[]), Outcome::Deny),
+    ] {
+        let index = setup.world.put(&json!({"mediaType": OCI_INDEX, "manifests": entries}));
+        let workload = Workload { placement: placement.clone(), ..pod(&[at(index)]) };
+        let soon = Instant::now() + ROUND * 100;
+        let review = setup.reviewer.review(&snapshot, &workload, soon).await;
+        assert_eq!(review.outcome, outcome, "{placement:?}: {:?}", reasons(&review));
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bonafide::domain::{
     digest::Digest,
+    plan::Stage,
     verdict::{Outcome, Reason},
     workload::{Placement, Workload},
 };
@@ -165,7 +166,7 @@ async fn a_placement_that_is_a_book_is_not_kept() {
         let placement = Placement { node_selector: selector, ..Placement::default() };
         let workload = Workload { placement, ..pod(&attested(&setup, 1)) };
         let soon = tokio::time::Instant::now() + LONG;
-        let review = setup.reviewer.review(&setup.snapshot, &workload, soon).await;
+        let review = setup.reviewer.review(&setup.snapshot, &workload, Stage::Final, soon).await;
         assert_eq!(review.outcome, Outcome::Allow);
         assert_eq!(setup.cache_bytes("placements") > 0, kept);
     }

@@ -38,6 +38,7 @@ fn entries(depth: u32) -> BoxedStrategy<Vec<IndexEntry>> {
     let leaf = (any::<u16>(), prop::option::weighted(0.9, platform())).prop_map(|(n, platform)| IndexEntry {
         digest: Digest::of(&n.to_be_bytes()),
         platform,
+        conditional: n % 7 == 0,
         kind: EntryKind::Image,
     });
     if depth == 0 {
@@ -47,6 +48,7 @@ fn entries(depth: u32) -> BoxedStrategy<Vec<IndexEntry>> {
         |(n, platform, nested)| IndexEntry {
             digest: Digest::of(&[&n.to_be_bytes()[..], b"index"].concat()),
             platform,
+            conditional: false,
             kind: EntryKind::Index(nested),
         },
     );

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use super::{
     digest::Digest,
+    landing::Landing,
     placement::pairs_of,
     plan::{ImagePlan, Stage},
-    platform::{IndexEntry, Platform, all_images, candidates},
+    platform::{IndexEntry, Platform, candidates},
     policy::{Mode, UncoveredRule},
     verdict::Problem,
     workload::Platforms,
@@ -18,6 +19,7 @@ use super::{
 pub fn constrain(
     plan: &ImagePlan,
     platforms: &Platforms,
+    landing: &Landing,
     entries: &[IndexEntry],
     problems: &mut [Problem],
 ) -> Option<Vec<Platform>> {
@@ -38,8 +40,8 @@ pub fn constrain(
     }
     let wanted = match platforms {
         Platforms::These(list) => list.clone(),
-        Platforms::Unknown => {
-            pairs_of(all_images(entries).into_iter().filter_map(|candidate| candidate.platform))
+        Platforms::Within { .. } | Platforms::Unknown => {
+            pairs_of(landing.candidates.iter().filter_map(|(platform, _)| platform.clone()))
         }
     };
     let is_covered = |platform: &Platform| {

@@ -1,6 +1,6 @@
 //! The evaluation: from a plan and the facts to a verdict with reasons. Pure; whoever asks "why was this denied" finds it here.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
@@ -8,59 +8,16 @@ use super::{
     authorize::{Mismatch, check_provenance, check_signer, expiry},
     constrain::constrain,
     digest::Digest,
-    evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Root, Verified},
+    evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Verified},
+    landing::{Landing, entries, landing},
     message,
     plan::ImagePlan,
-    platform::{Candidate, EntryKind, IndexEntry, Platform, all_images, candidates},
+    platform::{Candidate, Platform},
     policy::{Mode, Policy, SubjectRule},
     provenance::Provenance,
     verdict::{ImageVerdict, PlatformCoverage, Problem, Proof, Reason},
     workload::Platforms,
 };
-
-/// The manifests that a pod could be given, and the platforms it could land on for which there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Landing {
-    /// Each manifest once, with the platform it would be picked for.
-    pub candidates: Vec<(Option<Platform>, Candidate)>,
-    /// Platforms that the image does not have.
-    pub missing: Vec<Platform>,
-}
-
-/// The entries of an image's index; a single manifest is the one of its own.
-pub fn entries(digest: Digest, root: &Root) -> Cow<'_, [IndexEntry]> {
-    match root {
-        Root::Index(entries) => Cow::Borrowed(entries),
-        Root::Manifest(platform) => {
-            let platform = platform.clone();
-            Cow::Owned(vec![IndexEntry { digest, platform, kind: EntryKind::Image }])
-        }
-    }
-}
-
-/// Which manifests a runtime could pick on `platforms`.
-pub fn landing(entries: &[IndexEntry], platforms: &Platforms) -> Landing {
-    let mut landing = Landing { candidates: Vec::new(), missing: Vec::new() };
-    let wanted = match platforms {
-        Platforms::These(list) if !list.is_empty() => list.as_slice(),
-        Platforms::These(_) | Platforms::Unknown => {
-            landing.candidates = all_images(entries).into_iter().map(|c| (c.platform.clone(), c)).collect();
-            return landing;
-        }
-    };
-    for platform in wanted {
-        let found = candidates(platform, entries);
-        if found.is_empty() {
-            landing.missing.push(platform.clone());
-        }
-        for candidate in found {
-            if !landing.candidates.iter().any(|(_, known)| *known == candidate) {
-                landing.candidates.push((Some(platform.clone()), candidate));
-            }
-        }
-    }
-    landing
-}
 
 /// The verdict where not even the image could be looked at.
 pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError) -> ImageVerdict {
@@ -117,7 +74,7 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
             }
         }
     }
-    let constrained = constrain(plan, platforms, &entries, &mut problems);
+    let constrained = constrain(plan, platforms, &landing, &entries, &mut problems);
     problems.extend(missing_platforms(plan, &landing));
 
     let mut verdict = ImageVerdict::of_problems(plan.reference.written(), problems);

@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod evidence;
 pub mod glob;
 pub mod identity;
+pub mod landing;
 pub mod message;
 pub mod placement;
 pub mod plan;

@@ -18,12 +18,14 @@ const OS: &str = "kubernetes.io/os";
 /// Labels that older nodes and manifests use for the same.
 const OLD_ARCH: &str = "beta.kubernetes.io/arch";
 const OLD_OS: &str = "beta.kubernetes.io/os";
+/// How many architectures or systems a pod names that are told apart; there are fewer.
+const MAX_STATED: usize = 32;
 
 /// The platforms that a pod can land on.
 ///
 /// Those of the nodes that fit, and every configured platform that the constraints do not rule out. Where there is none, what the
-/// constraints say of the architecture counts – a node may yet come; where they say nothing, it is unknown. So it is where a node
-/// that fits does not say what it is.
+/// constraints say of system and architecture counts – a node may yet come; where they say nothing, it is unknown. So it is where a
+/// node that fits does not say what it is.
 pub fn platforms<N: Borrow<Node>>(placement: &Placement, nodes: &[N], configured: &[Platform]) -> Platforms {
     let mut found: BTreeSet<Platform> = BTreeSet::new();
     for node in nodes.iter().map(Borrow::borrow).filter(|node| fits(placement, &Known(node))) {
@@ -31,10 +33,7 @@ pub fn platforms<N: Borrow<Node>>(placement: &Placement, nodes: &[N], configured
         found.insert(platform);
     }
     found.extend(configured.iter().filter(|platform| fits(placement, &Possible(platform))).cloned());
-    if found.is_empty() {
-        found.extend(stated(placement));
-    }
-    if found.is_empty() { Platforms::Unknown } else { Platforms::These(found.into_iter().collect()) }
+    if found.is_empty() { stated(placement) } else { Platforms::These(found.into_iter().collect()) }
 }
 
 /// Each system and architecture among platforms, once: what nodes are labelled with, without variants.
@@ -53,7 +52,7 @@ pub fn of_class(placement: &Placement, selector: &BTreeMap<String, String>) -> P
     joined
 }
 
-/// The platform that a node's labels state.
+/// The platform that a node's labels state. Every kubelet sets both; a node made by hand that names no system is one of Linux.
 pub fn node_platform(labels: &BTreeMap<String, String>) -> Option<Platform> {
     let label = |key, old| labels.get(key).or_else(|| labels.get(old)).map(String::as_str);
     Some(Platform::new(label(OS, OLD_OS).unwrap_or("linux"), label(ARCH, OLD_ARCH)?, None))
@@ -152,31 +151,34 @@ fn holds(label: &Label<'_>, operator: NodeOperator, values: &[&str]) -> bool {
     }
 }
 
-/// The architectures that the constraints name.
-fn stated(placement: &Placement) -> Vec<Platform> {
-    let os = placement
-        .os
-        .clone()
-        .or_else(|| selected(placement, OS, OLD_OS))
-        .unwrap_or_else(|| "linux".to_owned());
-    let platform = |architecture: &str| Platform::new(&os, architecture, None);
-    if let Some(architecture) = selected(placement, ARCH, OLD_ARCH) {
-        return vec![platform(&architecture)];
+/// What the constraints say of nodes of which nothing else is known. Whoever names no system is kept from none.
+fn stated(placement: &Placement) -> Platforms {
+    let systems = match &placement.os {
+        Some(os) => vec![os.clone()],
+        None => required(placement, OS, OLD_OS),
+    };
+    let architectures = required(placement, ARCH, OLD_ARCH);
+    if systems.is_empty() && architectures.is_empty() {
+        return Platforms::Unknown;
     }
-    let terms = placement.affinity.as_deref().unwrap_or_default();
-    let named = terms.iter().map(|term| {
-        let architecture = |r: &&NodeRequirement| {
-            [ARCH, OLD_ARCH].contains(&r.key.as_str()) && r.operator == NodeOperator::In
-        };
-        term.labels.iter().find(architecture).map(|requirement| requirement.values.as_slice())
-    });
-    // One term that names none leaves all architectures possible.
-    let named: Option<Vec<&[String]>> = named.collect();
-    named.into_iter().flatten().flatten().map(|architecture| platform(architecture)).collect()
+    Platforms::Within { systems, architectures }
 }
 
-fn selected(placement: &Placement, key: &str, old: &str) -> Option<String> {
-    placement.node_selector.get(key).or_else(|| placement.node_selector.get(old)).cloned()
+/// The values one of which a node's label must have; none where any will do, or where they are more than there can be.
+fn required(placement: &Placement, key: &str, old: &str) -> Vec<String> {
+    if let Some(value) = placement.node_selector.get(key).or_else(|| placement.node_selector.get(old)) {
+        return vec![value.clone()];
+    }
+    let of_term = |term: &NodeTerm| {
+        let names =
+            |r: &&NodeRequirement| [key, old].contains(&r.key.as_str()) && r.operator == NodeOperator::In;
+        term.labels.iter().find(names).map(|requirement| requirement.values.clone())
+    };
+    let terms = placement.affinity.as_deref().unwrap_or_default();
+    // One term that names none leaves all possible.
+    let named: Option<Vec<Vec<String>>> = terms.iter().map(of_term).collect();
+    let values: BTreeSet<String> = named.into_iter().flatten().flatten().collect();
+    if values.len() > MAX_STATED { Vec::new() } else { values.into_iter().collect() }
 }
 
 #[cfg(test)]

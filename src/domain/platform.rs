@@ -102,6 +102,8 @@ pub struct IndexEntry {
     pub digest: Digest,
     /// The platform the index states, where it states one.
     pub platform: Option<Platform>,
+    /// Whether it states features or a version of the system, for which some runtimes pass it over on some nodes.
+    pub conditional: bool,
     /// What the entry is.
     pub kind: EntryKind,
 }
@@ -135,6 +137,9 @@ pub struct Candidate {
 /// after higher ones), then 386 on amd64 or 32-bit arm on arm64, entries without a platform last; it walks nested
 /// indexes. CRI-O takes an exact match and knows no fallback. So where an entry is exactly what is wanted, it and its variants count (a
 /// node's variant is often unknown); where none is, everything that some runtime could fall back to, and nested indexes that could be walked.
+///
+/// An entry with `os.version`, `os.features` or `features` is a candidate like any other, but keeps no runtime from a fallback: containerd
+/// compares `os.version` on Windows, and newer versions the features everywhere, with what the node has, and CRI-O looks at neither.
 pub fn candidates(wanted: &Platform, entries: &[IndexEntry]) -> Vec<Candidate> {
     let mut found = Vec::new();
     collect(wanted, entries, &[], &mut found);
@@ -174,8 +179,9 @@ fn collect(wanted: &Platform, entries: &[IndexEntry], via: &[Digest], found: &mu
         || entries.iter().filter(|entry| !is_unknown(entry) && !matches!(entry.kind, EntryKind::Index(_)));
     let rank = |entry: &IndexEntry| tier(wanted, entry.platform.as_ref());
     // Only an exact match is taken by every runtime; where there is none, one may fall back to what another never takes.
-    let exact =
-        pickable().any(|entry| entry.platform.as_ref().is_some_and(|platform| is_exact(wanted, platform)));
+    let exact = pickable()
+        .filter(|entry| !entry.conditional)
+        .any(|entry| entry.platform.as_ref().is_some_and(|platform| is_exact(wanted, platform)));
     let counts = |rank: u16| !exact || rank == 0;
     pickable().filter(|entry| rank(entry).is_some_and(counts)).for_each(|entry| push(entry, via, found));
     // CRI-O asks for the bare architecture where it knows of no variant.
@@ -252,6 +258,7 @@ mod tests {
         let entry = |(n, text): (usize, &&str)| IndexEntry {
             digest: Digest::of(&n.to_be_bytes()),
             platform: (!text.is_empty()).then(|| p(text)),
+            conditional: false,
             kind: EntryKind::Image,
         };
         platforms.iter().enumerate().map(entry).collect()
@@ -315,11 +322,39 @@ mod tests {
         outer.push(IndexEntry {
             digest: Digest::of(b"inner"),
             platform: None,
+            conditional: false,
             kind: EntryKind::Index(inner),
         });
         let found = candidates(&p("linux/amd64"), &outer);
         assert_eq!(found.len(), 2);
         assert_eq!(found.iter().map(|c| c.via.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn what_a_runtime_may_pass_over_hides_no_fallback() {
+        let platforms = ["linux/amd64", "linux/amd64", "linux/386", ""];
+        let mut entries = index(&platforms);
+        assert_eq!(candidates(&p("linux/amd64"), &entries).len(), 2);
+        entries[0].conditional = true;
+        assert_eq!(candidates(&p("linux/amd64"), &entries).len(), 2, "the other is for every node");
+        entries[1].conditional = true;
+        assert_eq!(candidates(&p("linux/amd64"), &entries).len(), 4);
+    }
+
+    #[test]
+    fn an_entry_without_a_system_is_for_every_system() {
+        let entry = |os: &str, architecture: &str| IndexEntry {
+            digest: Digest::of(format!("{os}/{architecture}").as_bytes()),
+            platform: Some(Platform::new(os, architecture, None)),
+            conditional: false,
+            kind: EntryKind::Image,
+        };
+        let entries = [entry("", "amd64"), entry("", "arm64"), entry("linux", "amd64"), entry("", "")];
+        for (wanted, expected) in
+            [("linux/amd64", 3), ("windows/amd64", 2), ("linux/arm64", 2), ("linux/s390x", 1)]
+        {
+            assert_eq!(candidates(&p(wanted), &entries).len(), expected, "{wanted}");
+        }
     }
 
     #[test]

@@ -111,6 +111,13 @@ pub struct Node {
 pub enum Platforms {
     /// These, in order, without repeats.
     These(Vec<Platform>),
+    /// No node is known, but what the pod asks of one: any of these systems, any of these architectures. An empty list: any at all.
+    Within {
+        /// The operating systems, in Go's words.
+        systems: Vec<String>,
+        /// The architectures, in Go's words.
+        architectures: Vec<String>,
+    },
     /// Unknown: whatever the index has.
     Unknown,
 }

@@ -40,6 +40,20 @@ struct WirePlatform {
     #[serde(default)]
     architecture: String,
     variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<String>>,
+    features: Option<Vec<String>>,
+}
+
+impl WirePlatform {
+    fn is_conditional(&self) -> bool {
+        let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        some(&self.os_features)
+            || some(&self.features)
+            || self.os_version.as_ref().is_some_and(|version| !version.is_empty())
+    }
 }
 
 /// A manifest or an index; which of them is told by what it has.
@@ -107,7 +121,7 @@ fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
 
 /// What runtimes would read differently than it is read here: Go folds the case of keys, and platforms have several spellings.
 fn disputable(bytes: &[u8]) -> Option<String> {
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 18] = [
         "schemaVersion",
         "mediaType",
         "artifactType",
@@ -123,6 +137,9 @@ fn disputable(bytes: &[u8]) -> Option<String> {
         "os",
         "architecture",
         "variant",
+        "os.version",
+        "os.features",
+        "features",
     ];
     fn keys(object: &Value) -> Option<String> {
         let folded = |key: &&String| {
@@ -201,6 +218,7 @@ impl Walk<'_> {
                 };
                 entries.push(IndexEntry {
                     digest: descriptor.digest,
+                    conditional: descriptor.platform.as_ref().is_some_and(WirePlatform::is_conditional),
                     platform: descriptor.platform.map(Into::into),
                     kind,
                 });

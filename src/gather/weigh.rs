@@ -140,6 +140,9 @@ fn platform(platform: &Platform) -> usize {
 pub fn platforms(platforms: &Platforms) -> usize {
     match platforms {
         Platforms::These(list) => sum(list.iter().map(platform)),
+        Platforms::Within { systems, architectures } => {
+            sum(systems.iter().chain(architectures).map(|value| text(value)))
+        }
         Platforms::Unknown => 0,
     }
 }

@@ -25,6 +25,10 @@ fn on(placement: &Placement, nodes: &[Node], configured: &[&str]) -> Vec<String>
     let configured: Vec<Platform> = configured.iter().map(|text| text.parse().unwrap()).collect();
     match platforms(placement, nodes, &configured) {
         Platforms::These(list) => list.iter().map(ToString::to_string).collect(),
+        Platforms::Within { systems, architectures } => {
+            let shown = |list: Vec<String>| if list.is_empty() { "*".to_owned() } else { list.join(",") };
+            vec![format!("{}/{}", shown(systems), shown(architectures))]
+        }
         Platforms::Unknown => vec!["unknown".to_owned()],
     }
 }
@@ -51,7 +55,7 @@ fn nodes_narrow_by_name_selector_and_affinity() {
         (select("gpu", "x"), &none),
         (named("a"), &["linux/amd64"]),
         (named("gone"), &none),
-        (Placement { os: Some("windows".into()), ..Placement::default() }, &none),
+        (Placement { os: Some("windows".into()), ..Placement::default() }, &["windows/*"]),
         (affine(vec![term(vec![requirement("size", Gt, &["4"])])]), &["linux/arm64"]),
         (affine(vec![term(vec![requirement("size", Lt, &["8"])])]), &["linux/amd64"]),
         (affine(vec![term(vec![requirement("size", Gt, &["x"])])]), &none),
@@ -85,17 +89,25 @@ fn configured_platforms_join_where_the_constraints_allow_them() {
     assert_eq!(on(&select(ARCH, "s390x"), &nodes(), &configured), ["linux/s390x"]);
     // A group scaled to zero may have any label and any name.
     assert_eq!(on(&select("pool", "big"), &nodes(), &configured), configured);
-    assert_eq!(on(&select(ARCH, "riscv64"), &nodes(), &configured), ["linux/riscv64"]);
+    assert_eq!(on(&select(ARCH, "riscv64"), &nodes(), &configured), ["*/riscv64"]);
 }
 
 #[test]
-fn with_nothing_known_a_stated_architecture_counts() {
+fn with_nothing_known_what_is_stated_counts_and_nothing_is_assumed() {
     use NodeOperator::{Exists, In};
     assert_eq!(on(&Placement::default(), &[], &[]), ["unknown"]);
-    assert_eq!(on(&select(ARCH, "arm64"), &[], &[]), ["linux/arm64"]);
+    assert_eq!(on(&select(ARCH, "arm64"), &[], &[]), ["*/arm64"]);
+    assert_eq!(on(&select(OS, "windows"), &[], &[]), ["windows/*"]);
+    let both = Placement { os: Some("linux".into()), ..select(ARCH, "arm64") };
+    assert_eq!(on(&both, &[], &[]), ["linux/arm64"]);
     let named = || term(vec![requirement(ARCH, In, &["amd64", "arm64"])]);
-    assert_eq!(on(&affine(vec![named()]), &[], &[]), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(on(&affine(vec![named()]), &[], &[]), ["*/amd64,arm64"]);
     assert_eq!(on(&affine(vec![named(), term(vec![requirement("x", Exists, &[])])]), &[], &[]), ["unknown"]);
+    let windows = term(vec![requirement(ARCH, In, &["amd64"]), requirement(OLD_OS, In, &["windows"])]);
+    assert_eq!(on(&affine(vec![windows]), &[], &[]), ["windows/amd64"]);
+    let made_up: Vec<String> = (0..100).map(|n| format!("arch{n}")).collect();
+    let made_up: Vec<&str> = made_up.iter().map(String::as_str).collect();
+    assert_eq!(on(&affine(vec![term(vec![requirement(ARCH, In, &made_up)])]), &[], &[]), ["unknown"]);
 }
 
 #[test]
@@ -106,6 +118,9 @@ fn a_node_that_does_not_say_what_it_is_makes_it_unknown() {
     assert_eq!(on(&select(ARCH, "arm64"), &all, &[]), ["linux/arm64"], "it is ruled out");
     let linux = Placement { os: Some("linux".into()), ..Placement::default() };
     assert_eq!(on(&linux, &all, &[]), ["unknown"]);
+    let no_system =
+        Node { name: "d".into(), labels: BTreeMap::from([(ARCH.to_owned(), "amd64".to_owned())]) };
+    assert_eq!(on(&Placement::default(), &[no_system], &[]), ["linux/amd64"], "it was made by hand");
 }
 
 #[test]
@@ -115,7 +130,7 @@ fn labels_of_older_nodes_count() {
     assert_eq!(on(&Placement::default(), &old, &[]), ["windows/arm64"]);
     let of = |os: &str| Placement { os: Some(os.into()), ..Placement::default() };
     assert_eq!(on(&of("windows"), &old, &[]), ["windows/arm64"]);
-    assert_eq!(on(&of("linux"), &old, &[]), ["unknown"]);
+    assert_eq!(on(&of("linux"), &old, &[]), ["linux/*"]);
 }
 
 fn some_requirement() -> impl Strategy<Value = NodeRequirement> {
