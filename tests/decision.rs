@@ -78,7 +78,7 @@ fn verified(subjects: &[Digest]) -> Verified {
         ..Provenance::default()
     };
     Verified {
-        trust_root: TrustRootName::default(),
+        trust_roots: vec![TrustRootName::default()],
         certificate: certificate(),
         statement: Statement {
             subjects: subjects.to_vec(),
@@ -300,7 +300,7 @@ fn each_single_difference_denies_with_its_reason() {
         ),
         (
             "trust root",
-            World::signed(|signed| signed.trust_root = TrustRootName("github".into())),
+            World::signed(|signed| signed.trust_roots = vec![TrustRootName::github()]),
             WrongSigner,
         ),
         (

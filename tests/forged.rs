@@ -82,7 +82,7 @@ fn expected(defect: Defect, form: Form) -> &'static str {
     const CHAIN: &str = "does not chain to the trust root sigstore";
     const SCT: &str = "(SCT) does not verify";
     const SET: &str = "signed timestamp (SET) does not verify";
-    const ENTRY: &str = "does not describe this envelope and certificate";
+    const ENTRY: &str = "does not describe this signature by this signer";
     match defect {
         Defect::SignatureInvalid | Defect::PayloadSwapped | Defect::PayloadTypeSwapped => {
             "its signature does not verify with the key of its certificate"
@@ -98,7 +98,6 @@ fn expected(defect: Defect, form: Form) -> &'static str {
         | Defect::SctSignatureInvalid
         | Defect::SctOfAnotherCertificate
         | Defect::SctOfAnotherIssuer => SCT,
-        Defect::NoLogEntry if form.is_bundle() => "a timestamp and no transparency log entry",
         Defect::NoLogEntry => "no transparency log entry",
         Defect::LogEntryByUnknownLog => "of a log that the trust root sigstore does not know",
         Defect::LogEntryOfAnotherEnvelope

@@ -79,7 +79,7 @@ impl Build {
 
     fn verified(&self) -> Verified {
         Verified {
-            trust_root: TrustRootName::default(),
+            trust_roots: vec![TrustRootName::default()],
             certificate: Certificate {
                 subject: format!("https://github.com/{}", self.signer),
                 issuer: self.issuer.to_owned(),

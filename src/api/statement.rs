@@ -89,6 +89,17 @@ impl WireStatement {
         serde_json::from_value(value).map_err(StatementError::Shape)
     }
 
+    /// Whether it is of a version whose meaning is known.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn check_type(&self) -> Result<(), StatementError> {
+        if self.type_ == STATEMENT_V0_1 || self.type_ == STATEMENT_V1 {
+            return Ok(());
+        }
+        Err(StatementError::Type(self.type_.chars().take(100).collect()))
+    }
+
     /// The digests of the subjects that can be checked here.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.subject.iter().flat_map(digests)
@@ -99,9 +110,7 @@ impl TryFrom<WireStatement> for Statement {
     type Error = StatementError;
 
     fn try_from(wire: WireStatement) -> Result<Self, StatementError> {
-        if wire.type_ != STATEMENT_V0_1 && wire.type_ != STATEMENT_V1 {
-            return Err(StatementError::Type(wire.type_.chars().take(100).collect()));
-        }
+        wire.check_type()?;
         if wire.subject.len() > MAX_SUBJECTS {
             return Err(StatementError::Subjects(wire.subject.len()));
         }

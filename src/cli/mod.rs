@@ -11,6 +11,7 @@ pub mod manifests;
 pub mod objects;
 pub mod policy;
 pub mod review;
+pub mod roots;
 pub mod serve;
 pub mod sources;
 pub mod terminal;

@@ -19,6 +19,7 @@ use super::{
     files,
     json::{Document, Object},
     objects::{self, Found},
+    roots,
     serve::UnmatchedRule,
     sources::SourceArgs,
     terminal, text,
@@ -109,7 +110,9 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
         unmatched: args.unmatched_images.into(),
         ..Snapshot::default()
     });
-    let reviewer = args.sources.open()?.reviewer();
+    let sources = args.sources.open()?;
+    roots::check(&snapshot.policies, &sources.trust_roots)?;
+    let reviewer = sources.reviewer();
     // Whatever is malformed is told before anything is asked of a registry.
     let requests = found
         .iter()

@@ -33,6 +33,7 @@ use crate::{
         policies::{Compiled, PolicyFolders, Surroundings},
         tls::{self, Certificate, CertificateError, CertificateFiles},
     },
+    trust::Roots,
 };
 
 /// How long a cluster takes to learn that a pod is on its way out.
@@ -156,15 +157,16 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         metrics.set_certificate_expiry(shown.not_after().map_or(0, Timestamp::as_second));
     });
 
+    let roots = parts::trust_roots(&args)?;
     let source = if args.in_cluster.cluster {
         Source::Cluster(Cluster::start(&args, &metrics, &readiness).await?)
     } else {
-        let policies = Arc::new(policies(&args, &metrics)?);
+        let policies = Arc::new(policies(&args, &roots, &metrics)?);
         readiness.policies_loaded();
         Source::Folders(policies)
     };
 
-    let reviewer = Arc::new(parts::reviewer(&args, &metrics)?);
+    let reviewer = Arc::new(parts::reviewer(&args, roots, &metrics)?);
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
     metrics.before_scrape(move |metrics| {
@@ -258,9 +260,12 @@ fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served, ServeError
     Ok((certificate, None, Some(authority)))
 }
 
-fn policies(args: &Args, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {
-    let surroundings =
-        Surroundings { platforms: args.platforms.clone(), unmatched: args.unmatched_images.into() };
+fn policies(args: &Args, roots: &Roots, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {
+    let surroundings = Surroundings {
+        platforms: args.platforms.clone(),
+        unmatched: args.unmatched_images.into(),
+        trust_roots: roots.validities().map(|(name, _)| name.clone()).collect(),
+    };
     let folders = args.policies.clone();
     PolicyFolders::open(folders, compile, surroundings, Arc::clone(metrics)).map_err(|error| {
         let given: Vec<String> = args.policies.iter().map(|path| path.display().to_string()).collect();

@@ -8,7 +8,11 @@ use std::{
 
 use clap::Args;
 
-use super::{exit::Failure, terminal};
+use super::{
+    exit::Failure,
+    roots::{self, RootFailure, RootFile},
+    terminal,
+};
 use crate::{
     domain::{identity::TrustRootName, platform::Platform, reference::Reference, workload::Platforms},
     gather::{
@@ -16,12 +20,8 @@ use crate::{
         reviewer::Reviewer,
     },
     registry::{Client, ClientConfig, DockerConfig, Layout},
-    server::files,
     trust::Roots,
 };
-
-/// The most that a trust root may be long.
-const MAX_TRUST_ROOT: usize = 4 * 1024 * 1024;
 
 /// Where images and trust come from.
 #[derive(Debug, Args)]
@@ -39,9 +39,10 @@ pub struct SourceArgs {
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "layout")]
     insecure_registry: Vec<String>,
 
-    /// A Sigstore trust root (JSON) in place of the public-good root.
-    #[arg(long, value_name = "FILE")]
-    trust_root: Option<PathBuf>,
+    /// A Sigstore trust root (JSON) in place of the built-in public-good root; with a name, one more that signers may name.
+    /// Repeatable.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    trust_root: Vec<RootFile>,
 
     /// How long one look at the registry may take.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -53,6 +54,8 @@ pub struct Sources {
     attestations: Arc<dyn Attestations>,
     trust: Arc<dyn TrustRoots>,
     layout: Option<Arc<Layout>>,
+    /// The trust roots that signers may name.
+    pub trust_roots: Vec<TrustRootName>,
 }
 
 impl Sources {
@@ -82,13 +85,14 @@ impl SourceArgs {
     /// # Errors
     /// A file or folder that is not what the flag asks for.
     pub fn open(&self) -> Result<Sources, Failure> {
-        let trust = Arc::new(trust(self.trust_root.as_deref())?);
+        let trust = Arc::new(trust(&self.trust_root)?);
+        let trust_roots = trust.validities().map(|(name, _)| name.clone()).collect();
         let layout = self.layout()?;
         let attestations: Arc<dyn Attestations> = match &layout {
             Some(layout) => Arc::<Layout>::clone(layout),
             None => Arc::new(self.client()?),
         };
-        Ok(Sources { attestations, trust, layout })
+        Ok(Sources { attestations, trust, layout, trust_roots })
     }
 
     fn layout(&self) -> Result<Option<Arc<Layout>>, Failure> {
@@ -134,18 +138,11 @@ pub(super) fn usual_docker_config() -> Option<PathBuf> {
     Some(folder.join("config.json")).filter(|path| path.is_file())
 }
 
-fn trust(file: Option<&Path>) -> Result<Roots, Failure> {
-    let Some(path) = file else {
-        return Roots::public_good()
-            .map_err(|error| Failure::new(format!("the built-in trust root cannot be used: {error}")));
-    };
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("--trust-root {}: {error}", path.display()))
+fn trust(files: &[RootFile]) -> Result<Roots, Failure> {
+    roots::load(files).map_err(|RootFailure { value, problem }| {
+        Failure::new(format!("--trust-root {value}: {problem}"))
             .hint("a Sigstore trusted_root.json, as `cosign trusted-root create` or a TUF mirror gives it")
-    };
-    let bytes = files::read(path, MAX_TRUST_ROOT).map_err(|error| failed(&error))?;
-    let json = String::from_utf8(bytes).map_err(|_| failed(&"it is not UTF-8"))?;
-    Roots::from_json(TrustRootName::default(), &json).map_err(|error| failed(&error))
+    })
 }
 
 /// Parses `30s`, `2m`, `1h 30m`.

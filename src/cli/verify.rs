@@ -9,7 +9,7 @@ use super::{
     exit::{Exit, Failure},
     files,
     inline::InlineArgs,
-    json, sources,
+    json, roots, sources,
     sources::{SourceArgs, platforms},
     terminal, text,
     wait::{self, Patience},
@@ -85,6 +85,7 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
             .hint(format!("images.include of {} must name it", names.join(", "))));
     }
     let source = args.sources.open()?;
+    roots::check(&policies, &source.trust_roots)?;
     source.check(&reference).await?;
     let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });
     let platforms = platforms(&args.platform);

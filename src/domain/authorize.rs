@@ -37,8 +37,10 @@ impl Mismatch {
 /// # Errors
 /// The first thing that differs: `WrongSigner` or `WrongSource`.
 pub fn check_signer(signer: &Signer, verified: &Verified, tag: Option<&str>) -> Result<(), Mismatch> {
-    if signer.trust_root != verified.trust_root {
-        let found = format!("signed under the trust root {}", verified.trust_root.0);
+    if !verified.trust_roots.contains(&signer.trust_root) {
+        let roots: Vec<&str> = verified.trust_roots.iter().map(|root| root.0.as_str()).collect();
+        let found =
+            format!("signed under the trust root {}, not under {}", roots.join(" and "), signer.trust_root);
         return Err(Mismatch::new(Reason::WrongSigner, found));
     }
     let certificate = &verified.certificate;

@@ -96,8 +96,8 @@ pub enum Finding {
 /// A verified attestation.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// The trust root it was verified under.
-    pub trust_root: TrustRootName,
+    /// The trust roots that vouch for it, each for itself: never none.
+    pub trust_roots: Vec<TrustRootName>,
     /// Who signed, proved.
     pub certificate: Certificate,
     /// What was said, claimed.

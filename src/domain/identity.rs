@@ -1,5 +1,7 @@
 //! Who signed: what a certificate proves, and what a policy asks of it.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::glob::{AnchoredRegex, Glob};
@@ -56,9 +58,32 @@ pub struct Signer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrustRootName(pub String);
 
+impl TrustRootName {
+    /// GitHub's own Sigstore instance, which signs for private repositories.
+    pub fn github() -> Self {
+        Self("github".to_owned())
+    }
+
+    /// A name as it may be written: lower-case letters, digits, `-` and `.`, as Kubernetes names objects.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = text.bytes().next().zip(text.bytes().last());
+        let is_name = ends.is_some_and(|(first, last)| plain(first) && plain(last))
+            && text.len() <= 253
+            && text.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'.');
+        is_name.then(|| Self(text.to_owned()))
+    }
+}
+
 impl Default for TrustRootName {
     fn default() -> Self {
         Self("sigstore".to_owned())
+    }
+}
+
+impl fmt::Display for TrustRootName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

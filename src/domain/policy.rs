@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use super::{glob::Glob, identity::Signer, reference::Repository};
+use super::{
+    glob::Glob,
+    identity::{Signer, TrustRootName},
+    reference::Repository,
+};
 
 /// The name of a policy object, for messages and ordering.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -286,6 +290,20 @@ impl PolicySet {
     /// The policies that an image in `scope` must satisfy: all of them.
     pub fn matching(&self, scope: Scope<'_>, repository: &Repository) -> Vec<&PolicyEntry> {
         self.entries.iter().filter(|entry| entry.applies(scope, repository)).collect()
+    }
+
+    /// The trust roots that signers name and that are not among `known`, each with the policy.
+    pub fn unknown_roots<'a>(
+        &'a self,
+        known: &'a [TrustRootName],
+    ) -> impl Iterator<Item = (&'a PolicyId, &'a TrustRootName)> {
+        let valid = self.entries.iter().filter_map(|entry| match entry {
+            PolicyEntry::Valid(policy) => Some(policy),
+            PolicyEntry::Invalid(_) => None,
+        });
+        let named =
+            valid.flat_map(|policy| policy.signers.iter().map(|signer| (&policy.id, &signer.trust_root)));
+        named.filter(|(_, root)| !known.contains(root))
     }
 
     /// All policies, in order.

@@ -91,10 +91,10 @@ fn provenance(provenance: &Provenance) -> usize {
 pub fn attestation(attestation: &Attestation) -> usize {
     let finding = match &attestation.finding {
         Finding::Verified(verified) => {
-            let Verified { trust_root, certificate: signer, statement } = verified.as_ref();
+            let Verified { trust_roots, certificate: signer, statement } = verified.as_ref();
             sum([
                 size_of::<Verified>(),
-                text(&trust_root.0),
+                sum(trust_roots.iter().map(|root| text(&root.0).saturating_add(OVERHEAD))),
                 certificate(signer),
                 statement.subjects.len().saturating_mul(OVERHEAD.saturating_mul(2)),
                 text(&statement.predicate_type),

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     domain::{
+        identity::TrustRootName,
         platform::Platform,
         policy::{InvalidPolicy, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
     },
@@ -55,6 +56,8 @@ pub struct Surroundings {
     pub platforms: Vec<Platform>,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
+    /// The trust roots that signers may name.
+    pub trust_roots: Vec<TrustRootName>,
 }
 
 /// The policies in some folders.
@@ -191,9 +194,17 @@ impl PolicyFolders {
         }
         let generation = self.current.load().policies.generation.saturating_add(1);
         tracing::info!(generation, policies = entries.len(), invalid, "policies are in force");
-        let Surroundings { platforms, unmatched } = self.surroundings.clone();
+        let Surroundings { platforms, unmatched, trust_roots } = self.surroundings.clone();
+        let policies = PolicySet::new(entries, generation);
+        for (policy, root) in policies.unknown_roots(&trust_roots) {
+            tracing::warn!(
+                policy = policy.to_string(),
+                trust_root = root.to_string(),
+                "a signer names a trust root that is not there, and is never satisfied; give it with --trust-root NAME=FILE"
+            );
+        }
         self.current.store(Arc::new(Snapshot {
-            policies: PolicySet::new(entries, generation),
+            policies,
             platforms,
             namespaces: Arc::new(namespaces),
             unmatched,

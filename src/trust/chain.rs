@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use const_oid::db::rfc5280::ID_KP_CODE_SIGNING;
-use der::{Encode, Tag, asn1::AnyRef};
+use der::{Decode, Encode, Tag, asn1::AnyRef};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use sigstore_crypto::WEBPKI_VERIFICATION_ALGS;
 use sigstore_trust_root::{TimeRange, TrustedRoot};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::refusal::Refusal;
+use super::{certificate, refusal::Refusal};
 
 /// The authorities of a trust root, each with the time in which it issued.
 pub(super) struct Authorities(Vec<(TrustAnchor<'static>, Option<TimeRange>)>);
@@ -29,10 +29,22 @@ impl Authorities {
         Ok(Self(anchors))
     }
 
+    /// Whether a certificate says that one of these authorities issued it. It proves nothing, and tells at little cost
+    /// which root could vouch for it.
+    pub(super) fn may_have_issued(&self, certificate: &[u8]) -> bool {
+        let issuer = certificate::parse(certificate).and_then(|certificate| {
+            certificate.tbs_certificate().issuer().to_der().map_err(|_| Refusal::chain(""))
+        });
+        // An anchor holds the contents of its name's SEQUENCE without the SEQUENCE.
+        let Ok(issuer) = issuer else { return false };
+        AnyRef::from_der(&issuer)
+            .is_ok_and(|name| self.0.iter().any(|(anchor, _)| anchor.subject.as_ref() == name.value()))
+    }
+
     /// Verifies the chain at `time` and gives the public key (SPKI, DER) of the certificate's issuer: the one whose
     /// signature was verified, and not one that only bears its name.
     pub(super) fn verify(&self, certificate: &[u8], time: Timestamp, root: &str) -> Result<Vec<u8>, Refusal> {
-        let chain = || Refusal::Chain(root.to_owned());
+        let chain = || Refusal::chain(root);
         let anchors: Vec<_> = self
             .0
             .iter()

@@ -1,11 +1,12 @@
 //! What a log entry is about. An entry vouches for the time of a signature only where it is about that very signature
-//! by that very certificate over that very payload: else an old entry could vouch for a new signature (CVE-2022-36056).
+//! by that very certificate or key over that very payload: else an old entry could vouch for a new signature
+//! (CVE-2022-36056).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use sigstore_crypto::sha256;
-use sigstore_types::{DerCertificate, DsseEnvelope, PemContent, SignatureBytes};
+use sigstore_types::{DerCertificate, DerPublicKey, DsseEnvelope, PemContent, SignatureBytes};
 
 use super::refusal::{Refusal, quoted};
 
@@ -15,8 +16,17 @@ pub(super) struct Signed<'a> {
     pub(super) bytes: &'a [u8],
     /// The same, parsed.
     pub(super) envelope: &'a DsseEnvelope,
-    /// The certificate whose key verifies it.
-    pub(super) certificate: &'a DerCertificate,
+    /// What verifies it.
+    pub(super) verifier: Verifier<'a>,
+}
+
+/// What verifies a signature.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verifier<'a> {
+    /// The key of a certificate. An entry must be of the certificate, and not of another one of the same key.
+    Certificate(&'a DerCertificate),
+    /// A key that the attestation does not carry.
+    Key(&'a DerPublicKey),
 }
 
 #[derive(Deserialize)]
@@ -87,6 +97,47 @@ struct Intoto002Signature {
     public_key: PemContent,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dsse002 {
+    dsse_v002: Dsse002Content,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dsse002Content {
+    payload_hash: Dsse002Hash,
+    signatures: [Dsse002Signature; 1],
+}
+
+#[derive(Deserialize)]
+struct Dsse002Hash {
+    algorithm: String,
+    digest: String,
+}
+
+#[derive(Deserialize)]
+struct Dsse002Signature {
+    content: SignatureBytes,
+    verifier: Dsse002Verifier,
+}
+
+/// Exactly one of the two.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dsse002Verifier {
+    #[serde(default)]
+    x509_certificate: Option<Dsse002Bytes>,
+    #[serde(default)]
+    public_key: Option<Dsse002Bytes>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Dsse002Bytes {
+    raw_bytes: String,
+}
+
 /// Whether the entry with this body is about `signed`. The body must have been verified.
 pub(super) fn describes(body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal> {
     let body: Body = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
@@ -94,6 +145,7 @@ pub(super) fn describes(body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal>
         ("dsse", "0.0.1") => signed.is_in_dsse_001(&spec(body.spec)?),
         ("intoto", "0.0.1") => signed.is_in_intoto_001(&spec(body.spec)?),
         ("intoto", "0.0.2") => signed.is_in_intoto_002(&spec(body.spec)?),
+        ("dsse", "0.0.2") => signed.is_in_dsse_002(&spec(body.spec)?),
         (kind, version) => {
             let found = quoted(&format!("{kind} {version}"));
             return Err(Refusal::Other(format!(
@@ -119,7 +171,7 @@ impl Signed<'_> {
         let [signature] = &entry.signatures;
         entry.payload_hash.is_of(self.envelope.payload.as_bytes())
             && signature.signature == self.envelope.signature.sig
-            && self.is_certificate(&signature.verifier)
+            && self.is_verifier(&signature.verifier)
     }
 
     /// Here the hash of the whole envelope is all that binds the signature, so it must be of these very bytes.
@@ -130,7 +182,7 @@ impl Signed<'_> {
                 .payload_hash
                 .as_ref()
                 .is_none_or(|hash| hash.is_of(self.envelope.payload.as_bytes()))
-            && self.is_certificate(&entry.public_key)
+            && self.is_verifier(&entry.public_key)
     }
 
     fn is_in_intoto_002(&self, entry: &Intoto002) -> bool {
@@ -141,14 +193,36 @@ impl Signed<'_> {
         entry.content.payload_hash.is_of(self.envelope.payload.as_bytes())
             && envelope.payload_type == self.envelope.payload_type
             && decoded.is_ok_and(|decoded| decoded == self.envelope.signature.sig.as_bytes())
-            && self.is_certificate(&signature.public_key)
+            && self.is_verifier(&signature.public_key)
     }
 
-    fn is_certificate(&self, pem: &PemContent) -> bool {
-        std::str::from_utf8(pem.as_bytes())
-            .ok()
-            .and_then(|pem| DerCertificate::from_pem(pem).ok())
-            .is_some_and(|certificate| certificate == *self.certificate)
+    fn is_in_dsse_002(&self, entry: &Dsse002) -> bool {
+        let entry = &entry.dsse_v002;
+        let [signature] = &entry.signatures;
+        let is = |bytes: &Dsse002Bytes, expected: &[u8]| {
+            STANDARD.decode(&bytes.raw_bytes).is_ok_and(|bytes| bytes == expected)
+        };
+        let verifier = &signature.verifier;
+        let is_verifier = match (&verifier.x509_certificate, &verifier.public_key, self.verifier) {
+            (Some(bytes), None, Verifier::Certificate(certificate)) => is(bytes, certificate.as_bytes()),
+            (None, Some(bytes), Verifier::Key(key)) => is(bytes, key.as_bytes()),
+            _ => false,
+        };
+        let hash = &entry.payload_hash;
+        hash.algorithm == "SHA2_256"
+            && hash.digest == STANDARD.encode(sha256(self.envelope.payload.as_bytes()))
+            && signature.content == self.envelope.signature.sig
+            && is_verifier
+    }
+
+    fn is_verifier(&self, pem: &PemContent) -> bool {
+        let Ok(pem) = std::str::from_utf8(pem.as_bytes()) else { return false };
+        match self.verifier {
+            Verifier::Certificate(expected) => {
+                DerCertificate::from_pem(pem).is_ok_and(|certificate| certificate == *expected)
+            }
+            Verifier::Key(expected) => DerPublicKey::from_pem(pem).is_ok_and(|key| key == *expected),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use sigstore_types::{DerCertificate, DsseEnvelope};
 
 use super::{
     certificate,
-    entry::{Signed, describes},
+    entry::{Signed, Verifier, describes},
     limits,
     log::LoggedEntry,
     refusal::{Refusal, quoted},
@@ -21,48 +21,55 @@ use super::{
 };
 use crate::{
     api::statement::{self, PAYLOAD_TYPE},
-    domain::evidence::Verified,
+    domain::{identity::Certificate, provenance::Statement},
 };
 
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
 
-/// Verifies a layer.
-pub(super) fn verify(
-    root: &Root,
-    bytes: &[u8],
-    annotations: &BTreeMap<String, String>,
-    now: Timestamp,
-) -> Result<Verified, Refusal> {
-    limits::document(bytes)?;
-    let envelope: DsseEnvelope = serde_json::from_slice(bytes)
-        .map_err(|error| Refusal::unreadable("it is not a DSSE envelope with one signature", &error))?;
-    payload_type(&envelope)?;
-    limits::payload(envelope.payload.as_bytes())?;
-
-    let pem = annotation(annotations, CERTIFICATE)?.ok_or(Refusal::Unsupported(KEY))?;
-    let certificate = DerCertificate::from_pem(pem)
-        .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
-    limits::der(certificate.as_bytes())?;
-    let entry = annotation(annotations, LOG_ENTRY)?.ok_or(Refusal::LogEntryMissing)?;
-    let entry = LoggedEntry::parse(entry)?;
-
-    let time = entry.verify(&root.logs, now, &root.name.0)?;
-    let claims = certificate::read(certificate.as_bytes())?;
-    if time < claims.not_before || time > claims.not_after {
-        return Err(Refusal::CertificateTime(time));
-    }
-    let issuer = root.authorities.verify(certificate.as_bytes(), time, &root.name.0)?;
-    root.ct_logs.verify(certificate.as_bytes(), &issuer)?;
-    signature(&envelope, &certificate)?;
-    describes(entry.body(), &Signed { bytes, envelope: &envelope, certificate: &certificate })?;
-
-    let statement = statement::parse(envelope.payload.as_bytes())?;
-    Ok(Verified { trust_root: root.name.clone(), certificate: claims, statement })
+/// A layer that was read and is not yet believed.
+pub(super) struct Layer<'a> {
+    bytes: &'a [u8],
+    envelope: DsseEnvelope,
+    pub(super) certificate: DerCertificate,
+    entry: Option<LoggedEntry>,
 }
 
-/// What is signed with a key that the attestation does not carry.
-pub(super) const KEY: &str = "it is signed with a key instead of a certificate";
+impl<'a> Layer<'a> {
+    /// Reads a layer, within limits.
+    pub(super) fn parse(bytes: &'a [u8], annotations: &BTreeMap<String, String>) -> Result<Self, Refusal> {
+        limits::document(bytes)?;
+        let envelope: DsseEnvelope = serde_json::from_slice(bytes)
+            .map_err(|error| Refusal::unreadable("it is not a DSSE envelope with one signature", &error))?;
+        payload_type(&envelope)?;
+        limits::payload(envelope.payload.as_bytes())?;
+        let pem = annotation(annotations, CERTIFICATE)?.ok_or(Refusal::Key)?;
+        let certificate = DerCertificate::from_pem(pem)
+            .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
+        limits::der(certificate.as_bytes())?;
+        let entry = annotation(annotations, LOG_ENTRY)?.map(LoggedEntry::parse).transpose()?;
+        Ok(Self { bytes, envelope, certificate, entry })
+    }
+
+    /// Verifies it. Under a root without a log nothing in a layer says when it was signed, so that none verifies.
+    pub(super) fn verify(&self, root: &Root, now: Timestamp) -> Result<(Certificate, Statement), Refusal> {
+        let Self { bytes, envelope, certificate, entry } = self;
+        let entry = entry.as_ref().ok_or(Refusal::LogEntryMissing)?;
+        let time = entry.verify(&root.logs, now, &root.name.0)?;
+        let claims = certificate::read(certificate.as_bytes())?;
+        if time < claims.not_before || time > claims.not_after {
+            return Err(Refusal::CertificateTime(time));
+        }
+        let issuer = root.authorities.verify(certificate.as_bytes(), time, &root.name.0)?;
+        if root.demands.sct {
+            root.ct_logs.verify(certificate.as_bytes(), &issuer)?;
+        }
+        signature(envelope, certificate)?;
+        let verifier = Verifier::Certificate(certificate);
+        describes(entry.body(), &Signed { bytes, envelope, verifier })?;
+        Ok((claims, statement::parse(envelope.payload.as_bytes())?))
+    }
+}
 
 /// That the envelope holds an in-toto statement.
 pub(super) fn payload_type(envelope: &DsseEnvelope) -> Result<(), Refusal> {

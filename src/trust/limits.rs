@@ -1,6 +1,9 @@
 //! What is refused for its size before anything reads it. Whoever may push to a repository chooses these bytes.
 
-use sigstore_types::bundle::{VerificationMaterial, VerificationMaterialContent};
+use sigstore_types::{
+    TransparencyLogEntry,
+    bundle::{VerificationMaterial, VerificationMaterialContent},
+};
 
 use super::refusal::Refusal;
 
@@ -61,15 +64,19 @@ pub(super) fn der(bytes: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parts of a bundle.
-pub(super) fn material(material: &VerificationMaterial) -> Result<(), Refusal> {
+/// The parts of a bundle; `others` are log entries that are not in `material`.
+pub(super) fn material(
+    material: &VerificationMaterial,
+    others: &[TransparencyLogEntry],
+) -> Result<(), Refusal> {
     let timestamps = &material.timestamp_verification_data.rfc3161_timestamps;
-    at_most(MAX_LOG_ENTRIES, material.tlog_entries.len(), "log entries")?;
+    let entries = material.tlog_entries.len().saturating_add(others.len());
+    at_most(MAX_LOG_ENTRIES, entries, "log entries")?;
     at_most(MAX_TIMESTAMPS, timestamps.len(), "timestamps")?;
     for timestamp in timestamps {
         der(timestamp.signed_timestamp.as_bytes())?;
     }
-    for entry in &material.tlog_entries {
+    for entry in material.tlog_entries.iter().chain(others) {
         let checkpoint = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
         let signatures = checkpoint.map_or(0, |checkpoint| checkpoint.signatures().len());
         at_most(MAX_CHECKPOINT_SIGNATURES, signatures, "signatures of a checkpoint")?;

@@ -14,12 +14,14 @@ mod legacy;
 mod limits;
 mod log;
 mod refusal;
+mod rekor2;
 mod root;
 mod sct;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
+use sigstore_types::{Artifact, ArtifactDigest, DerCertificate, HashAlgorithm};
 
 pub use refusal::Refusal;
 pub use root::{RootError, RootValidity};
@@ -32,38 +34,66 @@ use crate::{
     },
     gather::ports::{RawAttestation, RawContent, TrustRoots},
 };
+use bundle::SigstoreBundle;
+use legacy::Layer;
 use root::Root;
 
-/// The trust roots in force.
+/// The trust roots in force, `sigstore` first. Each vouches for itself alone: what one of them accepts, no other does
+/// because of it.
 pub struct Roots {
-    root: Root,
+    roots: Vec<Root>,
+}
+
+/// What a signature is held against.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// The bytes themselves.
+    Bytes(&'a [u8]),
+    /// Their digest.
+    Digest(&'a Digest),
 }
 
 impl Roots {
-    /// Sigstore's public-good instance, as embedded in the program.
+    /// The roots that are embedded in the program: Sigstore's public-good instance, and GitHub's for private repositories.
     ///
     /// # Errors
-    /// Where the embedded root is not usable, which a test rules out.
-    pub fn public_good() -> Result<Self, RootError> {
-        Root::public_good().map(|root| Self { root })
+    /// Where an embedded root is not usable, which a test rules out.
+    pub fn embedded() -> Result<Self, RootError> {
+        Ok(Self { roots: vec![Root::public_good()?, Root::github()?] })
     }
 
-    /// One root in the format of Sigstore's `trusted_root.json`, in place of the embedded one.
+    /// Sigstore's public-good instance alone.
+    ///
+    /// # Errors
+    /// As [`Roots::embedded`].
+    pub fn public_good() -> Result<Self, RootError> {
+        Ok(Self { roots: vec![Root::public_good()?] })
+    }
+
+    /// One root in the format of Sigstore's `trusted_root.json`, and no other.
     ///
     /// # Errors
     /// Where it does not parse, or holds a key or certificate that is not one.
     pub fn from_json(name: TrustRootName, json: &str) -> Result<Self, RootError> {
-        Root::from_json(name, json).map(|root| Self { root })
+        Ok(Self { roots: vec![Root::from_json(name, json)?] })
     }
 
-    /// In which time the root is of use, for metrics.
-    pub fn validity(&self) -> RootValidity {
-        self.root.validity
+    /// These and one more; it takes the place of one of the same name.
+    ///
+    /// # Errors
+    /// As [`Roots::from_json`].
+    pub fn with(mut self, name: TrustRootName, json: &str) -> Result<Self, RootError> {
+        let root = Root::from_json(name, json)?;
+        match self.roots.iter_mut().find(|known| known.name == root.name) {
+            Some(known) => *known = root,
+            None => self.roots.push(root),
+        }
+        Ok(self)
     }
 
-    /// The digest of the root's JSON.
-    pub fn fingerprint(&self) -> Digest {
-        self.root.fingerprint
+    /// The names of the roots, and in which time each is of use.
+    pub fn validities(&self) -> impl Iterator<Item = (&TrustRootName, RootValidity)> {
+        self.roots.iter().map(|root| (&root.name, root.validity))
     }
 
     /// Verifies a Sigstore bundle about an artifact – a signature or an attestation – and gives its signer. Whether
@@ -74,17 +104,103 @@ impl Roots {
     pub fn verify_artifact(
         &self,
         bundle: &[u8],
-        artifact: &Digest,
+        artifact: Subject<'_>,
         now: Timestamp,
     ) -> Result<Certificate, Refusal> {
-        unless_it_panics(|| bundle::verify_artifact(&self.root, bundle, artifact, now))
+        unless_it_panics(|| {
+            let read = SigstoreBundle::parse(bundle)?;
+            read.statement()?;
+            let verify = |root: &Root| read.verify(root, artifact.to_library()?, now);
+            self.under_each(read.certificates(), verify).map(|(_, certificate)| certificate)
+        })
     }
 
     fn find(&self, raw: &RawAttestation, now: Timestamp) -> Result<Verified, Refusal> {
         match &raw.content {
-            RawContent::Bundle(json) => bundle::verify(&self.root, json, now),
+            RawContent::Bundle(json) => {
+                let read = SigstoreBundle::parse(json)?;
+                let statement = read.statement()?.ok_or_else(|| {
+                    Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned())
+                })?;
+                // The library wants to be told an artifact. It is told one that the statement names: that it is the
+                // image's is found out from the subjects, which come from the very payload that is verified.
+                let artifact = statement.digests().next().ok_or_else(|| {
+                    Refusal::Malformed(
+                        "its statement names no sha256 or sha512 digest of a subject".to_owned(),
+                    )
+                })?;
+                let verify = |root: &Root| read.verify(root, Subject::Digest(&artifact).to_library()?, now);
+                let (trust_roots, certificate) = self.under_each(read.certificates(), verify)?;
+                Ok(Verified { trust_roots, certificate, statement: statement.try_into()? })
+            }
             RawContent::CosignLayer { envelope, annotations } => {
-                legacy::verify(&self.root, envelope, annotations, now)
+                let layer = Layer::parse(envelope, annotations)?;
+                let verify = |root: &Root| layer.verify(root, now);
+                let (trust_roots, (certificate, statement)) =
+                    self.under_each(std::iter::once(&layer.certificate), verify)?;
+                Ok(Verified { trust_roots, certificate, statement })
+            }
+        }
+    }
+
+    /// Verifies under every root that could have issued one of these certificates, and names those that vouch. Where none
+    /// does, the refusal is of the one that comes closest.
+    fn under_each<'a, T>(
+        &self,
+        certificates: impl Iterator<Item = &'a DerCertificate>,
+        verify: impl Fn(&Root) -> Result<T, Refusal>,
+    ) -> Result<(Vec<TrustRootName>, T), Refusal> {
+        let certificates: Vec<&DerCertificate> = certificates.collect();
+        let (mut vouching, mut found, mut closest) = (Vec::new(), None, None);
+        for root in &self.roots {
+            if !certificates
+                .iter()
+                .any(|certificate| root.authorities.may_have_issued(certificate.as_bytes()))
+            {
+                continue;
+            }
+            match verify(root) {
+                Ok(verified) => {
+                    vouching.push(root.name.clone());
+                    found = Some(verified);
+                }
+                Err(refusal) => {
+                    if closest.as_ref().is_none_or(Refusal::is_of_another_root) {
+                        closest = Some(refusal);
+                    }
+                }
+            }
+        }
+        match (found, closest) {
+            (Some(found), _) => Ok((vouching, found)),
+            (None, Some(refusal)) => Err(refusal),
+            (None, None) => Err(self.of_no_root(&certificates)),
+        }
+    }
+
+    /// None of the roots has issued it; but first, it may not even be a certificate.
+    fn of_no_root(&self, certificates: &[&DerCertificate]) -> Refusal {
+        let unreadable = certificates.iter().find_map(|der| certificate::parse(der.as_bytes()).err());
+        let names: Vec<&str> = self.roots.iter().map(|root| root.name.0.as_str()).collect();
+        match (unreadable, certificates, names.as_slice()) {
+            (Some(refusal), _, _) => refusal,
+            (None, [], _) => Refusal::Key,
+            (None, _, [one]) => Refusal::chain(one),
+            (None, _, several) => Refusal::Chain(format!("any of the trust roots {}", several.join(", "))),
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn to_library(self) -> Result<Artifact<'a>, Refusal> {
+        match self {
+            Self::Bytes(bytes) => Ok(Artifact::from_blob(bytes)),
+            Self::Digest(digest) => {
+                let sha512 = digest.algorithm() == "sha512";
+                let algorithm = if sha512 { HashAlgorithm::Sha2512 } else { HashAlgorithm::Sha2256 };
+                ArtifactDigest::new(algorithm, digest.bytes().to_vec())
+                    .map(Artifact::from_digest)
+                    .map_err(|error| Refusal::unreadable("the digest cannot be used", &error))
             }
         }
     }
@@ -100,8 +216,13 @@ impl TrustRoots for Roots {
     }
 
     fn generation(&self) -> u64 {
-        let bytes = self.root.fingerprint;
-        bytes.bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+        let mut all = Vec::new();
+        for root in &self.roots {
+            all.extend_from_slice(root.name.0.as_bytes());
+            all.push(0);
+            all.extend_from_slice(root.fingerprint.bytes());
+        }
+        Digest::of(&all).bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 }
 

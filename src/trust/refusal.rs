@@ -16,15 +16,23 @@ pub enum Refusal {
     /// It cannot be read as what it claims to be.
     #[error("{0}")]
     Malformed(String),
-    /// It is genuine as far as can be told, of a kind that is not supported.
-    #[error("{0}, which is not supported yet")]
-    Unsupported(&'static str),
-    /// The envelope's signature.
+    /// The signature.
     #[error("its signature does not verify with the key of its certificate")]
     Signature,
+    /// It is signed with a key, and asked about as if with a certificate.
+    #[error("it is signed with a key and has no certificate")]
+    Key,
     /// The chain.
-    #[error("its certificate does not chain to the trust root {0} as one for signing code")]
+    #[error("its certificate does not chain to {0} as one for signing code")]
     Chain(String),
+    /// The authority's time.
+    #[error("no authority of the trust root {root} issued certificates at the time of signing, {time}")]
+    AuthorityTime {
+        /// The root.
+        root: String,
+        /// The time.
+        time: Timestamp,
+    },
     /// The extended key usage.
     #[error("its certificate is not for signing code")]
     Usage,
@@ -59,7 +67,7 @@ pub enum Refusal {
     #[error("the checkpoint of its log entry's inclusion proof does not verify")]
     Checkpoint,
     /// The entry is about something else.
-    #[error("its log entry does not describe this envelope and certificate")]
+    #[error("its log entry does not describe this signature by this signer")]
     EntryMismatch,
     /// The time of logging.
     #[error("it was logged in the future, at {0}")]
@@ -67,6 +75,11 @@ pub enum Refusal {
     /// An RFC 3161 timestamp.
     #[error("its timestamp (RFC 3161) does not verify")]
     Timestamp,
+    /// The time of the timestamp's authority.
+    #[error(
+        "its timestamp (RFC 3161), of {0}, is by an authority that the trust root does not know at that time"
+    )]
+    TimestampAuthority(Timestamp),
     /// No time of signing.
     #[error("nothing vouches for the time of signing: it has neither a signed log entry nor a timestamp")]
     NoTime,
@@ -84,6 +97,16 @@ impl Refusal {
         Self::Malformed(format!("{what} ({})", quoted(&error.to_string())))
     }
 
+    /// The certificate is not of the root of this name.
+    pub(super) fn chain(root: &str) -> Self {
+        Self::Chain(format!("the trust root {root}"))
+    }
+
+    /// Whether it says no more than that the attestation is not of the root it was held against.
+    pub(super) const fn is_of_another_root(&self) -> bool {
+        matches!(self, Self::Chain(_) | Self::UnknownLog(_))
+    }
+
     /// What a library found, about the root of this name.
     pub(super) fn of_library(error: &Error, root: &str) -> Self {
         match error {
@@ -92,7 +115,11 @@ impl Refusal {
             Error::Certificate(error) => Self::of_certificate(error, root),
             Error::TransparencyLog(error) => Self::of_log(error, root),
             Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Self::NoTime,
+            Error::Timestamp(TimestampError::OutsideAuthorityValidity { time }) => {
+                Self::TimestampAuthority(*time)
+            }
             Error::Timestamp(_) => Self::Timestamp,
+            Error::Bundle(sigstore_bundle::Error::MissingSigningTimeEvidence) => Self::NoTime,
             Error::Bundle(
                 sigstore_bundle::Error::CheckpointRootMismatch | sigstore_bundle::Error::MissingCheckpoint,
             ) => Self::Checkpoint,
@@ -120,8 +147,11 @@ impl Refusal {
                 Self::CertificateTime(*time)
             }
             CertificateError::Sct(_) => Self::Sct,
-            // `ChainInvalid`, `NoValidAuthority`, and what a later version may add.
-            _ => Self::Chain(root.to_owned()),
+            CertificateError::NoValidAuthority { time } => {
+                Self::AuthorityTime { root: root.to_owned(), time: *time }
+            }
+            // `ChainInvalid`, and what a later version may add.
+            _ => Self::chain(root),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use sigstore_crypto::Keyring;
-use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot};
+use sigstore_trust_root::{
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot, TsaAuthority,
+};
 use sigstore_verify::Verifier;
 
 use super::{chain::Authorities, sct::CtLogs};
@@ -20,6 +22,11 @@ pub enum RootError {
     /// An authority's certificate cannot be used.
     #[error("the trusted root holds an authority's certificate that cannot be used: {0}")]
     Authority(#[from] webpki::Error),
+    /// Under it, no signature has a time.
+    #[error(
+        "the trusted root has neither a transparency log nor a timestamp authority: nothing could say when a signature was made"
+    )]
+    NoTime,
 }
 
 /// One trust root.
@@ -29,8 +36,19 @@ pub(super) struct Root {
     pub(super) authorities: Authorities,
     pub(super) ct_logs: CtLogs,
     pub(super) logs: Keyring,
+    pub(super) timestamp_authorities: Vec<TsaAuthority>,
+    pub(super) demands: Demands,
     pub(super) fingerprint: Digest,
     pub(super) validity: RootValidity,
+}
+
+/// What every signature under a root must have, which follows from what the root has: nobody can ask for less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Demands {
+    /// An entry in a transparency log. A root without one (GitHub's own instance) has timestamp authorities instead.
+    pub(super) log: bool,
+    /// A certificate-transparency timestamp. Only where there are no logs of either kind, there is none to ask for.
+    pub(super) sct: bool,
 }
 
 /// In which time a trust root is of use.
@@ -49,15 +67,26 @@ impl Root {
         Self::from_json(TrustRootName::default(), SIGSTORE_PRODUCTION_TRUSTED_ROOT)
     }
 
+    /// GitHub's own instance, for the attestations of private repositories, as embedded in the library.
+    pub(super) fn github() -> Result<Self, RootError> {
+        Self::from_json(TrustRootName::github(), SIGSTORE_GITHUB_TRUSTED_ROOT)
+    }
+
     /// A trust root in the format of Sigstore's `trusted_root.json`.
     pub(super) fn from_json(name: TrustRootName, json: &str) -> Result<Self, RootError> {
         let root = TrustedRoot::from_json(json)?;
+        if root.tlogs.is_empty() && root.timestamp_authorities.is_empty() {
+            return Err(RootError::NoTime);
+        }
+        let log = !root.tlogs.is_empty();
         Ok(Self {
             name,
             verifier: Verifier::new(&root)?,
             authorities: Authorities::of(&root)?,
             ct_logs: CtLogs::of(&root)?,
             logs: root.rekor_keys()?,
+            timestamp_authorities: root.tsa_authorities(),
+            demands: Demands { log, sct: log || !root.ctlogs.is_empty() },
             fingerprint: Digest::of(json.as_bytes()),
             validity: RootValidity::of(&root),
         })
@@ -70,7 +99,14 @@ impl RootValidity {
             root.certificate_authorities.iter().map(|authority| authority.valid_for).collect();
         let logs: Vec<_> = root.tlogs.iter().map(|log| log.public_key.valid_for).collect();
         let ct_logs: Vec<_> = root.ctlogs.iter().map(|log| log.public_key.valid_for).collect();
-        let parts = [authorities, logs, ct_logs];
+        let timestamps: Vec<_> =
+            root.timestamp_authorities.iter().map(|authority| authority.valid_for).collect();
+        // A root without logs lives by its timestamp authorities; of what it has none, none ends.
+        let parts: Vec<_> = if root.tlogs.is_empty() {
+            [authorities, timestamps].into_iter().filter(|part| !part.is_empty()).collect()
+        } else {
+            [authorities, logs, ct_logs].into_iter().filter(|part| !part.is_empty()).collect()
+        };
         let newest = parts.iter().flatten().flatten().map(|window| window.start).max();
         Self { newest, ends: parts.iter().filter_map(|windows| last_end(windows)).min() }
     }

@@ -251,7 +251,7 @@ impl TrustRoots for Believing {
         let subject = text.strip_prefix("signed ").unwrap().parse().unwrap();
         let predicate = "x".repeat(self.predicate_bytes.load(Ordering::SeqCst));
         let finding = Finding::Verified(Box::new(Verified {
-            trust_root: TrustRootName::default(),
+            trust_roots: vec![TrustRootName::default()],
             certificate: Certificate {
                 subject: "builder".into(),
                 issuer: "https://issuer".into(),
@@ -298,7 +298,7 @@ pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
         signers: vec![Signer {
             name: "s".into(),
             identity: SignerIdentity::Certificate { issuer: "https://issuer".into(), subject },
-            trust_root: TrustRootName::default(),
+            trust_roots: vec![TrustRootName::default()],
         }],
         provenance: ProvenanceRules::default(),
     };

@@ -47,11 +47,15 @@ pub fn signers(fields: &mut Fields, signers: &[wire::Signer]) -> Vec<Signer> {
     compiled
 }
 
+/// Which roots there are is known where signatures are verified, and not here: a root that is not there vouches for nothing.
 fn trust_root(fields: &mut Fields, field: &str, name: Option<&str>) -> TrustRootName {
-    if let Some(other) = name.filter(|name| *name != "sigstore") {
-        fields.error(&format!("{field}.trustRoot"), Some(other), "is not supported yet; sigstore is");
-    }
-    TrustRootName::default()
+    let Some(text) = name else { return TrustRootName::default() };
+    TrustRootName::parse(text).unwrap_or_else(|| {
+        let message =
+            "is no name of a trust root: sigstore, github, or one of lower-case letters, digits, - and .";
+        fields.error(&format!("{field}.trustRoot"), Some(text), message);
+        TrustRootName::default()
+    })
 }
 
 fn identity(fields: &mut Fields, field: &str, signer: &wire::Signer) -> Option<SignerIdentity> {

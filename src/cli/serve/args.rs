@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    cli::roots::RootFile,
     domain::platform::Platform,
     gather::ports::Unmatched,
     server::{deadline, log},
@@ -51,9 +52,9 @@ pub struct Args {
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", value_parser = host)]
     pub insecure_registries: Vec<String>,
 
-    /// Sigstore trust root (JSON) in place of the public one
-    #[arg(long, value_name = "FILE")]
-    pub trust_root: Option<PathBuf>,
+    /// Sigstore trust root (JSON) in place of the built-in public one; with a name, one more that signers may name. Can be repeated
+    #[arg(long = "trust-root", value_name = "[NAME=]FILE")]
+    pub trust_roots: Vec<RootFile>,
 
     /// Docker configuration with credentials for registries. Default: that of docker itself
     #[arg(long, value_name = "FILE")]

@@ -1,27 +1,20 @@
 //! What a webhook is put together from, as the flags say: the reviewer with its registries, credentials and trust roots.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{Args, ServeError};
 use crate::{
-    cli::sources,
-    domain::identity::TrustRootName,
+    cli::{roots, sources},
     gather::{ports::Observer, reviewer::Reviewer},
     registry::{Client, ClientConfig, DockerConfig},
-    server::{files, metrics::Metrics},
+    server::metrics::Metrics,
     trust::Roots,
 };
 
-/// The most that a trust root may be long.
-const TRUST_ROOT_LIMIT: usize = 4 * 1024 * 1024;
-/// The name of the one trust root that there is so far.
-const SIGSTORE: &str = "sigstore";
-
-pub(super) fn reviewer(args: &Args, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError> {
+pub(super) fn reviewer(args: &Args, roots: Roots, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError> {
     let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
-    let roots = trust_roots(args)?;
     show_age(&roots, metrics);
     let images = Client::new(ClientConfig {
         insecure_registries: args.insecure_registries.clone(),
@@ -51,22 +44,19 @@ fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
     Ok(config)
 }
 
-fn trust_roots(args: &Args) -> Result<Roots, ServeError> {
-    let Some(path) = &args.trust_root else {
-        return Roots::public_good()
-            .map_err(|error| ServeError::flag("trust-root", &"(the embedded one)", &error));
-    };
-    let failed = |error: &dyn fmt::Display| ServeError::flag("trust-root", &path.display(), error);
-    let bytes = files::read(path, TRUST_ROOT_LIMIT).map_err(|error| failed(&error))?;
-    let json = String::from_utf8(bytes).map_err(|_| failed(&"not UTF-8"))?;
-    Roots::from_json(TrustRootName::default(), &json).map_err(|error| failed(&error))
+/// The built-in trust roots, and those that the flags name.
+pub(super) fn trust_roots(args: &Args) -> Result<Roots, ServeError> {
+    roots::load(&args.trust_roots)
+        .map_err(|failure| ServeError::flag("trust-root", &failure.value, &failure.problem))
 }
 
-/// The age of the trust root is of the moment of the scrape.
+/// The age of a trust root is of the moment of the scrape.
 fn show_age(roots: &Roots, metrics: &Metrics) {
-    let Some(newest) = roots.validity().newest else { return };
-    metrics.before_scrape(move |metrics| {
-        let age = Timestamp::now().duration_since(newest);
-        metrics.set_trust_root_age(SIGSTORE, Duration::try_from(age).unwrap_or_default());
-    });
+    for (name, validity) in roots.validities() {
+        let (Some(newest), name) = (validity.newest, name.0.clone()) else { continue };
+        metrics.before_scrape(move |metrics| {
+            let age = Timestamp::now().duration_since(newest);
+            metrics.set_trust_root_age(&name, Duration::try_from(age).unwrap_or_default());
+        });
+    }
 }
