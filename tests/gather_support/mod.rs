@@ -298,7 +298,7 @@ pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
         signers: vec![Signer {
             name: "s".into(),
             identity: SignerIdentity::Certificate { issuer: "https://issuer".into(), subject },
-            trust_roots: vec![TrustRootName::default()],
+            trust_root: TrustRootName::default(),
         }],
         provenance: ProvenanceRules::default(),
     };
