@@ -3,9 +3,11 @@
 //! A review asks the API server nothing. What it needs is watched, kept in memory, and goes on being served as it was last known while
 //! the API server is away.
 
+pub mod call;
 pub mod client;
 pub mod events;
 pub mod inventory;
+pub mod lease;
 pub mod pods;
 mod state;
 pub mod status;

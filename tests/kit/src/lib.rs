@@ -9,6 +9,7 @@
     clippy::missing_panics_doc
 )]
 
+pub mod apiserver;
 pub mod image;
 pub mod plane;
 pub mod registry;
