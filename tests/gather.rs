@@ -266,7 +266,7 @@ async fn what_one_runtime_passes_over_and_another_takes_is_judged_in_full() {
         let mut snapshot = Snapshot::clone(&setup.snapshot);
         snapshot.platforms = vec!["linux/amd64".parse().unwrap()];
         let soon = Instant::now() + ROUND * 100;
-        let review = setup.reviewer.review(&Arc::new(snapshot), &pod(&[at(index)]), soon).await;
+        let review = setup.reviewer.review(&Arc::new(snapshot), &pod(&[at(index)]), Stage::Final, soon).await;
         assert_eq!(review.outcome, outcome, "{platform}: {:?}", reasons(&review));
     }
 }
@@ -298,7 +298,7 @@ async fn without_nodes_an_architecture_is_of_every_system_that_the_image_has() {
         let index = setup.world.put(&json!({"mediaType": OCI_INDEX, "manifests": entries}));
         let workload = Workload { placement: placement.clone(), ..pod(&[at(index)]) };
         let soon = Instant::now() + ROUND * 100;
-        let review = setup.reviewer.review(&snapshot, &workload, soon).await;
+        let review = setup.reviewer.review(&snapshot, &workload, Stage::Final, soon).await;
         assert_eq!(review.outcome, outcome, "{placement:?}: {:?}", reasons(&review));
     }
 }
