@@ -27,6 +27,7 @@ use crate::domain::{
 use fields::Fields;
 pub use fields::Note;
 pub use head::{DEFAULT_NAMESPACE, is_ours};
+pub use selector::is_label_key;
 use shape::Misshapen;
 
 /// What a policy object became.

@@ -18,6 +18,7 @@ pub mod terminal;
 pub mod text;
 pub mod verify;
 pub mod wait;
+pub mod webhooks;
 
 use std::process::ExitCode;
 
@@ -56,7 +57,7 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Works on policy files.
     Policy(policy::Args),
-    /// Prints what Bonafide is installed with: its custom resource definitions, and more to come.
+    /// Prints what Bonafide is installed with: custom resource definitions, webhook configurations.
     Manifests(manifests::Args),
     /// Says what a reason means and what to do about it.
     Explain(explain::Args),

@@ -13,3 +13,4 @@ pub mod pods;
 mod state;
 pub mod status;
 pub mod watch;
+pub mod webhooks;

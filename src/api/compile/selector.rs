@@ -45,13 +45,18 @@ pub fn labels(fields: &mut Fields, selector: &wire::LabelSelector) -> LabelSelec
 
 /// A key that no label can have would select no namespace, and protect none.
 fn check_key(fields: &mut Fields, field: &str, key: &str) {
+    if !is_label_key(key) {
+        fields.error(field, Some(key), "is no label's key, so it selects no namespace");
+    }
+}
+
+/// Whether a label can have this key: a name, and before it, with a slash, the DNS name of whose it is.
+pub fn is_label_key(key: &str) -> bool {
     let (prefix, name) = key.rsplit_once('/').unwrap_or(("x", key));
     let is_dns = prefix.len() <= 253
         && prefix.split('.').all(|label| is_word(label, b"-"))
         && !prefix.bytes().any(|b| b.is_ascii_uppercase());
-    if !is_word(name, b"-_.") || name.len() > 63 || !is_dns {
-        fields.error(field, Some(key), "is no label's key, so it selects no namespace");
-    }
+    is_word(name, b"-_.") && name.len() <= 63 && is_dns
 }
 
 /// The same of a value.

@@ -18,6 +18,6 @@ pub fn run() -> Result<Exit, Failure> {
     for definition in crd::definitions() {
         stream.push_str(&yaml(&definition)?);
     }
-    terminal::print(stream.trim_end())?;
+    terminal::print(&stream)?;
     Ok(Exit::Ok)
 }

@@ -1,6 +1,7 @@
 //! `bonafide manifests`: what Bonafide is installed with, as the program itself makes it.
 
 mod crd;
+mod webhook;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub struct Args {
 enum Command {
     /// Prints the custom resource definitions.
     Crd,
+    /// Prints the webhook configurations that the leading replica installs.
+    Webhook(webhook::Args),
 }
 
 /// Runs the command.
@@ -27,6 +30,7 @@ enum Command {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         Command::Crd => crd::run(),
+        Command::Webhook(args) => webhook::run(args),
     }
 }
 
