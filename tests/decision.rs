@@ -28,7 +28,7 @@ use bonafide::domain::{
     },
     provenance::{Provenance, SLSA_V1, Statement},
     verdict::{ImageVerdict, Outcome, Reason},
-    workload::{ImageRole, Placement, Platforms, Workload, WorkloadImage},
+    workload::{ImageRole, Placement, Platforms, PullWith, Workload, WorkloadImage},
 };
 use bonafide::gather::review::Review;
 use jiff::Timestamp;
@@ -572,6 +572,7 @@ fn too_many() -> String {
         name: "p".into(),
         images: (0..130).map(image).collect(),
         placement: Placement::default(),
+        pull: PullWith::default(),
     };
     let review = Review::of_too_many(&workload).unwrap();
     message::denial(Some(&review.images[0].image), &review.images[0].verdict)

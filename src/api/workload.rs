@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::domain::workload::{
-    ImageRole, NodeOperator, NodeRequirement, NodeTerm, Placement, Workload, WorkloadImage,
+    ImageRole, NodeOperator, NodeRequirement, NodeTerm, Placement, PullWith, Workload, WorkloadImage,
 };
 
 /// An object as far as it matters.
@@ -100,6 +100,7 @@ fn object(kind: &str, shape: Shape, metadata: Option<Metadata<'_>>, spec: Option
             namespace: metadata.namespace.unwrap_or_default().into_owned(),
             name: name.into_owned(),
             images: images(shape.prefix(), &spec),
+            pull: pull(&spec),
             placement: placement(spec),
         },
     }
@@ -153,6 +154,15 @@ fn images(prefix: &str, spec: &PodSpec<'_>) -> Vec<WorkloadImage> {
         }
     }
     images
+}
+
+fn pull(spec: &PodSpec<'_>) -> PullWith {
+    let named = spec.image_pull_secrets.iter().flatten().filter_map(|secret| secret.name.as_deref());
+    let service_account = spec.service_account_name.as_deref().filter(|name| !name.is_empty());
+    PullWith {
+        secrets: named.filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect(),
+        service_account: service_account.map(ToOwned::to_owned),
+    }
 }
 
 fn placement(spec: PodSpec<'_>) -> Placement {
@@ -263,6 +273,16 @@ struct PodSpec<'a> {
     os: Option<Os<'a>>,
     #[serde(borrow)]
     runtime_class_name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    image_pull_secrets: Option<Vec<Named<'a>>>,
+    #[serde(borrow)]
+    service_account_name: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]

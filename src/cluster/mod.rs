@@ -10,6 +10,7 @@ pub mod events;
 pub mod inventory;
 pub mod lease;
 pub mod pods;
+pub mod pull;
 mod state;
 pub mod status;
 pub mod watch;

@@ -17,6 +17,17 @@ pub struct Workload {
     pub images: Vec<WorkloadImage>,
     /// Where its pods can land.
     pub placement: Placement,
+    /// What its images are pulled with.
+    pub pull: PullWith,
+}
+
+/// What a pod's images are pulled with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PullWith {
+    /// `imagePullSecrets`: names of Secrets in the pod's namespace.
+    pub secrets: Vec<String>,
+    /// `serviceAccountName`, whose own `imagePullSecrets` come after; `None`: `default`.
+    pub service_account: Option<String>,
 }
 
 /// One image of a workload.

@@ -1,6 +1,6 @@
 //! The ports: what a review needs of the world. `registry`, `trust` and `cluster` implement them; tests do too.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -164,6 +164,40 @@ pub trait Pods: Send + Sync {
         name: &'a str,
         uid: &'a str,
     ) -> BoxFuture<'a, Result<Option<Arc<Workload>>, PodLookupError>>;
+}
+
+/// A docker configuration (JSON) that a pull secret holds. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PullSecret {
+    /// The text.
+    pub config: Arc<str>,
+}
+
+impl fmt::Debug for PullSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(pull secret)")
+    }
+}
+
+/// The pull secrets of workloads.
+pub trait Keychain: Send + Sync {
+    /// What a workload's images are pulled with, the first to be tried first. What cannot be had is left out.
+    fn of<'a>(&'a self, workload: &'a Workload) -> BoxFuture<'a, Vec<PullSecret>>;
+}
+
+/// A registry as it shows itself to whoever has a credential.
+#[derive(Clone)]
+pub struct Acting {
+    /// What tells the credential from others, without being it: what is learnt with one is not told to another.
+    pub credential: Digest,
+    /// What is seen with it.
+    pub source: Arc<dyn Attestations>,
+}
+
+/// Registries that can be asked in others' names.
+pub trait Agents: Send + Sync {
+    /// A repository's registry as the first of these that has a credential for it sees it; `None` where none has.
+    fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting>;
 }
 
 /// Who is told what was found under a policy although nothing was denied for it, and what could not be found out.

@@ -63,11 +63,12 @@ struct Token {
 type Key = (String, String, Option<Digest>);
 
 /// Everything that is known about getting in.
+#[derive(Clone)]
 pub struct Doors {
     transport: Arc<Transport>,
-    config: DockerConfig,
+    config: Arc<DockerConfig>,
     challenges: moka::sync::Cache<String, Challenge>,
-    tokens: Flights<Key, Token>,
+    tokens: Arc<Flights<Key, Token>>,
 }
 
 impl Doors {
@@ -77,12 +78,17 @@ impl Doors {
             moka::sync::Cache::builder().max_capacity(1000).time_to_live(Duration::from_hours(1)).build();
         Self {
             transport,
-            config,
+            config: Arc::new(config),
             challenges,
-            tokens: Flights::new(1 << 20, |key: &Key, token| {
+            tokens: Arc::new(Flights::new(1 << 20, |key: &Key, token| {
                 capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
-            }),
+            })),
         }
+    }
+
+    /// The same doors for whoever has these credentials. Tokens are kept by credential.
+    pub fn with(&self, config: Arc<DockerConfig>) -> Self {
+        Self { config, ..self.clone() }
     }
 
     /// What to send to a registry at once, from what it asked for before.

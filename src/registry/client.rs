@@ -66,6 +66,7 @@ impl Default for ClientConfig {
 pub struct ClientError(#[from] reqwest::Error);
 
 /// Images and attestations in registries.
+#[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
     doors: Doors,
@@ -101,6 +102,11 @@ impl Client {
             lacking_referrers: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(LACK).build(),
             turns: moka::sync::Cache::new(1000),
         })
+    }
+
+    /// The same client for whoever has these credentials: connections, and what is known of a registry's ways, are shared.
+    pub fn with(&self, credentials: Arc<DockerConfig>) -> Self {
+        Self { doors: self.doors.with(credentials), ..self.clone() }
     }
 
     /// The URL below a repository.

@@ -5,6 +5,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod address;
+mod agents;
 mod auth;
 mod client;
 mod credentials;
@@ -12,6 +13,7 @@ mod layout;
 mod referrers;
 mod transport;
 
+pub use agents::SecretAgents;
 pub use client::{Client, ClientConfig, ClientError};
 pub use credentials::{CredentialsError, DockerConfig};
 pub use layout::{Layout, LayoutError};

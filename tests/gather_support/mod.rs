@@ -24,7 +24,7 @@ use bonafide::{
         provenance::{Provenance, SLSA_V1, Statement},
         reference::{Reference, Repository},
         verdict::{Outcome, Reason},
-        workload::{ImageRole, Placement, Workload, WorkloadImage},
+        workload::{ImageRole, Placement, PullWith, Workload, WorkloadImage},
     },
     gather::{
         ports::{
@@ -329,6 +329,7 @@ pub fn pod(images: &[String]) -> Workload {
         name: "p".into(),
         images: images.iter().enumerate().map(image).collect(),
         placement: Placement::default(),
+        pull: PullWith::default(),
     }
 }
 

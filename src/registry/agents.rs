@@ -1,0 +1,78 @@
+//! Registries asked in the name of whoever brings a pull secret. Connections, and what is known of a registry's ways, are shared; what is
+//! shown to one credential is not.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{client::Client, credentials::DockerConfig};
+use crate::{
+    domain::{digest::Digest, reference::Repository},
+    gather::ports::{Acting, Agents, PullSecret},
+};
+
+/// How many secrets are kept parsed, and for how long after they were used.
+const SECRETS: u64 = 1_000;
+const UNUSED: Duration = Duration::from_mins(10);
+
+/// The client, for others too.
+pub struct SecretAgents {
+    client: Client,
+    parsed: moka::sync::Cache<Digest, Option<Arc<DockerConfig>>>,
+}
+
+impl SecretAgents {
+    /// Agents that ask as `client` does, but for the credentials.
+    pub fn new(client: Client) -> Self {
+        let parsed = moka::sync::Cache::builder().max_capacity(SECRETS).time_to_idle(UNUSED).build();
+        Self { client, parsed }
+    }
+
+    fn parse(&self, secret: &PullSecret) -> Option<Arc<DockerConfig>> {
+        let read = || match DockerConfig::from_json(&secret.config) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                tracing::warn!(error = error.to_string(), "a pull secret cannot be used");
+                None
+            }
+        };
+        self.parsed.get_with(Digest::of(secret.config.as_bytes()), read)
+    }
+}
+
+impl Agents for SecretAgents {
+    fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting> {
+        secrets.iter().filter_map(|secret| self.parse(secret)).find_map(|config| {
+            let credential = config.credential(repository)?.fingerprint();
+            Some(Acting { credential, source: Arc::new(self.client.with(config)) })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::ClientConfig;
+
+    fn secret(registry: &str, user: &str) -> PullSecret {
+        let config = format!(r#"{{"auths": {{"{registry}": {{"username": "{user}", "password": "p"}}}}}}"#);
+        PullSecret { config: config.into() }
+    }
+
+    #[test]
+    fn the_first_secret_with_a_credential_for_the_repository_serves() {
+        let agents = SecretAgents::new(Client::new(ClientConfig::default()).unwrap());
+        let acting = |secrets: &[PullSecret], repository: &str| {
+            agents.acting_for(secrets, &repository.parse().unwrap()).map(|acting| acting.credential)
+        };
+        let broken = PullSecret { config: "{".into() };
+        let all =
+            [broken, secret("ghcr.io", "one"), secret("ghcr.io", "two"), secret("quay.io/team", "three")];
+        let one = acting(&all[1..2], "ghcr.io/a/b");
+        assert!(one.is_some());
+        assert_eq!(acting(&all, "ghcr.io/a/b"), one);
+        assert_ne!(acting(&all[2..], "ghcr.io/a/b"), one);
+        assert!(acting(&all, "quay.io/team/b").is_some());
+        for none in ["quay.io/other/b", "docker.io/library/nginx"] {
+            assert_eq!(acting(&all, none), None, "{none}");
+        }
+    }
+}
