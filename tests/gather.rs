@@ -304,23 +304,6 @@ async fn without_nodes_an_architecture_is_of_every_system_that_the_image_has() {
 }
 
 #[tokio::test]
-async fn an_index_without_end_is_refused() {
-    let setup = setup();
-    let many: Vec<(&str, Digest)> = (0..1001).map(|_| ("amd64", Digest::of(b"x"))).collect();
-    let wide = setup.world.index(&many);
-    let mut deep = setup.world.index(&[("amd64", setup.world.image("x"))]);
-    for _ in 0..5 {
-        deep = setup
-            .world
-            .put(&json!({"mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_INDEX, "digest": deep}]}));
-    }
-    for digest in [wide, deep] {
-        setup.world.attest_by_tag(digest);
-        assert_eq!(reasons(&setup.review(&[at(digest)]).await), [Reason::MalformedImage]);
-    }
-}
-
-#[tokio::test]
 async fn many_attestations_are_looked_at_and_too_many_are_told() {
     for (layers, outcome, words) in
         [(200, Outcome::Allow, ""), (300, Outcome::Deny, "more than 256 attestations")]

@@ -4,17 +4,27 @@
 
 mod gather_support;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bonafide::domain::{
     digest::Digest,
-    plan::Stage,
+    evaluate::evaluate,
+    evidence::{ImageFacts, Root, SubjectEvidence},
+    identity::TrustRootName,
+    plan::{ImagePlan, Stage},
+    platform::{EntryKind, IndexEntry},
+    policy::PolicyEntry,
     verdict::{Outcome, Reason},
-    workload::{Placement, Workload},
+    workload::{Placement, Platforms, Workload},
 };
 use bytes::Bytes;
-use gather_support::{OCI_MANIFEST, Setup, at, pod, reasons, setup};
-use serde_json::json;
+use gather_support::{OCI_INDEX, OCI_MANIFEST, Setup, at, attestation, pod, policy, reasons, setup};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -102,9 +112,9 @@ fn attest_at_length(setup: &Setup, subject: Digest, size: usize) {
     text.resize(size, b' ');
     let (bytes, envelope) = (Bytes::from(text.clone()), Digest::of(&text));
     setup.world.content.lock().insert(envelope, bytes);
-    let layer = json!({"digest": envelope, "size": size});
+    let layer = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": envelope, "size": size});
     let holder = setup.world.put(&json!({"mediaType": OCI_MANIFEST, "layers": [layer]}));
-    setup.world.tags.lock().insert(format!("sha256-{}.att", subject.hex()), holder);
+    setup.world.referrers.lock().entry(subject).or_default().push(holder);
 }
 
 #[tokio::test]
@@ -169,5 +179,105 @@ async fn a_placement_that_is_a_book_is_not_kept() {
         let review = setup.reviewer.review(&setup.snapshot, &workload, Stage::Final, soon).await;
         assert_eq!(review.outcome, Outcome::Allow);
         assert_eq!(setup.cache_bytes("placements") > 0, kept);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_without_end_is_refused() {
+    let setup = setup();
+    let leaf = setup.world.image("x");
+    let nest = |inner: &[Digest]| {
+        let entry = |digest: &Digest| json!({"mediaType": OCI_INDEX, "digest": digest});
+        let entries: Vec<Value> = inner.iter().map(entry).collect();
+        setup.world.put(&json!({"mediaType": OCI_INDEX, "manifests": entries}))
+    };
+    let wide = |count: usize| setup.world.index(&vec![("amd64", leaf); count]);
+    let deep =
+        |depth: usize| (1..depth).fold(setup.world.index(&[("amd64", leaf)]), |inner, _| nest(&[inner]));
+    let many = |count: usize| {
+        let inner = |n: usize| setup.world.index(&[("amd64", leaf), ("arm64", Digest::of(&n.to_be_bytes()))]);
+        nest(&(0..count).map(inner).collect::<Vec<_>>())
+    };
+    // A registry that lies about its digests would be found out before this; all the same.
+    let circle = Digest::of(b"circle");
+    let body = json!({"mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_INDEX, "digest": circle}]});
+    setup.world.content.lock().insert(circle, Bytes::from(body.to_string()));
+    for (index, outcome) in [
+        (wide(256), Outcome::Allow),
+        (wide(257), Outcome::Deny),
+        (deep(4), Outcome::Allow),
+        (deep(5), Outcome::Deny),
+        (many(16), Outcome::Allow),
+        (many(17), Outcome::Deny),
+        (circle, Outcome::Deny),
+    ] {
+        setup.world.attest_by_tag(index);
+        let before = setup.world.requests();
+        let review = setup.review(&[at(index)]).await;
+        assert_eq!(review.outcome, outcome, "{:?}", reasons(&review));
+        assert!(reasons(&review).iter().all(|reason| *reason == Reason::MalformedImage));
+        assert!(setup.world.requests() - before <= 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_manifests_are_asked_about_one_by_one() {
+    for (count, outcome) in [(128, Outcome::Allow), (129, Outcome::Deny)] {
+        let setup = setup();
+        let leaves: Vec<Digest> = (0..count).map(|n| setup.world.image(&format!("{n}"))).collect();
+        for leaf in &leaves {
+            setup.world.attest_by_tag(*leaf);
+        }
+        let entries: Vec<(&str, Digest)> = leaves.iter().map(|leaf| ("amd64", *leaf)).collect();
+        let review = setup.review(&[at(setup.world.index(&entries))]).await;
+        assert_eq!(review.outcome, outcome);
+        let found = review.images[0].verdict.problems.iter().map(|problem| &problem.found);
+        assert!(found.into_iter().all(|found| found.starts_with("it was not looked at: more than 128")));
+    }
+}
+
+/// Everything that somebody chooses multiplies: manifests, attestations and their subjects, policies. What does not depend on the
+/// manifest is worked out once.
+#[test]
+fn many_manifests_are_evaluated_in_little_more_time_than_one() {
+    let took = |manifests: usize, about_us: bool| {
+        let root = Digest::of(b"index");
+        let entry = |n: usize| IndexEntry {
+            digest: Digest::of(&n.to_be_bytes()),
+            platform: Some("linux/amd64".parse().unwrap()),
+            conditional: false,
+            kind: EntryKind::Image,
+        };
+        let subjects = (0..2000).map(|n: usize| Digest::of(&(n + 1_000_000).to_be_bytes()));
+        let subjects: Vec<Digest> = subjects.chain(about_us.then_some(root)).collect();
+        let attestations = (0..50).map(|_| Arc::new(attestation(subjects.clone())));
+        let evidence = SubjectEvidence { attestations: attestations.collect(), gaps: Vec::new() };
+        let facts = ImageFacts {
+            digest: root,
+            root: Arc::new(Root::Index((0..manifests).map(entry).collect())),
+            evidence: HashMap::from([(root, Arc::new(evidence))]),
+        };
+        let policies = (0..10).map(|n| {
+            let mut policy = policy();
+            policy.id.name = format!("policy-{n}");
+            policy.signers[0].trust_root = TrustRootName("other".into());
+            PolicyEntry::Valid(Arc::new(policy))
+        });
+        let plan = ImagePlan {
+            reference: at(root).parse().unwrap(),
+            policies: policies.collect(),
+            stage: Stage::Final,
+        };
+        let once = || {
+            let begun = std::time::Instant::now();
+            let verdict = evaluate(&plan, &Platforms::Unknown, &facts, Timestamp::UNIX_EPOCH);
+            assert_eq!(verdict.problems.len(), manifests * 10);
+            begun.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    for about_us in [true, false] {
+        let (one, many) = (took(1, about_us), took(200, about_us));
+        assert!(many < one * 50, "one took {one:?}, two hundred {many:?}");
     }
 }

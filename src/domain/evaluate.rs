@@ -5,16 +5,15 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::{
-    authorize::{Mismatch, check_provenance, check_signer, expiry},
     constrain::constrain,
+    cover::Judge,
     digest::Digest,
-    evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Verified},
+    evidence::{FetchError, FetchErrorKind, ImageFacts},
     landing::{Landing, entries, landing},
     message,
     plan::ImagePlan,
-    platform::{Candidate, Platform},
-    policy::{Mode, Policy, SubjectRule},
-    provenance::Provenance,
+    platform::Platform,
+    policy::Mode,
     verdict::{ImageVerdict, PlatformCoverage, Problem, Proof, Reason},
     workload::Platforms,
 };
@@ -50,11 +49,13 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
     let mut valid_until: Option<Timestamp> = None;
     let mut uncovered: HashSet<Digest> = HashSet::new();
 
+    let judge = Judge::new(plan, facts, &landing, now);
     for policy in plan.valid() {
+        let mut ruling = judge.under(policy);
         let judged: Vec<_> = landing
             .candidates
             .iter()
-            .map(|(platform, candidate)| (platform, candidate, cover(plan, policy, facts, candidate, now)))
+            .map(|(platform, candidate)| (platform, candidate, ruling.cover(candidate)))
             .collect();
         let some_covered = judged.iter().any(|(_, _, result)| result.is_ok());
         for (platform, candidate, result) in judged {
@@ -134,164 +135,7 @@ fn missing_platforms(plan: &ImagePlan, landing: &Landing) -> Vec<Problem> {
     landing.missing.iter().map(|platform| problem(Some(platform), found(platform))).collect()
 }
 
-/// An attestation that covers a manifest, and until when.
-struct Cover {
-    proof: Proof,
-    until: Option<Timestamp>,
-}
-
-/// Looks for an attestation that covers `candidate` under `policy`; else says what comes closest.
-fn cover(
-    plan: &ImagePlan,
-    policy: &Policy,
-    facts: &ImageFacts,
-    candidate: &Candidate,
-    now: Timestamp,
-) -> Result<Cover, Box<Problem>> {
-    let accepted_subjects = accepted_subjects(policy, facts, candidate);
-    let mut closest: Option<Mismatch> = None;
-    for attestation in relevant(facts, candidate) {
-        match judge(plan, policy, attestation, &accepted_subjects, now) {
-            Ok(cover) => return Ok(cover),
-            Err(mismatch) => {
-                if closest.as_ref().is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
-                    closest = Some(mismatch);
-                }
-            }
-        }
-    }
-    // "There is none" can be said only when everything was asked.
-    let gap = relevant_digests(facts, candidate)
-        .filter_map(|digest| facts.evidence.get(&digest))
-        .flat_map(|evidence| &evidence.gaps)
-        .max_by_key(|gap| matches!(gap.kind, FetchErrorKind::Throttled(_)));
-    let (reason, found, retry) = match (gap, closest) {
-        (Some(gap), _) => (transient_reason(gap.kind), gap.detail.clone(), retry_after(gap.kind)),
-        (None, Some(mismatch)) => (mismatch.reason, mismatch.found, None),
-        (None, None) => (Reason::NoProvenance, "no attestation is attached to it".to_owned(), None),
-    };
-    Err(Box::new(Problem {
-        policy: Some(policy.id.clone()),
-        expected: (!reason.is_transient()).then(|| message::expected(policy, &plan.reference, reason)),
-        hint: message::hint(reason, &plan.reference),
-        retry_after: retry,
-        ..Problem::new(reason, policy.mode, found)
-    }))
-}
-
-/// The digests that an attestation may name to cover `candidate`.
-fn accepted_subjects(policy: &Policy, facts: &ImageFacts, candidate: &Candidate) -> Vec<Digest> {
-    match policy.subject {
-        SubjectRule::Platform => vec![candidate.digest],
-        SubjectRule::Any => relevant_digests(facts, candidate).collect(),
-    }
-}
-
-fn relevant_digests<'a>(
-    facts: &'a ImageFacts,
-    candidate: &'a Candidate,
-) -> impl Iterator<Item = Digest> + 'a {
-    let mut digests = vec![candidate.digest];
-    digests
-        .extend(candidate.via.iter().rev().copied().chain([facts.digest]).filter(|d| *d != candidate.digest));
-    digests.into_iter()
-}
-
-/// The attestations found at the manifest or at an index that leads to it.
-fn relevant<'a>(facts: &'a ImageFacts, candidate: &'a Candidate) -> impl Iterator<Item = &'a Attestation> {
-    relevant_digests(facts, candidate)
-        .filter_map(|digest| facts.evidence.get(&digest))
-        .flat_map(|evidence| evidence.attestations.iter().map(AsRef::as_ref))
-}
-
-fn judge(
-    plan: &ImagePlan,
-    policy: &Policy,
-    attestation: &Attestation,
-    accepted_subjects: &[Digest],
-    now: Timestamp,
-) -> Result<Cover, Mismatch> {
-    let mismatch = |reason, found: String| Err(Mismatch { reason, found });
-    let verified = match &attestation.finding {
-        Finding::Verified(verified) => verified,
-        Finding::Unsigned { predicate_type } => {
-            let found =
-                format!("BuildKit provenance ({predicate_type}) is in the index, but nobody signed it");
-            return mismatch(Reason::UnsignedProvenance, found);
-        }
-        Finding::Untrusted(why) => return mismatch(Reason::UntrustedSignature, why.clone()),
-        Finding::Malformed(why) => return mismatch(Reason::MalformedAttestation, why.clone()),
-    };
-    let (subject, provenance) = match_statement(verified, accepted_subjects)?;
-    let signer = match_signer(plan, policy, verified)?;
-    check_provenance(&policy.provenance, verified, provenance, now)?;
-    Ok(Cover {
-        until: expiry(&policy.provenance, verified, provenance),
-        proof: Proof {
-            policy: policy.id.clone(),
-            signer,
-            subject,
-            predicate_type: verified.statement.predicate_type.clone(),
-            certificate: verified.certificate.clone(),
-            provenance: provenance.clone(),
-        },
-    })
-}
-
-/// The subject that is ours, and the provenance, of a verified statement.
-fn match_statement<'a>(
-    verified: &'a Verified,
-    accepted: &[Digest],
-) -> Result<(Digest, &'a Provenance), Mismatch> {
-    let statement = &verified.statement;
-    let no_provenance = |found| Err(Mismatch { reason: Reason::NoProvenance, found });
-    let Some(provenance) = &statement.provenance else {
-        return no_provenance(format!(
-            "a signed attestation is there, but of type {}",
-            statement.predicate_type
-        ));
-    };
-    match statement.subjects.iter().find(|subject| accepted.contains(subject)) {
-        Some(subject) => Ok((*subject, provenance)),
-        None => no_provenance(match statement.subjects.first() {
-            Some(other) => format!("signed provenance is attached, but it is about another digest, {other}"),
-            None => "signed provenance is attached, but it names no digest".to_owned(),
-        }),
-    }
-}
-
-/// The name of a signer that fits; else the mismatch of the one that comes closest.
-fn match_signer(plan: &ImagePlan, policy: &Policy, verified: &Verified) -> Result<String, Mismatch> {
-    let mut closest: Option<Mismatch> = None;
-    for signer in &policy.signers {
-        match check_signer(signer, verified, plan.reference.tag()) {
-            Ok(()) => return Ok(signer.name.clone()),
-            Err(mismatch) => {
-                if closest.as_ref().is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
-                    closest = Some(mismatch);
-                }
-            }
-        }
-    }
-    Err(closest
-        .unwrap_or(Mismatch { reason: Reason::WrongSigner, found: "the policy names no signer".to_owned() }))
-}
-
-/// How far an attestation got; the farthest is what the message tells.
-const fn closeness(reason: Reason) -> u8 {
-    match reason {
-        Reason::ProvenanceTooOld | Reason::ConditionFailed => 7,
-        Reason::WrongBuilder => 6,
-        Reason::WrongSource => 5,
-        Reason::WrongSigner => 4,
-        Reason::UntrustedSignature => 3,
-        Reason::MalformedAttestation => 2,
-        Reason::UnsignedProvenance => 1,
-        _ => 0,
-    }
-}
-
-const fn transient_reason(kind: FetchErrorKind) -> Reason {
+pub(super) const fn transient_reason(kind: FetchErrorKind) -> Reason {
     match kind {
         FetchErrorKind::Denied => Reason::RegistryDenied,
         FetchErrorKind::Throttled(_) => Reason::RegistryThrottled,
@@ -302,7 +146,7 @@ const fn transient_reason(kind: FetchErrorKind) -> Reason {
     }
 }
 
-const fn retry_after(kind: FetchErrorKind) -> Option<u64> {
+pub(super) const fn retry_after(kind: FetchErrorKind) -> Option<u64> {
     match kind {
         FetchErrorKind::Throttled(Some(after)) => Some(after.as_secs()),
         _ => None,

@@ -3,6 +3,7 @@
 
 pub mod authorize;
 pub mod constrain;
+pub mod cover;
 pub mod digest;
 pub mod evaluate;
 pub mod evidence;

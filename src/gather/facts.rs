@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     digest::Digest,
-    evidence::{Attestation, FetchError, ImageFacts, Root, SubjectEvidence},
+    evidence::{Attestation, FetchError, Finding, ImageFacts, Layout, Root, SubjectEvidence},
     platform::{EntryKind, IndexEntry},
     reference::{Reference, Repository},
 };
@@ -32,6 +32,8 @@ const VERIFIED_BYTES: u64 = 32 << 20;
 const TAGS_BYTES: u64 = 2 << 20;
 /// What the other parts of a key take, and an entry of a cache.
 const KEY: usize = 256;
+/// How many manifests of one index are asked about.
+const MAX_MANIFESTS: usize = 128;
 /// How many manifests of one index are asked about at once.
 const CONCURRENCY: usize = 16;
 
@@ -161,7 +163,8 @@ impl Facts {
         Ok(Known { facts, oldest: at })
     }
 
-    /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them.
+    /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them. Of those that are
+    /// too many it is said that they were not asked about.
     pub async fn add_manifests(
         &self,
         known: &mut Known,
@@ -170,8 +173,11 @@ impl Facts {
         freshness: Freshness,
         errand: &Errand,
     ) {
-        let digests: Vec<Digest> =
+        let mut digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
+        for digest in digests.split_off(digests.len().min(MAX_MANIFESTS)) {
+            known.facts.evidence.insert(digest, Arc::new(too_many(digest)));
+        }
         let root = Arc::clone(&known.facts.root);
         let asked = digests.into_iter().map(|digest| {
             let beside = attestation_manifest(&root, digest);
@@ -249,6 +255,15 @@ impl Facts {
         let key = (repository.clone(), digest);
         asked(&self.in_index, key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
     }
+}
+
+fn too_many(digest: Digest) -> SubjectEvidence {
+    let why = format!(
+        "it was not looked at: more than {MAX_MANIFESTS} manifests of the index are not covered as a whole"
+    );
+    let attestation =
+        Attestation { layout: Layout::Referrer, found_at: digest, finding: Finding::Malformed(why) };
+    SubjectEvidence { attestations: vec![Arc::new(attestation)], gaps: Vec::new() }
 }
 
 /// The weight of an answer about something in a repository.

@@ -2,9 +2,9 @@
 
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
+    disputable::disputable,
     lanes::{Room, Stop},
     ports::{Attestations, Manifest},
 };
@@ -20,7 +20,9 @@ const MAX_CONFIG: usize = 4 << 20;
 /// How deep indexes may be nested.
 const MAX_DEPTH: usize = 3;
 /// How many entries an index may have, nested ones included.
-const MAX_ENTRIES: usize = 1000;
+const MAX_ENTRIES: usize = 256;
+/// How many indexes may be nested in one: each is one more round trip.
+const MAX_NESTED: usize = 16;
 
 /// A descriptor, as far as it is needed (OCI content descriptor; Docker manifest list entry).
 #[derive(Debug, Deserialize)]
@@ -82,7 +84,13 @@ pub async fn root(
     digest: Digest,
     room: Room,
 ) -> Result<Root, Stop> {
-    let mut walk = Walk { source, repository, bytes_left: room.bytes, entries_left: MAX_ENTRIES };
+    let mut walk = Walk {
+        source,
+        repository,
+        bytes_left: room.bytes,
+        entries_left: MAX_ENTRIES,
+        nested_left: MAX_NESTED,
+    };
     let body = walk.fetch(&digest).await?;
     if let Some(entries) = body.manifests {
         return Ok(Root::Index(walk.entries(entries, MAX_DEPTH).await?));
@@ -119,58 +127,6 @@ fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
     Ok(body)
 }
 
-/// What runtimes would read differently than it is read here: Go folds the case of keys, and platforms have several spellings.
-fn disputable(bytes: &[u8]) -> Option<String> {
-    const KEYS: [&str; 18] = [
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "manifests",
-        "config",
-        "layers",
-        "fsLayers",
-        "subject",
-        "digest",
-        "size",
-        "platform",
-        "annotations",
-        "os",
-        "architecture",
-        "variant",
-        "os.version",
-        "os.features",
-        "features",
-    ];
-    fn keys(object: &Value) -> Option<String> {
-        let folded = |key: &&String| {
-            !key.is_ascii()
-                || KEYS.iter().any(|known| key.eq_ignore_ascii_case(known) && key.as_str() != *known)
-        };
-        let wrong = object.as_object()?.keys().find(folded)?;
-        Some(format!("the key {wrong:?} is read differently by different runtimes"))
-    }
-    fn platform(platform: &Value) -> Option<String> {
-        let text = |key: &str| platform.get(key).and_then(Value::as_str).unwrap_or_default();
-        let (os, architecture) = (text("os"), text("architecture"));
-        let normal = Platform::new(os, architecture, Some(text("variant")));
-        let canonical = normal.os() == os && normal.architecture() == architecture;
-        (!canonical)
-            .then(|| format!("the platform {os}/{architecture} is read differently by different runtimes"))
-    }
-    let body: Value = serde_json::from_slice(bytes).ok()?;
-    if body.get("fsLayers").is_some() && body.get("manifests").is_some() {
-        return Some("it has fsLayers beside manifests".to_owned());
-    }
-    let entries = body.get("manifests").and_then(Value::as_array).into_iter().flatten();
-    keys(&body).or_else(|| {
-        entries.into_iter().find_map(|entry| {
-            keys(entry).or_else(|| {
-                entry.get("platform").and_then(|stated| keys(stated).or_else(|| platform(stated)))
-            })
-        })
-    })
-}
-
 fn malformed(digest: &Digest, why: &str) -> FetchError {
     FetchError { kind: FetchErrorKind::Malformed, detail: format!("{digest} cannot be read: {why}") }
 }
@@ -183,6 +139,8 @@ struct Walk<'a> {
     bytes_left: usize,
     /// How many entries may still come.
     entries_left: usize,
+    /// How many nested indexes may still come.
+    nested_left: usize,
 }
 
 impl Walk<'_> {
@@ -209,6 +167,9 @@ impl Walk<'_> {
                     Kind::Index => {
                         let depth =
                             depth.checked_sub(1).ok_or_else(|| refused("indexes are nested too deep"))?;
+                        self.nested_left = self.nested_left.checked_sub(1).ok_or_else(|| {
+                            refused(&format!("more than {MAX_NESTED} indexes are nested in it"))
+                        })?;
                         let nested = self.fetch(&descriptor.digest).await?.manifests;
                         let nested = nested.ok_or_else(|| refused("it is listed as an index and is none"))?;
                         EntryKind::Index(self.entries(nested, depth).await?)

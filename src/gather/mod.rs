@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod discover;
+mod disputable;
 pub mod facts;
 pub mod flight;
 pub mod image;

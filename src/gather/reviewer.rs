@@ -37,8 +37,6 @@ const LANDING_BYTES: u64 = 4 << 20;
 const LARGEST_PLACEMENT: usize = 16 << 10;
 /// How many images of one workload are judged at once.
 const AT_ONCE: usize = 16;
-/// How many manifests of one index are asked about.
-const MAX_MANIFESTS: usize = 128;
 
 /// Judges workloads and single images. One for the process's life: it owns the caches.
 pub struct Reviewer {
@@ -344,7 +342,6 @@ impl Reviewer {
         uncovered.sort_unstable();
         uncovered.dedup();
         uncovered.retain(|manifest| *manifest != digest);
-        uncovered.truncate(MAX_MANIFESTS);
         if uncovered.is_empty() {
             return Ok((verdict, known.oldest));
         }

@@ -13,7 +13,7 @@ use std::{
 use bonafide::{
     domain::{
         digest::Digest,
-        evidence::{Attestation, FetchError, FetchErrorKind, Finding, Verified},
+        evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, Verified},
         glob::{AnchoredRegex, Glob},
         identity::{Certificate, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
         plan::Stage,
@@ -238,6 +238,8 @@ pub struct Believing {
     pub pause: Mutex<Duration>,
     /// How much each predicate says.
     pub predicate_bytes: AtomicUsize,
+    /// How many other subjects each names before its own.
+    pub more_subjects: AtomicU64,
 }
 
 impl TrustRoots for Believing {
@@ -250,28 +252,39 @@ impl TrustRoots for Believing {
         let text: String = serde_json::from_slice(bytes).unwrap();
         let subject = text.strip_prefix("signed ").unwrap().parse().unwrap();
         let predicate = "x".repeat(self.predicate_bytes.load(Ordering::SeqCst));
-        let finding = Finding::Verified(Box::new(Verified {
-            trust_roots: vec![TrustRootName::default()],
-            certificate: Certificate {
-                subject: "builder".into(),
-                issuer: "https://issuer".into(),
-                ..Certificate::default()
-            },
-            statement: Statement {
-                subjects: vec![subject],
-                predicate_type: SLSA_V1.into(),
-                provenance: Some(Provenance {
-                    predicate: Arc::new(predicate.into()),
-                    ..Provenance::default()
-                }),
-            },
-        }));
+        let finding = verified(vec![subject], predicate);
         Attestation { layout: raw.layout, found_at: raw.found_at, finding }
     }
 
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
+}
+
+/// By the builder, about these.
+pub fn attestation(subjects: Vec<Digest>) -> Attestation {
+    Attestation {
+        layout: Layout::Referrer,
+        found_at: Digest::of(b"found"),
+        finding: verified(subjects, String::new()),
+    }
+}
+
+fn verified(subjects: Vec<Digest>, predicate: String) -> Finding {
+    let predicate = Arc::new(predicate.into());
+    Finding::Verified(Box::new(Verified {
+        trust_roots: vec![TrustRootName::default()],
+        certificate: Certificate {
+            subject: "builder".into(),
+            issuer: "https://issuer".into(),
+            ..Certificate::default()
+        },
+        statement: Statement {
+            subjects,
+            predicate_type: SLSA_V1.into(),
+            provenance: Some(Provenance { predicate, ..Provenance::default() }),
+        },
+    }))
 }
 
 pub struct Setup {
@@ -285,9 +298,10 @@ pub fn setup() -> Setup {
     setup_with(|_| ())
 }
 
-pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
+/// For every image here, signed by the builder.
+pub fn policy() -> Policy {
     let subject = SubjectMatcher::Regex(AnchoredRegex::new("builder").unwrap());
-    let mut policy = Policy {
+    Policy {
         id: PolicyId { namespace: None, name: "all".into() },
         namespaces: LabelSelector::default(),
         mode: Mode::Enforce,
@@ -301,7 +315,11 @@ pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
             trust_root: TrustRootName::default(),
         }],
         provenance: ProvenanceRules::default(),
-    };
+    }
+}
+
+pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
+    let mut policy = policy();
     change(&mut policy);
     let policies = PolicySet::new(vec![PolicyEntry::Valid(Arc::new(policy))], 1);
     let platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap()];
