@@ -11,6 +11,10 @@
     clippy::missing_panics_doc
 )]
 
+mod certificate;
+mod objects;
 mod plane;
+mod release;
+mod serving;
 mod shared;
 mod webhook;

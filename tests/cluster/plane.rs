@@ -1,47 +1,28 @@
 //! The control plane is one: before anything is told about Bonafide on it.
 
 use bonafide_kit::{
-    plane::{Client, eventually, free_port},
+    plane::{Client, Namespace, eventually, free_port},
     scenario::Scenario,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use crate::{
+    certificate::Certificate,
+    objects::{deployment, pod, service},
     shared::{alone, shared},
     webhook::Webhook,
 };
-
-fn deployment(name: &str, image: &str, node: &str) -> String {
-    let labels = json!({"app": name});
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {"selector": {"matchLabels": labels}, "template": {
-            "metadata": {"labels": labels},
-            "spec": {
-                "containers": [{"name": "main", "image": image}],
-                "nodeSelector": {"kubernetes.io/hostname": node},
-            },
-        }},
-    })
-    .to_string()
-}
-
-fn pod(image: &str) -> String {
-    let containers = json!([{"name": "main", "image": image}]);
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": {"containers": containers}})
-        .to_string()
-}
 
 #[test]
 fn pods_are_made_and_bound_to_nodes_that_fit() {
     let Some(plane) = shared() else { return };
     let namespace = plane.namespace("bound");
     let node = plane.node("bound", "arm64");
-    namespace.apply(&deployment("fits", "example.com/image", node.name())).ok();
-    namespace.apply(&deployment("does-not", "example.com/image", "nowhere")).ok();
+    for (name, host) in [("fits", node.name()), ("does-not", "nowhere")] {
+        let mut deployment = deployment(name, "example.com/image");
+        deployment["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": host});
+        namespace.apply(&deployment.to_string()).ok();
+    }
     let scheduled = |app: &str| -> Result<Value, String> {
         let pods = namespace.get(&["pods", "--selector", &format!("app={app}")])?;
         let condition = &pods["items"][0]["status"]["conditions"][0];
@@ -98,24 +79,10 @@ fn helm_installs() {
     assert_eq!(namespace.get(&["configmap", "tiny"]).unwrap()["data"]["minor"], "37");
 }
 
-/// The certificate of a Service's name: its authority, itself and its key, PEM.
-fn certificate(name: &str) -> (String, String, String) {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().unwrap();
-    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap();
-    (authority_pem, certificate.pem(), key.serialize_pem())
-}
-
 /// Sends every new pod of the namespace to the Service there.
-fn configure(client: &Client, namespace: &str, port: u16, authority: &str) {
-    use base64::Engine as _;
-    let bundle = base64::engine::general_purpose::STANDARD.encode(authority);
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "webhook", "namespace": namespace},
-        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+fn configure(client: &Client, namespace: &Namespace<'_>, port: u16, ca_bundle: &str) {
+    namespace.apply(&service("webhook").to_string()).ok();
+    let namespace = namespace.name();
     let configuration = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -126,11 +93,10 @@ fn configure(client: &Client, namespace: &str, port: u16, authority: &str) {
             "sideEffects": "None",
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-            "clientConfig": {"caBundle": bundle, "service":
+            "clientConfig": {"caBundle": ca_bundle, "service":
                 {"name": "webhook", "namespace": namespace, "port": port, "path": "/validate"}},
         }],
     });
-    client.apply(&service.to_string()).ok();
     client.apply(&configuration.to_string()).ok();
 }
 
@@ -139,7 +105,7 @@ async fn a_webhook_is_reached_through_a_service_that_names_this_machine() {
     let Some(plane) = alone() else { return };
     let namespace = plane.namespace("asked");
     let world = Scenario::start().await;
-    let (authority, certificate, key) = certificate("webhook.asked.svc");
+    let certificate = Certificate::of("webhook.asked.svc");
     let file = |name: &str, text: &str| {
         let path = plane.folder().join(name);
         std::fs::write(&path, text).unwrap();
@@ -151,22 +117,22 @@ async fn a_webhook_is_reached_through_a_service_that_names_this_machine() {
             file("policy.yaml", &world.policy().replace("namespace: shop", "namespace: asked"))
         ),
         format!("--trust-root={}", file("root.json", &world.sigstore.trusted_root_json())),
-        format!("--tls-cert={}", file("tls.crt", &certificate)),
-        format!("--tls-key={}", file("tls.key", &key)),
+        format!("--tls-cert={}", file("tls.crt", &certificate.certificate)),
+        format!("--tls-key={}", file("tls.key", &certificate.key)),
         "--platform=linux/amd64".to_owned(),
     ];
     let flags = flags.each_ref().map(String::as_str);
     let webhook = Webhook::start(&plane, plane.folder(), free_port(), &flags);
-    configure(&plane, "asked", webhook.port, &authority);
+    configure(&plane, &namespace, webhook.port, &certificate.ca_bundle());
 
     // The API server learns of a configuration in its own time.
     let refusal = eventually("a pod to be denied", || {
         let dry = ["--namespace=asked", "create", "--dry-run=server", "-f", "-"];
-        let ran = plane.kubectl_reading(&dry, &pod(world.image("bare")));
+        let ran = plane.kubectl_reading(&dry, &pod("one", world.image("bare")).to_string());
         if ran.worked { Err(ran.out) } else { Ok(ran.err) }
     });
     assert!(refusal.contains("denied the request") && refusal.contains("NoProvenance"), "{refusal}");
-    namespace.apply(&pod(world.image("shop"))).ok();
+    namespace.apply(&pod("one", world.image("shop")).to_string()).ok();
     assert!(webhook.get("/metrics").unwrap().contains("bonafide_"));
 
     // Without the process the API server has nobody to ask.
