@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 /// A certificate with its key and its authority, all PEM.
 pub struct Certificate {
     authority: String,
-    pub certificate: String,
+    pub chain: String,
     pub key: String,
 }
 
@@ -19,8 +19,8 @@ impl Certificate {
         let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap();
-        Self { authority: authority_pem, certificate: certificate.pem(), key: key.serialize_pem() }
+        let chain = params.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap();
+        Self { authority: authority_pem, chain: chain.pem(), key: key.serialize_pem() }
     }
 
     /// As a webhook configuration has it.

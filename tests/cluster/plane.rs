@@ -117,7 +117,7 @@ async fn a_webhook_is_reached_through_a_service_that_names_this_machine() {
             file("policy.yaml", &world.policy().replace("namespace: shop", "namespace: asked"))
         ),
         format!("--trust-root={}", file("root.json", &world.sigstore.trusted_root_json())),
-        format!("--tls-cert={}", file("tls.crt", &certificate.certificate)),
+        format!("--tls-cert={}", file("tls.crt", &certificate.chain)),
         format!("--tls-key={}", file("tls.key", &certificate.key)),
         "--platform=linux/amd64".to_owned(),
     ];

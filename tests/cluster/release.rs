@@ -37,7 +37,7 @@ impl<'a> Release<'a> {
             "--cluster".to_owned(),
             "--pinning".to_owned(),
             format!("--trust-root={}", file("root.json", &world.sigstore.trusted_root_json())),
-            format!("--tls-cert={}", file("tls.crt", &certificate.certificate)),
+            format!("--tls-cert={}", file("tls.crt", &certificate.chain)),
             format!("--tls-key={}", file("tls.key", &certificate.key)),
         ];
         let account = plane.service_account(name, "bonafide");

@@ -24,9 +24,9 @@ impl Webhook {
         let mut webhook = Self::spawn(who, folder, port, flags);
         eventually("the webhook to be ready", || {
             if let Some(status) = webhook.process.ended() {
-                panic!("the webhook ended with {status}: {}", webhook.log());
+                panic!("the webhook ended with {status}: {}", webhook.process.tail());
             }
-            webhook.get("/readyz").map_err(|answer| format!("{answer}\n{}", webhook.log()))
+            webhook.get("/readyz").map_err(|answer| format!("{answer}\n{}", webhook.process.tail()))
         });
         webhook
     }

@@ -140,7 +140,7 @@ impl ControlPlane {
     /// What its processes said last, for the message of a test that failed.
     pub fn logs(&self) -> String {
         let all = [Some(&self.etcd), self.api_server.as_ref()].into_iter().flatten();
-        all.chain([&self.controller_manager, &self.scheduler]).map(tail).collect()
+        all.chain([&self.controller_manager, &self.scheduler]).map(Process::tail).collect()
     }
 }
 
@@ -257,15 +257,8 @@ fn controller_flags(admin: &Client) -> Vec<String> {
 fn wait_until_ready(api_server: &mut Process, admin: &Client) {
     eventually("the API server", || {
         if let Some(status) = api_server.ended() {
-            panic!("the API server ended with {status}: {}", tail(api_server));
+            panic!("the API server ended with {status}: {}", api_server.tail());
         }
         admin.kubectl(&["get", "--raw=/readyz"]).attempt()
     });
-}
-
-fn tail(process: &Process) -> String {
-    let log = process.log();
-    let lines: Vec<&str> = log.lines().collect();
-    let last = lines.len().saturating_sub(30);
-    format!("--- {}\n{}\n", process.name(), lines[last..].join("\n"))
 }

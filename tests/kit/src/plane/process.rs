@@ -10,6 +10,7 @@ use std::{
     io::{self, PipeWriter, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -69,9 +70,12 @@ impl Process {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The end of what it said, under its name: for the message of a test that failed.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.len().saturating_sub(30);
+        format!("--- {}\n{}\n", self.name, lines[last..].join("\n"))
     }
 
     /// How it ended, where it did.
@@ -87,7 +91,7 @@ impl Process {
             if let Some(status) = self.ended() {
                 return status;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         self.kill()
     }
@@ -113,5 +117,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();
+        if thread::panicking() {
+            // The harness shows it with the test that failed.
+            println!("{}", self.tail());
+        }
     }
 }
