@@ -31,8 +31,9 @@ lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-manifests: ## what is generated into charts/, after a change of the types it is made from
+manifests: ## what is generated into charts/ and deploy/, after a change of what it is made from (needs `make plane`, for helm)
 	UPDATE_MANIFESTS=1 $(CARGO) test --test crd the_chart_has_what_the_program_makes
+	deploy/generate
 
 doc: ## the library's documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
