@@ -127,12 +127,13 @@ fn every_file_is_tested_here() {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "README.md")
+        .filter(|name| !["README.md", "kustomization.yaml"].contains(&name.as_str()))
         .collect();
     names.sort();
     assert_eq!(
         names,
         [
+            "bonafide.yaml",
             "docker-github-builder.yaml",
             "github-attest-build-provenance.yaml",
             "ib-schema-registry.yaml",
@@ -141,10 +142,30 @@ fn every_file_is_tested_here() {
     );
 }
 
+/// Those of a namespace are named, but not applied: the namespace may not be there.
+#[test]
+fn the_kustomization_applies_all_that_are_for_the_whole_cluster() {
+    let text = fs::read_to_string(folder().join("kustomization.yaml")).unwrap();
+    let named = |prefix: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        lines.filter(|line| line.ends_with(".yaml")).map(str::to_owned).collect()
+    };
+    for entry in fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if ["README.md", "kustomization.yaml"].contains(&name.as_str()) {
+            continue;
+        }
+        let of_the_cluster = load(&name).id.namespace.is_none();
+        assert_eq!(named("  - ").contains(&name), of_the_cluster, "{name}");
+        assert_eq!(named("  # - ").contains(&name), !of_the_cluster, "{name}");
+    }
+}
+
 /// The folder can be served as it is: no image is asked of two of them.
 #[test]
 fn no_two_are_about_the_same_image() {
     let images = [
+        ("bonafide.yaml", "ghcr.io/bonafide-dev/bonafide"),
         ("docker-github-builder.yaml", "docker.io/example-org/app"),
         ("github-attest-build-provenance.yaml", "ghcr.io/example-org/app"),
         ("ib-schema-registry.yaml", "ghcr.io/infobloxopen/ib-schema-registry"),
@@ -160,6 +181,25 @@ fn no_two_are_about_the_same_image() {
     for other in ["ghcr.io/infobloxopen/ib-schema-registry-x", "ghcr.io/infobloxopen/ib-schema-registry/x"] {
         assert!(!own.images.selects(&other.parse().unwrap()), "{other}");
     }
+}
+
+/// What the release workflow makes, for the image of each architecture.
+#[test]
+fn bonafide_itself() {
+    let policy = load("bonafide.yaml");
+    let good =
+        Build::own("bonafide-dev/bonafide", ".github/workflows/release.yaml", "refs/tags/v1.2.0", "push");
+    assert_eq!(good.judged(&policy, "v1.2.0").as_deref(), Ok("release"));
+    assert!(good.judged(&policy, "v1.2.1").is_err(), "another release's image");
+
+    let no = |reason, change: fn(&mut Build)| refused(&policy, "v1.2.0", reason, &good, change);
+    no(Reason::WrongSource, |b| b.source = "mallory/bonafide");
+    no(Reason::WrongSource, |b| b.git_ref = "refs/heads/v1.2.0");
+    no(Reason::WrongSource, |b| b.trigger = "workflow_dispatch");
+    no(Reason::WrongSource, |b| b.runner = "self-hosted");
+    no(Reason::WrongSigner, |b| b.signer = b.signer.replace("release.yaml", "ci.yaml"));
+    no(Reason::NoProvenance, |b| b.predicate = SLSA_V0_2);
+    no(Reason::WrongBuilder, |b| b.kind = "https://mobyproject.org/buildkit@v1");
 }
 
 #[test]
