@@ -37,18 +37,20 @@ const MAX_MANIFESTS: usize = 128;
 /// How many manifests of one index are asked about at once.
 const CONCURRENCY: usize = 16;
 
+/// In whose name it was asked.
+type Credential = Option<Digest>;
 /// The number is the trust roots' generation.
-type EvidenceKey = (Repository, Digest, u64);
+type EvidenceKey = (Repository, Digest, u64, Credential);
 
 /// What is known about images, and how to find out more.
 pub struct Facts {
     discovery: Discovery,
     observer: Arc<dyn Observer>,
     lanes: Arc<Lanes>,
-    tags: Flights<(Repository, String), Digest>,
-    roots: Flights<(Repository, Digest), Arc<Root>>,
+    tags: Flights<(Repository, String, Credential), Digest>,
+    roots: Flights<(Repository, Digest, Credential), Arc<Root>>,
     evidence: Flights<EvidenceKey, Gathered>,
-    in_index: Flights<(Repository, Digest), Option<Arc<Attestation>>>,
+    in_index: Flights<(Repository, Digest, Credential), Option<Arc<Attestation>>>,
 }
 
 /// Facts, and when the oldest of the evidence was had.
@@ -76,13 +78,13 @@ impl Facts {
             discovery: Discovery { source, trust, verified, verifying },
             observer,
             lanes: Arc::default(),
-            tags: Flights::new(TAGS_BYTES, |(repository, tag), _| key(repository, tag.len())),
-            roots: Flights::new(ROOTS_BYTES, |(repository, _), root| key(repository, weigh::root(root))),
+            tags: Flights::new(TAGS_BYTES, |(repository, tag, _), _| key(repository, tag.len())),
+            roots: Flights::new(ROOTS_BYTES, |(repository, ..), root| key(repository, weigh::root(root))),
             evidence: Flights::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered: &Gathered| {
                 key(repository, weigh::evidence(&gathered.evidence))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
-            in_index: Flights::new(TAGS_BYTES, |(repository, _), found| {
+            in_index: Flights::new(TAGS_BYTES, |(repository, ..), found| {
                 key(repository, found.as_deref().map_or(0, weigh::attestation))
             }),
         }
@@ -117,12 +119,12 @@ impl Facts {
             (Some(digest), _) => return Ok(*digest),
             (None, tag) => tag.unwrap_or_default().to_owned(),
         };
-        let key = (reference.repository().clone(), tag);
+        let key = (reference.repository().clone(), tag, errand.credential());
         let freshness = Freshness::Within(TAG_AGE);
         self.observer.cache("tags", self.tags.peek(&key, freshness).is_some());
         let ask = || {
             let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let source = Arc::clone(&self.discovery.source);
+            let source = Arc::clone(errand.source(&self.discovery.source));
             let reference = reference.clone();
             async move {
                 lanes
@@ -148,7 +150,7 @@ impl Facts {
     ) -> Result<Known, FetchError> {
         let ask = || {
             let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let source = Arc::clone(&self.discovery.source);
+            let source = Arc::clone(errand.source(&self.discovery.source));
             let repository = repository.clone();
             async move {
                 let root = lanes.run(&errand, |room| image::root(source.as_ref(), &repository, digest, room));
@@ -156,7 +158,7 @@ impl Facts {
             }
             .boxed()
         };
-        let key = (repository.clone(), digest);
+        let key = (repository.clone(), digest, errand.credential());
         let root = asked(&self.roots, key, Freshness::Any, errand, repository.registry(), ask);
         let (root, (evidence, at)) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
         let facts = ImageFacts { digest, root: root?.value, evidence: HashMap::from([(digest, evidence)]) };
@@ -204,6 +206,11 @@ impl Facts {
         }
     }
 
+    /// Discovery in the errand's name. What the same bytes say is the same for everybody who has them.
+    fn discovery(&self, errand: &Errand) -> Discovery {
+        Discovery { source: Arc::clone(errand.source(&self.discovery.source)), ..self.discovery.clone() }
+    }
+
     async fn evidence(
         &self,
         repository: &Repository,
@@ -211,10 +218,10 @@ impl Facts {
         freshness: Freshness,
         errand: &Errand,
     ) -> (Arc<SubjectEvidence>, Instant) {
-        let key = (repository.clone(), digest, self.trust_generation());
+        let key = (repository.clone(), digest, self.trust_generation(), errand.credential());
         let ask = || {
             let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let (discovery, repository) = (self.discovery.clone(), repository.clone());
+            let (discovery, repository) = (self.discovery(&errand), repository.clone());
             async move {
                 let (discovery, repository, mine) = (&discovery, &repository, &errand);
                 let subject = move |room| async move {
@@ -245,14 +252,14 @@ impl Facts {
         let digest = manifest?;
         let ask = || {
             let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let (discovery, repository) = (self.discovery.clone(), repository.clone());
+            let (discovery, repository) = (self.discovery(&errand), repository.clone());
             async move {
                 let found = lanes.run(&errand, |room| discovery.in_index(&repository, digest, room));
                 found.await.map(|found| found.map(Arc::new))
             }
             .boxed()
         };
-        let key = (repository.clone(), digest);
+        let key = (repository.clone(), digest, errand.credential());
         asked(&self.in_index, key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
     }
 }

@@ -16,7 +16,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::domain::evidence::{FetchError, FetchErrorKind};
+use super::ports::{Acting, Attestations};
+use crate::domain::{
+    digest::Digest,
+    evidence::{FetchError, FetchErrorKind},
+};
 
 /// How many look-ups run at once, over all reviews. One runs on for a while after its caller has given up.
 const LOOKUPS: usize = 256;
@@ -111,7 +115,7 @@ impl Lanes {
     pub fn errand(&self, namespace: Option<&str>, deadline: Instant) -> Errand {
         let share =
             self.shares.get_with_by_ref(namespace.unwrap_or_default(), || Arc::new(Semaphore::new(SHARE)));
-        Errand { deadline, share, large: Arc::new(Semaphore::new(1)), read: Arc::default() }
+        Errand { deadline, share, large: Arc::new(Semaphore::new(1)), read: Arc::default(), acting: None }
     }
 }
 
@@ -123,16 +127,33 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, FetchError> {
 }
 
 /// What one review is allowed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Errand {
     /// When it is over.
     pub deadline: Instant,
     share: Arc<Semaphore>,
     large: Arc<Semaphore>,
     read: Arc<AtomicUsize>,
+    /// In whose name registries are asked, where it is not the webhook's own.
+    acting: Option<Acting>,
 }
 
 impl Errand {
+    /// The same errand in another's name.
+    pub fn acting(&self, acting: Option<Acting>) -> Self {
+        Self { acting, ..self.clone() }
+    }
+
+    /// What tells in whose name it is done: what is learnt in one is not told to another.
+    pub fn credential(&self) -> Option<Digest> {
+        self.acting.as_ref().map(|acting| acting.credential)
+    }
+
+    /// Who is asked.
+    pub fn source<'a>(&'a self, own: &'a Arc<dyn Attestations>) -> &'a Arc<dyn Attestations> {
+        self.acting.as_ref().map_or(own, |acting| &acting.source)
+    }
+
     fn check(&self) -> Result<(), FetchError> {
         if self.read.load(Ordering::Relaxed) <= REVIEW_BYTES {
             return Ok(());

@@ -4,13 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     facts::{Facts, Known},
     flight::Freshness,
     lanes::Errand,
-    ports::{Attestations, Observer, Snapshot, TrustRoots},
+    ports::{Agents, Attestations, Keychain, Observer, PullSecret, Snapshot, TrustRoots},
     review::{Phases, Review, ReviewedImage},
     weigh::{self, capped},
 };
@@ -21,6 +24,7 @@ use crate::domain::{
     placement,
     plan::{ImagePlan, Plan, Stage, plan},
     policy::{Labels, NAME_LABEL, Scope},
+    reference::Repository,
     verdict::{ImageVerdict, Outcome, Problem, Reason},
     workload::{Placement, Platforms, Workload, WorkloadImage},
 };
@@ -45,6 +49,30 @@ pub struct Reviewer {
     verdicts: moka::sync::Cache<VerdictKey, Kept>,
     /// Where a placement lands among the nodes of a generation.
     landings: moka::sync::Cache<(u64, Placement), Arc<Platforms>>,
+    /// In a cluster, where workloads bring their own credentials.
+    pulling: Option<Pulling>,
+}
+
+/// How registries are asked in the name of a workload.
+#[derive(Clone)]
+pub struct Pulling {
+    /// What workloads pull with.
+    pub keychain: Arc<dyn Keychain>,
+    /// Who asks with it.
+    pub agents: Arc<dyn Agents>,
+}
+
+/// What is the same for all images of a review.
+struct Asking<'a> {
+    snapshot: &'a Snapshot,
+    scope: Scope<'a>,
+    platforms: &'a Arc<Platforms>,
+    stage: Stage,
+    errand: Errand,
+    /// Whose images they are; `None` for an image that is nobody's yet.
+    workload: Option<&'a Workload>,
+    /// What the workload pulls with, once somebody needs it.
+    secrets: OnceCell<Vec<PullSecret>>,
 }
 
 /// All that a verdict depends on, but for what the registry says.
@@ -104,7 +132,14 @@ impl Reviewer {
                     capped(weigh::placement(placement).saturating_add(weigh::platforms(platforms)))
                 })
                 .build(),
+            pulling: None,
         }
+    }
+
+    /// The reviewer with workloads' own credentials.
+    #[must_use]
+    pub fn pulling(self, pulling: Pulling) -> Self {
+        Self { pulling: Some(pulling), ..self }
     }
 
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
@@ -136,8 +171,7 @@ impl Reviewer {
             }
         }
         if !unknown.is_empty() {
-            let errand = self.facts.errand(Some(&workload.namespace), deadline);
-            let all = self.judge_all(snapshot, &workload.namespace, unknown, &platforms, stage, &errand);
+            let all = self.judge_all(snapshot, workload, unknown, &platforms, stage, deadline);
             judged.extend(all.await);
         }
 
@@ -174,13 +208,14 @@ impl Reviewer {
     async fn judge_all<'a>(
         &self,
         snapshot: &Snapshot,
-        namespace: &str,
+        workload: &Workload,
         images: Vec<&'a str>,
         platforms: &Arc<Platforms>,
         stage: Stage,
-        errand: &Errand,
+        deadline: Instant,
     ) -> Vec<(&'a str, Arc<ImageVerdict>, Phases)> {
         // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
+        let namespace = workload.namespace.as_str();
         let named;
         let labels = if let Some(labels) = snapshot.namespaces.get(namespace) {
             Labels::All(labels)
@@ -188,9 +223,17 @@ impl Reviewer {
             named = BTreeMap::from([(NAME_LABEL.to_owned(), namespace.to_owned())]);
             Labels::Some(&named)
         };
-        let scope = Scope::Namespace { name: namespace, labels };
+        let asking = &Asking {
+            snapshot,
+            scope: Scope::Namespace { name: namespace, labels },
+            platforms,
+            stage,
+            errand: self.facts.errand(Some(namespace), deadline),
+            workload: Some(workload),
+            secrets: OnceCell::new(),
+        };
         let judging = images.into_iter().map(|image| async move {
-            let (verdict, phases) = self.judge(snapshot, scope, image, platforms, stage, errand).await;
+            let (verdict, phases) = self.judge(asking, image).await;
             (image, verdict, phases)
         });
         stream::iter(judging.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
@@ -224,8 +267,16 @@ impl Reviewer {
         platforms: &Platforms,
         deadline: Instant,
     ) -> Arc<ImageVerdict> {
-        let errand = self.facts.errand(None, deadline);
-        self.judge(snapshot, scope, image, &Arc::new(platforms.clone()), Stage::Final, &errand).await.0
+        let asking = Asking {
+            snapshot,
+            scope,
+            platforms: &Arc::new(platforms.clone()),
+            stage: Stage::Final,
+            errand: self.facts.errand(None, deadline),
+            workload: None,
+            secrets: OnceCell::new(),
+        };
+        self.judge(&asking, image).await.0
     }
 
     /// How many bytes each cache holds.
@@ -234,15 +285,21 @@ impl Reviewer {
         own.into_iter().chain(self.facts.cache_bytes())
     }
 
-    async fn judge(
-        &self,
-        snapshot: &Snapshot,
-        scope: Scope<'_>,
-        image: &str,
-        platforms: &Arc<Platforms>,
-        stage: Stage,
-        errand: &Errand,
-    ) -> (Arc<ImageVerdict>, Phases) {
+    /// The errand in the name of the workload, where it brings a credential for the repository.
+    async fn acting(&self, asking: &Asking<'_>, repository: &Repository) -> Errand {
+        let (Some(pulling), Some(workload)) = (&self.pulling, asking.workload) else {
+            return asking.errand.clone();
+        };
+        let read = || async {
+            let read = pulling.keychain.of(workload);
+            timeout_at(asking.errand.deadline, read).await.unwrap_or_default()
+        };
+        let secrets = asking.secrets.get_or_init(read).await;
+        asking.errand.acting(pulling.agents.acting_for(secrets, repository))
+    }
+
+    async fn judge(&self, asking: &Asking<'_>, image: &str) -> (Arc<ImageVerdict>, Phases) {
+        let Asking { snapshot, scope, platforms, stage, .. } = *asking;
         let mut phases = Phases::default();
         let start = Instant::now();
         let namespace = match scope {
@@ -262,6 +319,7 @@ impl Reviewer {
             Plan::Ask(asked) => asked,
         };
         phases.plan = start.elapsed();
+        let errand = &self.acting(asking, asked.reference.repository()).await;
         let digest = match self.facts.digest(&asked.reference, errand).await {
             Ok(digest) => digest,
             Err(error) => {
