@@ -24,6 +24,8 @@ use super::call::{self, Trouble};
 const MANAGER: &str = "bonafide";
 /// How often the Secret is read.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked into though nothing changed: times pass.
+const LOOK_INTO: Duration = Duration::from_mins(1);
 /// How soon after a write it is read again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a Secret that is served from must be gone until it is made anew: whoever uninstalls removes the replicas too.
@@ -128,6 +130,7 @@ pub async fn run(
         served: None,
         kept: None,
         gone_since: None,
+        checked: None,
         reading: Trouble::new("read the Secret of the certificate"),
         using: Trouble::new("use what the Secret of the certificate holds"),
         writing: Trouble::new("write the Secret of the certificate"),
@@ -150,9 +153,19 @@ struct Keeper<F> {
     /// The last content that was whole.
     kept: Option<Content>,
     gone_since: Option<Instant>,
+    /// What was looked into last, and when.
+    checked: Option<(Circumstances, Instant)>,
     reading: Trouble,
     using: Trouble,
     writing: Trouble,
+}
+
+/// What there is to be done depends on this, and on the time.
+#[derive(PartialEq)]
+struct Circumstances {
+    content: Content,
+    leads: bool,
+    trusted_since: Option<Instant>,
 }
 
 impl<F: FnMut(&[u8], &[u8]) -> Result<(), String> + Send> Keeper<F> {
@@ -178,12 +191,16 @@ impl<F: FnMut(&[u8], &[u8]) -> Result<(), String> + Send> Keeper<F> {
         };
         self.reading.is_over();
         let now = Timestamp::now();
+        let leads = *self.links.leads.borrow_and_update();
         let content = secret.as_ref().map(content_of);
         if let Some(content) = &content {
             self.gone_since = None;
+            if self.is_known(content, leads) {
+                return false;
+            }
             self.adopt(content, now);
         }
-        if !*self.links.leads.borrow_and_update() {
+        if !leads {
             return false;
         }
         if content.is_none() && self.kept.is_some() {
@@ -193,6 +210,21 @@ impl<F: FnMut(&[u8], &[u8]) -> Result<(), String> + Send> Keeper<F> {
             }
         }
         self.maintain(secret, content.as_ref(), now).await
+    }
+
+    /// Whether this was looked into a short time ago; signatures need not be verified every second.
+    fn is_known(&mut self, content: &Content, leads: bool) -> bool {
+        let trusted_since = self.links.installed.borrow().as_ref().map(|installed| installed.since);
+        let circumstances = Circumstances { content: content.clone(), leads, trusted_since };
+        let lasts = (self.settings.lifetimes.certificate / 100).clamp(LOOK, LOOK_INTO);
+        let known = self
+            .checked
+            .as_ref()
+            .is_some_and(|(checked, at)| *checked == circumstances && at.elapsed() < lasts);
+        if !known {
+            self.checked = Some((circumstances, Instant::now()));
+        }
+        known
     }
 
     /// Serves with what was read, where it is of use.
@@ -257,6 +289,8 @@ impl<F: FnMut(&[u8], &[u8]) -> Result<(), String> + Send> Keeper<F> {
             Ok(Some(content)) => self.write(secret, &content).await.map_err(|error| call::words(&error)),
             Err(error) => Err(error.to_string()),
         };
+        // Whether or not that went well, the next look is a close one.
+        self.checked = None;
         match written {
             Ok(true) => {
                 self.writing.is_over();

@@ -1,4 +1,4 @@
-//! TLS for the webhook: a certificate from files, read again when they change, or one made at start.
+//! TLS for the webhook: a certificate from files, read again when they change, one made at start, or one that is handed over.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use der::Decode as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -95,23 +95,40 @@ impl Pair {
     }
 }
 
-/// The certificate that is served: whoever holds the files' reader can replace it, and connections are not disturbed.
+/// The certificate that is served, where there is one yet. It can be replaced at any time; connections are not disturbed.
 #[derive(Debug)]
-pub struct Certificate(ArcSwap<Pair>);
+pub struct Certificate(ArcSwapOption<Pair>);
 
 impl Certificate {
     fn new(pair: Pair) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(pair)))
+        Arc::new(Self(ArcSwapOption::from_pointee(pair)))
+    }
+
+    /// None yet: whoever connects is refused until one is handed over.
+    pub fn pending() -> Arc<Self> {
+        Arc::new(Self(ArcSwapOption::empty()))
+    }
+
+    /// Serves with this chain and key (PEM) from now on. Where they are of no use, what was served stays in force.
+    ///
+    /// # Errors
+    /// See [`CertificateError`]; the files that it names are `tls.crt` and `tls.key`, as in a Secret.
+    pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), CertificateError> {
+        let content = Content { certificate: chain.to_vec(), key: key.to_vec() };
+        let pair = content.parse(Path::new("tls.crt"), Path::new("tls.key"))?;
+        self.0.store(Some(Arc::new(pair)));
+        Ok(())
     }
 
     /// When it ends to be valid, where that can be read.
     pub fn not_after(&self) -> Option<Timestamp> {
-        self.0.load().not_after
+        self.0.load().as_ref()?.not_after
     }
 
-    /// Whether a client can accept it, as far as time goes.
+    /// Whether there is one that a client can accept, as far as time goes.
     pub fn is_current(&self) -> bool {
-        self.not_after().is_none_or(|end| Timestamp::now() < end)
+        let pair = self.0.load();
+        pair.as_ref().is_some_and(|pair| pair.not_after.is_none_or(|end| Timestamp::now() < end))
     }
 
     /// The TLS settings that serve it: 1.2 and 1.3, HTTP/2 and 1.1.
@@ -131,7 +148,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.load().key))
+        Some(Arc::clone(&self.0.load().as_ref()?.key))
     }
 }
 
@@ -198,7 +215,7 @@ impl CertificateFiles {
         match parsed {
             Ok(pair) => {
                 let not_after = pair.not_after.map(|end| end.to_string());
-                self.certificate.0.store(Arc::new(pair));
+                self.certificate.0.store(Some(Arc::new(pair)));
                 self.metrics.certificate_reloaded(Reload::Applied);
                 tracing::info!(not_after, "serving the new certificate");
                 true

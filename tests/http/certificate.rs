@@ -191,6 +191,39 @@ async fn new_connections_get_the_new_certificate_and_old_ones_live_on() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_handed_over_while_it_serves_and_what_is_of_no_use_is_not() {
+    tls::install_crypto_provider();
+    let authority = Authority::new();
+    let certificate = tls::Certificate::pending();
+    let route = Router::new().route("/", get(|| async { "ok" }));
+    let (at, stop, server) = serve(Arc::clone(&certificate), route, Duration::from_secs(1)).await;
+    let url = format!("https://{}/", at.webhook);
+    let ready = format!("http://{}/readyz", at.health);
+    assert!(client(&authority.pem).get(&url).send().await.is_err(), "there is none yet");
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+    assert!(!certificate.is_current());
+
+    let first = authority.issue(2100);
+    certificate.replace(first.0.as_bytes(), first.1.as_bytes()).unwrap();
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    let old = client(&authority.pem);
+    assert!(old.get(&url).send().await.unwrap().status().is_success());
+
+    let second = authority.issue(2101);
+    let error = certificate.replace(second.0.as_bytes(), first.1.as_bytes()).unwrap_err();
+    assert!(matches!(error, CertificateError::Mismatch { .. }), "{error}");
+    assert!(certificate.replace(b"", b"").is_err());
+    let year = || certificate.not_after().unwrap().to_zoned(jiff::tz::TimeZone::UTC).year();
+    assert_eq!(year(), 2100);
+    certificate.replace(second.0.as_bytes(), second.1.as_bytes()).unwrap();
+    assert_eq!(year(), 2101);
+    assert!(old.get(&url).send().await.unwrap().status().is_success(), "the connection lives on");
+
+    stop.send(()).unwrap();
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_certificate_made_at_start_is_accepted_by_who_has_its_authority_and_by_nobody_else() {
     tls::install_crypto_provider();
     let (certificate, ca) = tls::self_made("127.0.0.1".parse().unwrap()).unwrap();

@@ -11,6 +11,10 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const SECOND: Duration = Duration::from_secs(1);
 
+fn just_before(time: Duration) -> Duration {
+    time.saturating_sub(SECOND)
+}
+
 fn names() -> Names {
     Names::of("bonafide", "ns")
 }
@@ -101,7 +105,7 @@ fn leaves_what_is_whole_alone_until_two_thirds_are_over() {
     let content = made();
     let at = |after| Case { after, ..Case::of(&content) };
     assert_eq!(at(Duration::ZERO).words(), NOTHING);
-    assert_eq!(at(DAY * 60 - SECOND).words(), NOTHING);
+    assert_eq!(at(just_before(DAY * 60)).words(), NOTHING);
     let (words, renewed) = at(DAY * 60).act();
     insta::assert_snapshot!(words, @"made a new certificate: its time is nearly over");
     let renewed = renewed.unwrap();
@@ -125,7 +129,7 @@ fn a_shorter_lifetime_holds_for_what_is_there() {
         let now = later(start(), after);
         decide(&View { seen: Some(&content), kept: None, is_trusted: false, names: &names, lifetimes, now })
     };
-    assert!(matches!(at(DAY * 2 - SECOND), Action::Nothing));
+    assert!(matches!(at(just_before(DAY * 2)), Action::Nothing));
     assert!(matches!(at(DAY * 2), Action::Certify(Cause::Due, _)));
 }
 
@@ -200,7 +204,7 @@ fn a_new_authority_is_trusted_first_and_signs_later() {
         let now = DAY * 30 * half;
         content = Case { after: now, ..Case::of(&content) }.act().1.unwrap_or(content);
     }
-    assert_eq!(Case { after: due - SECOND, ..Case::of(&content) }.words(), NOTHING);
+    assert_eq!(Case { after: just_before(due), ..Case::of(&content) }.words(), NOTHING);
     let (words, announced) = Case { after: due, ..Case::of(&content) }.act();
     insta::assert_snapshot!(words, @"announced a new certificate authority: its time is nearly over");
     let announced = announced.unwrap();
@@ -226,12 +230,16 @@ fn a_new_authority_is_trusted_first_and_signs_later() {
     // The last certificate of the old authority was made 480 days after the start; it is valid in the last second too.
     let over = DAY * 570 + SECOND;
     assert_eq!(
-        Case { after: over - SECOND, is_trusted: true, ..Case::of(&promoted) }.act().1.unwrap().get(PREVIOUS),
+        Case { after: just_before(over), is_trusted: true, ..Case::of(&promoted) }
+            .act()
+            .1
+            .unwrap()
+            .get(PREVIOUS),
         promoted.get(PREVIOUS),
         "the certificate is due, and nothing else"
     );
-    let renewed = Case { after: over - SECOND, ..Case::of(&promoted) }.act().1.unwrap();
-    assert_eq!(Case { after: over - SECOND, ..Case::of(&renewed) }.words(), NOTHING);
+    let renewed = Case { after: just_before(over), ..Case::of(&promoted) }.act().1.unwrap();
+    assert_eq!(Case { after: just_before(over), ..Case::of(&renewed) }.words(), NOTHING);
     let (words, forgotten) = Case { after: over, ..Case::of(&renewed) }.act();
     insta::assert_snapshot!(words, @"1 certificate authorities are trusted; others are not needed any more");
     let forgotten = forgotten.unwrap();
