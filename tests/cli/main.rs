@@ -9,6 +9,7 @@
 )]
 
 mod images;
+mod manifests;
 mod policies;
 mod registry;
 mod reviews;

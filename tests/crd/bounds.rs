@@ -71,16 +71,19 @@ fn lists(of: Value) -> impl Fn(usize) -> Value {
 /// A value of each length that is right but for its length.
 type Of = Box<dyn Fn(usize) -> Value>;
 
+/// Signers that are as many.
+fn signers(length: usize) -> Value {
+    let signer = |at: usize| json!({"name": format!("s{at}"), "certificate": {"issuer": "https://i.example", "subject": "x"}});
+    (0..length).map(signer).collect()
+}
+
+/// Labels that are as many.
+fn labels(length: usize) -> Value {
+    Value::Object((0..length).map(|at| (format!("l{at}"), json!("v"))).collect())
+}
+
 /// For each field with a bound: where it is in the full policy, and what to put there.
 fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
-    let signers = |length: usize| {
-        let signer = |at: usize| json!({"name": format!("s{at}"), "certificate": {"issuer": "https://i.example", "subject": "x"}});
-        (0..length).map(signer).collect::<Value>()
-    };
-    let labels = |length: usize| {
-        let all = (0..length).map(|at| (format!("l{at}"), json!("v")));
-        Value::Object(all.collect())
-    };
     let rows: Vec<(&'static str, &'static str, Of)> = vec![
         ("images.include", "/images/include", Box::new(lists(json!("ghcr.io/o/a")))),
         ("images.include[]", "/images/include/0", Box::new(texts("ghcr.io/", ""))),
