@@ -7,6 +7,7 @@ pub mod call;
 pub mod certificates;
 pub mod client;
 pub mod events;
+pub mod install;
 pub mod inventory;
 pub mod lease;
 pub mod pods;

@@ -41,7 +41,7 @@ pub enum FailurePolicy {
 }
 
 impl FailurePolicy {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Fail => "Fail",
             Self::Ignore => "Ignore",

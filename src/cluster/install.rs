@@ -1,0 +1,335 @@
+//! The webhook configurations: the leader fills in their entries, and puts right what somebody changes.
+//!
+//! Whoever installs makes both without entries, so that nothing waits for a webhook that is not there yet. They get their entries once
+//! this process serves: first such that a request is admitted where nobody can be reached, and only when the API server has been seen to
+//! reach the webhook such that it is denied. What denies already is not opened again, not even to be put right.
+
+mod entries;
+mod pace;
+mod probe;
+
+use std::{mem, path::PathBuf, sync::Arc, time::Duration};
+
+use entries::{Entries, Kind, others};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::DynamicObject,
+};
+use pace::Pace;
+use probe::Answer;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    call::{self, Trouble},
+    certificates::{Bundle, Installed},
+    webhooks::{FailurePolicy, WebhookSettings},
+};
+
+/// Who is named as the one that wrote a field.
+const MANAGER: &str = "bonafide";
+/// How often the configurations are read.
+const LOOK: Duration = Duration::from_secs(2);
+/// How soon they are looked at again while something is to come.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long it may take until the API server reaches a webhook that was just made known to it.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The most that a bundle in a file may be long.
+const BUNDLE_LIMIT: u64 = 256 * 1024;
+
+/// Whom the API server is to trust.
+#[derive(Debug)]
+pub enum Trust {
+    /// The authorities that this process manages; nothing is installed before there are some.
+    SelfManaged(watch::Receiver<Option<Bundle>>),
+    /// Those of a file, which is read again and again.
+    File(PathBuf),
+    /// Whomever another controller writes into the configurations: that field is never touched.
+    Injected,
+}
+
+/// What is installed.
+#[derive(Debug)]
+pub struct Settings {
+    /// The entries, but for the bundle.
+    pub webhooks: WebhookSettings,
+    /// Where the bundle comes from.
+    pub trust: Trust,
+}
+
+/// Keeps the configurations while this replica leads, until `shutdown` is over; then everything stays as it is. `installed` is told which
+/// bundle the API server has.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    mut leads: watch::Receiver<bool>,
+    installed: watch::Sender<Option<Installed>>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let mut keeper = Keeper {
+        client,
+        webhooks: settings.webhooks,
+        trust: settings.trust,
+        installed,
+        is_reached: false,
+        waits_since: None,
+        bundle: None,
+        paces: [Pace::default(), Pace::default()],
+        finding: Trouble::new("find the webhook configurations"),
+        reading: Trouble::new("read the webhook configurations"),
+        writing: Trouble::new("write the webhook configurations"),
+        trusting: Trouble::new("read the authorities of the serving certificate"),
+        reaching: Trouble::new("see the API server reach the webhook"),
+    };
+    let keep = async {
+        loop {
+            let mut wait = LOOK;
+            if *leads.borrow_and_update() {
+                wait = keeper.round().await;
+            } else {
+                keeper.tell(None);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                Ok(()) = leads.changed() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = keep => {}
+        () = shutdown => {}
+    }
+}
+
+struct Keeper {
+    client: Client,
+    webhooks: WebhookSettings,
+    trust: Trust,
+    installed: watch::Sender<Option<Installed>>,
+    /// Whether the API server was seen to reach the webhook.
+    is_reached: bool,
+    waits_since: Option<Instant>,
+    /// The last bundle of the file.
+    bundle: Option<Bundle>,
+    paces: [Pace; 2],
+    finding: Trouble,
+    reading: Trouble,
+    writing: Trouble,
+    trusting: Trouble,
+    reaching: Trouble,
+}
+
+/// How a configuration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// There is no such object.
+    Missing,
+    /// It is as it should be in the end, or it is not and will be looked at later.
+    Settled,
+    /// It admits what nobody reviewed, until the API server is seen to reach the webhook.
+    Open,
+    /// It was written just now.
+    Written,
+}
+
+impl Keeper {
+    /// Looks at both once; how long to wait until the next time.
+    async fn round(&mut self) -> Duration {
+        let Ok(bundle) = self.wanted_bundle().await else { return LOOK_AGAIN };
+        self.webhooks.ca_bundle = bundle.as_ref().map(|bundle| bundle.to_vec());
+        match self.look(bundle.as_ref()).await {
+            Ok(standings) => {
+                self.reading.is_over();
+                let is_open = standings.contains(&Standing::Open);
+                if is_open && self.probe().await {
+                    return Duration::ZERO;
+                }
+                if is_open || standings.contains(&Standing::Written) { LOOK_AGAIN } else { LOOK }
+            }
+            Err(error) => {
+                self.reading.goes_on(&call::words(&error));
+                LOOK
+            }
+        }
+    }
+
+    /// The bundle that is to be there; an error where it is not known.
+    async fn wanted_bundle(&mut self) -> Result<Option<Bundle>, ()> {
+        match &self.trust {
+            Trust::Injected => Ok(None),
+            Trust::SelfManaged(bundle) => bundle.borrow().clone().map(Some).ok_or(()),
+            Trust::File(path) => {
+                match read_bundle(path.clone()).await {
+                    Ok(bundle) => {
+                        self.trusting.is_over();
+                        self.bundle = Some(bundle);
+                    }
+                    // What was read last goes on being the right one.
+                    Err(why) => self.trusting.goes_on(&format!("{}: {why}", path.display())),
+                }
+                self.bundle.clone().map(Some).ok_or(())
+            }
+        }
+    }
+
+    async fn look(&mut self, bundle: Option<&Bundle>) -> Result<[Standing; 2], kube::Error> {
+        let mut found = Vec::new();
+        for kind in Kind::ALL {
+            let api = Api::all_with(self.client.clone(), &kind.resource());
+            let object = call::within(call::LIMIT, api.get_opt(&self.webhooks.name)).await?;
+            found.push((kind, api, object));
+        }
+        let trusts =
+            |object: &DynamicObject| bundle.is_some_and(|bundle| Entries::seen(object).trust(bundle));
+        let all_trust = found.iter().filter_map(|(_, _, object)| object.as_ref()).all(trusts);
+        self.tell(bundle.filter(|_| all_trust));
+
+        let mut missing = Vec::new();
+        let mut standings = [Standing::Missing; 2];
+        let mut paces = mem::take(&mut self.paces);
+        for (((kind, api, object), standing), pace) in found.into_iter().zip(&mut standings).zip(&mut paces) {
+            match object {
+                Some(object) => *standing = self.keep(kind, pace, &api, &object).await,
+                None if kind.wanted(&self.webhooks).is_ok_and(|wanted| wanted.json().is_empty()) => {}
+                None => missing.push(format!("there is no {} {}", kind.resource().kind, self.webhooks.name)),
+            }
+        }
+        self.paces = paces;
+        if missing.is_empty() {
+            self.finding.is_over();
+        } else {
+            self.finding.goes_on(&missing.join(", "));
+        }
+        Ok(standings)
+    }
+
+    /// Tells what the API server trusts, and since when.
+    fn tell(&self, bundle: Option<&Bundle>) {
+        self.installed.send_if_modified(|known| {
+            let changed = known.as_ref().map(|known| &known.bundle) != bundle;
+            if changed {
+                *known = bundle.map(|bundle| Installed { bundle: Arc::clone(bundle), since: Instant::now() });
+            }
+            changed
+        });
+    }
+
+    /// Puts one configuration right.
+    async fn keep(
+        &mut self,
+        kind: Kind,
+        pace: &mut Pace,
+        api: &Api<DynamicObject>,
+        object: &DynamicObject,
+    ) -> Standing {
+        let seen = Entries::seen(object);
+        let open = FailurePolicy::Ignore;
+        let is_final = self.is_reached || self.webhooks.failure_policy == open || seen.deny();
+        let policy = if is_final { self.webhooks.failure_policy } else { open };
+        let settings = WebhookSettings { failure_policy: policy, ..self.webhooks.clone() };
+        let wanted = match kind.wanted(&settings) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.writing.goes_on(&error);
+                return Standing::Settled;
+            }
+        };
+        if seen.are(&wanted) {
+            // What has no entries has nothing to be closed.
+            return if is_final || wanted.json().is_empty() { Standing::Settled } else { Standing::Open };
+        }
+        if !pace.may_write(&wanted, Instant::now()) {
+            return Standing::Settled;
+        }
+        if pace.is_repair() {
+            let (kind, by) = (&kind.resource().kind, others(object, MANAGER));
+            tracing::warn!(kind, by, "somebody changed the webhooks of Bonafide; they are put right");
+        }
+        match write(kind, api, &self.webhooks.name, object, &wanted).await {
+            Ok(()) => {
+                self.writing.is_over();
+                tracing::info!(
+                    kind = kind.resource().kind,
+                    failure_policy = policy.as_str(),
+                    "wrote the webhooks"
+                );
+                Standing::Written
+            }
+            // Somebody wrote in between, or the object is another one.
+            Err(kube::Error::Api(status)) if status.code == 409 => Standing::Written,
+            Err(error) => {
+                self.writing.goes_on(&call::words(&error));
+                Standing::Settled
+            }
+        }
+    }
+
+    /// Whether the API server reaches the webhook, as of now.
+    async fn probe(&mut self) -> bool {
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        match probe::ask(&self.client, &self.webhooks.namespace).await {
+            Answer::Reached => {
+                self.reaching.is_over();
+                tracing::info!("the API server reaches the webhook");
+                self.is_reached = true;
+            }
+            Answer::NotYet(why) if since.elapsed() >= PATIENCE => self.reaching.goes_on(&why),
+            Answer::NotYet(why) => tracing::debug!(why, "the API server does not reach the webhook yet"),
+        }
+        self.is_reached
+    }
+}
+
+/// Writes the entries. Where somebody added to them what an apply does not remove, such as a condition of his own, the list is replaced.
+async fn write(
+    kind: Kind,
+    api: &Api<DynamicObject>,
+    name: &str,
+    object: &DynamicObject,
+    wanted: &Entries,
+) -> Result<(), kube::Error> {
+    let resource = kind.resource();
+    // With the uid, an object that was removed meanwhile is not made anew.
+    let body = |metadata: Value, webhooks: &[Value]| {
+        json!({
+            "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "webhooks": webhooks,
+        })
+    };
+    let uid = &object.metadata.uid;
+    let applied = {
+        let patch = Patch::Apply(body(json!({"name": name, "uid": uid}), wanted.json()));
+        let params = PatchParams::apply(MANAGER).force();
+        call::within(call::LIMIT, api.patch(name, &params, &patch)).await?
+    };
+    let seen = Entries::seen(&applied);
+    if seen.are(wanted) {
+        return Ok(());
+    }
+    let version = &applied.metadata.resource_version;
+    let metadata = json!({"uid": uid, "resourceVersion": version});
+    let patch = Patch::Merge(body(metadata, &seen.replaced(wanted)));
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    call::within(call::LIMIT, api.patch(name, &params, &patch)).await.map(drop)
+}
+
+async fn read_bundle(path: PathBuf) -> Result<Bundle, String> {
+    let read = tokio::task::spawn_blocking(move || {
+        let length = std::fs::metadata(&path)?.len();
+        if length > BUNDLE_LIMIT {
+            return Err(std::io::Error::other(format!("it is longer than {BUNDLE_LIMIT} bytes")));
+        }
+        std::fs::read(&path)
+    });
+    let bytes = read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match certificates {
+        Ok(found) if !found.is_empty() => Ok(bytes.into()),
+        Ok(_) => Err("it holds no PEM certificate".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

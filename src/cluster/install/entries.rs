@@ -1,0 +1,131 @@
+//! What is meant to be in a webhook configuration, held against what is there.
+
+use k8s_openapi::{
+    ByteString,
+    api::admissionregistration::v1::{
+        MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    },
+};
+use kube::{core::DynamicObject, discovery::ApiResource};
+use serde_json::Value;
+
+use crate::cluster::webhooks::{self, FailurePolicy, WebhookSettings};
+
+/// What the names of our webhooks end with.
+const OURS: &str = ".bonafide.dev";
+
+/// The two configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Validating,
+    Mutating,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 2] = [Self::Validating, Self::Mutating];
+
+    pub(super) fn resource(self) -> ApiResource {
+        match self {
+            Self::Validating => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Self::Mutating => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+        }
+    }
+
+    /// The webhooks that are to be in it.
+    pub(super) fn wanted(self, settings: &WebhookSettings) -> Result<Entries, serde_json::Error> {
+        let object = match self {
+            Self::Validating => serde_json::to_value(webhooks::validating(settings))?,
+            Self::Mutating => serde_json::to_value(webhooks::mutating(settings))?,
+        };
+        Entries::of(object.get("webhooks"))
+    }
+}
+
+/// The webhooks of a configuration. The mutating form has every field of the validating one.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Entries {
+    ours: Vec<MutatingWebhook>,
+    /// As they are written.
+    json: Vec<Value>,
+}
+
+impl Entries {
+    fn of(list: Option<&Value>) -> Result<Self, serde_json::Error> {
+        let json = list.and_then(Value::as_array).cloned().unwrap_or_default();
+        let ours = json.iter().filter(|entry| is_ours(entry)).cloned().map(serde_json::from_value);
+        Ok(Self { ours: ours.collect::<Result<_, _>>()?, json })
+    }
+
+    /// Those that an object has; none where they cannot be read.
+    pub(super) fn seen(object: &DynamicObject) -> Self {
+        let list = object.data.get("webhooks");
+        Self::of(list).unwrap_or_else(|_| Self {
+            ours: Vec::new(),
+            json: list.and_then(Value::as_array).cloned().unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn json(&self) -> &[Value] {
+        &self.json
+    }
+
+    /// Whether these, as seen, are as wanted. Where no bundle is wanted, it is somebody else's, and any is as good.
+    pub(super) fn are(&self, wanted: &Self) -> bool {
+        let alike = |seen: &MutatingWebhook, wanted: &MutatingWebhook| {
+            let mut seen = seen.clone();
+            if wanted.client_config.ca_bundle.is_none() {
+                seen.client_config.ca_bundle = None;
+            }
+            seen == *wanted
+        };
+        self.ours.len() == wanted.ours.len()
+            && wanted.ours.iter().all(|wanted| self.ours.iter().any(|seen| alike(seen, wanted)))
+    }
+
+    /// Whether each of ours has this bundle.
+    pub(super) fn trust(&self, bundle: &[u8]) -> bool {
+        let of = |entry: &MutatingWebhook| {
+            entry.client_config.ca_bundle.as_ref().is_some_and(|ByteString(found)| found == bundle)
+        };
+        self.ours.iter().all(of)
+    }
+
+    /// Whether requests are denied already where one of ours cannot be reached.
+    pub(super) fn deny(&self) -> bool {
+        let fail = Some(FailurePolicy::Fail.as_str());
+        self.ours.iter().any(|entry| entry.failure_policy.as_deref() == fail)
+    }
+
+    /// The whole list with ours as wanted, and nothing of what somebody added to them; what is not ours stays.
+    pub(super) fn replaced(&self, wanted: &Self) -> Vec<Value> {
+        let mut list: Vec<Value> = self.json.iter().filter(|entry| !is_ours(entry)).cloned().collect();
+        for entry in &wanted.json {
+            let mut entry = entry.clone();
+            let seen = self.json.iter().find(|seen| seen.get("name") == entry.get("name"));
+            let bundle = seen.and_then(|seen| seen.get("clientConfig")?.get("caBundle"));
+            if let (Some(bundle), Some(config)) =
+                (bundle, entry.get_mut("clientConfig").and_then(Value::as_object_mut))
+            {
+                config.entry("caBundle").or_insert_with(|| bundle.clone());
+            }
+            list.push(entry);
+        }
+        list
+    }
+}
+
+fn is_ours(entry: &Value) -> bool {
+    entry.get("name").and_then(Value::as_str).is_some_and(|name| name.ends_with(OURS))
+}
+
+/// Who else wrote the object's webhooks, by the names they gave themselves.
+pub(super) fn others(object: &DynamicObject, manager: &str) -> String {
+    let fields = object.metadata.managed_fields.iter().flatten();
+    let mut others: Vec<&str> = fields
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:webhooks").is_some()))
+        .filter_map(|entry| entry.manager.as_deref())
+        .filter(|name| *name != manager)
+        .collect();
+    others.dedup();
+    if others.is_empty() { "unknown".to_owned() } else { others.join(", ") }
+}
