@@ -31,8 +31,9 @@ lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-manifests: ## what is generated into charts/ and deploy/, after a change of what it is made from (needs `make plane`, for helm)
+manifests: ## what is generated into charts/, deploy/ and docs/, after a change of what it is made from (needs `make plane`, for helm)
 	UPDATE_MANIFESTS=1 $(CARGO) test --test crd the_chart_has_what_the_program_makes
+	UPDATE_MANIFESTS=1 $(CARGO) test --test chart the_documented_values_are_these
 	deploy/generate
 
 doc: ## the library's documentation, warnings are errors
