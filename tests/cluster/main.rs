@@ -12,6 +12,10 @@
 )]
 
 mod certificate;
+mod configurations;
+#[path = "../crd_support/mod.rs"]
+mod crd_support;
+mod definitions;
 mod objects;
 mod plane;
 mod release;

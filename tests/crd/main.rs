@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod bounds;
+#[path = "../crd_support/mod.rs"]
+mod crd_support;
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use bonafide::api::crd;
+use crd_support::{all_of, spec_schema};
 use serde_json::Value;
 
 /// What `bonafide manifests crd` prints, by the name of each object.
@@ -53,34 +56,6 @@ fn what_is_printed_is_what_was_meant() {
         let read: Value = serde_saphyr::from_str(text).unwrap();
         assert_eq!(read, serde_json::to_value(&definition).unwrap());
     }
-}
-
-/// The schema of a kind's spec.
-fn spec_schema(kind: &str) -> Value {
-    let definitions = crd::definitions().map(|definition| serde_json::to_value(definition).unwrap());
-    let one = definitions.iter().find(|definition| definition["spec"]["names"]["kind"] == kind).unwrap();
-    one.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap().clone()
-}
-
-/// Every schema within one, with the field it is of: `signers[].github.refs[]`.
-fn schemas(field: &str, schema: &Value, found: &mut Vec<(String, Value)>) {
-    found.push((field.to_owned(), schema.clone()));
-    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        let field = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
-        schemas(&field, inner, found);
-    }
-    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
-        if let Some(inner) = schema.get(key) {
-            schemas(&format!("{field}{mark}"), inner, found);
-        }
-    }
-}
-
-fn all_of(kind: &str) -> Vec<(String, Value)> {
-    let mut found = Vec::new();
-    schemas("", &spec_schema(kind), &mut found);
-    assert!(found.len() > 30);
-    found
 }
 
 #[test]
