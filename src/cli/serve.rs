@@ -21,17 +21,16 @@ use tokio::{signal::unix, time::MissedTickBehavior};
 
 use crate::{
     api::manifest,
-    gather::ports::Inventory,
+    gather::ports::{Inventory, Keychain},
     registry::ClientError,
     server::{
         admission::{Admission, InCluster, Judge},
-        files,
         health::{self, Readiness},
         listen::{DRAIN, ListenError, Listeners, Service},
         log,
         metrics::Metrics,
         policies::{Compiled, PolicyFolders, Surroundings},
-        tls::{self, Certificate, CertificateError, CertificateFiles},
+        tls::{self, CertificateError, CertificateFiles},
     },
     trust::Roots,
 };
@@ -121,6 +120,13 @@ enum Source {
 }
 
 impl Source {
+    fn keychain(&self) -> Option<Arc<dyn Keychain>> {
+        match self {
+            Self::Folders(_) => None,
+            Self::Cluster(cluster) => cluster.keychain(),
+        }
+    }
+
     fn ports(&self) -> (Arc<dyn Inventory>, Option<InCluster>) {
         match self {
             Self::Folders(folders) => (Arc::<PolicyFolders>::clone(folders), None),
@@ -150,7 +156,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     let readiness = Arc::new(Readiness::default());
     let listeners = bind(&args).await?;
 
-    let (certificate, certificate_files, authority) = certificate(&args, &metrics)?;
+    let (certificate, certificate_files, authority) = parts::certificate(&args, &metrics)?;
     readiness.certificate_loaded(Arc::clone(&certificate));
     let shown = Arc::clone(&certificate);
     metrics.before_scrape(move |metrics| {
@@ -159,14 +165,14 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
 
     let roots = parts::trust_roots(&args)?;
     let source = if args.in_cluster.cluster {
-        Source::Cluster(Cluster::start(&args, &metrics, &readiness).await?)
+        Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate).await?)
     } else {
         let policies = Arc::new(policies(&args, &roots, &metrics)?);
         readiness.policies_loaded();
         Source::Folders(policies)
     };
 
-    let reviewer = Arc::new(parts::reviewer(&args, roots, &metrics)?);
+    let reviewer = Arc::new(parts::reviewer(&args, roots, &metrics, source.keychain())?);
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
     metrics.before_scrape(move |metrics| {
@@ -215,7 +221,7 @@ impl Webhook {
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain: Duration) -> Result<(), ServeError> {
         let readiness = Arc::clone(&self.service.readiness);
         let delay = self.shutdown_delay;
-        let shutdown = async move {
+        let serving = async move {
             shutdown.await;
             // Whoever asks readiness sends others elsewhere, and goes on sending them here until it has told everybody.
             readiness.drain();
@@ -226,9 +232,11 @@ impl Webhook {
             Source::Cluster(_) => None,
         };
         let looking = tokio::spawn(look(folders, self.certificate_files));
-        let served = self.listeners.serve(self.service, shutdown, drain).await;
+        let served = self.listeners.serve(self.service, serving, drain).await;
         looking.abort();
-        drop(self.source);
+        if let Source::Cluster(cluster) = self.source {
+            cluster.leave().await;
+        }
         Ok(served?)
     }
 }
@@ -241,23 +249,6 @@ async fn bind(args: &Args) -> Result<Listeners, ServeError> {
         ListenError::Bind { address, error } => ServeError::flag("health-listen", &address, &error),
         other => ServeError::Listen(other),
     })
-}
-
-type Served = (Arc<Certificate>, Option<Arc<CertificateFiles>>, Option<String>);
-
-fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served, ServeError> {
-    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        let files = CertificateFiles::open(certificate, key, metrics)?;
-        return Ok((files.certificate(), Some(Arc::new(files)), None));
-    }
-    let (certificate, authority) = tls::self_made(args.listen.ip())?;
-    if let Some(path) = &args.tls_ca_out {
-        files::write_whole(path, authority.as_bytes())
-            .map_err(|error| ServeError::flag("tls-ca-out", &path.display(), &error))?;
-    } else {
-        tracing::warn!("the certificate is made at start, and without --tls-ca-out no client can check it");
-    }
-    Ok((certificate, None, Some(authority)))
 }
 
 fn policies(args: &Args, roots: &Roots, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {

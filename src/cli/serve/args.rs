@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     cli::roots::RootFile,
+    cli::webhooks::WebhookArgs,
     domain::platform::Platform,
     gather::ports::Unmatched,
     server::{deadline, log},
@@ -89,9 +90,42 @@ pub struct ClusterArgs {
     #[arg(long, requires = "cluster")]
     pub pinning: bool,
 
+    /// How the serving certificate is had
+    #[arg(long, value_name = "WAY", default_value = "self-managed", requires = "cluster")]
+    pub certificates: CertificateSource,
+
+    /// Who signs the serving certificate, PEM; read again when it changes. Default: another controller tells the API server
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// How long a serving certificate is valid that Bonafide makes
+    #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = lifetime)]
+    pub certificate_lifetime: Duration,
+
+    /// How long its authority is
+    #[arg(long, value_name = "DURATION", default_value = "17520h", value_parser = lifetime)]
+    pub ca_lifetime: Duration,
+
+    /// Private images are judged with the pull secrets of the pod and of its service account
+    #[arg(long, requires = "cluster")]
+    pub pull_secrets: bool,
+
+    /// What the webhook configurations depend on.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
+
     /// How long requests are still answered after the process was told to end: others take time to learn of it. Default: 5s with --cluster
     #[arg(long, value_name = "DURATION", value_parser = pause)]
     pub shutdown_delay: Option<Duration>,
+}
+
+/// Where the serving certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CertificateSource {
+    /// Bonafide makes and renews it, in a Secret.
+    SelfManaged,
+    /// It is in the files of --tls-cert and --tls-key.
+    Files,
 }
 
 impl ClusterArgs {
@@ -140,6 +174,10 @@ fn host(text: &str) -> Result<String, String> {
         return Err("not HOST[:PORT], such as registry.example:5000".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    deadline::go_duration(text).ok_or_else(|| "not a duration, such as 2160h".to_owned())
 }
 
 fn pause(text: &str) -> Result<Duration, String> {

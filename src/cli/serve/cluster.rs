@@ -1,66 +1,99 @@
-//! The parts of a webhook in a cluster: what is followed of the API server, for as long as the webhook serves.
+//! The parts of a webhook in a cluster: what is followed of the API server, and what the leading replica keeps there, for as long as
+//! the webhook serves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
-use super::{Args, ServeError};
+use super::{
+    Args, ServeError,
+    args::{CertificateSource, ClusterArgs},
+};
 use crate::{
     cluster::{
-        client,
+        certificates, client,
         events::PolicyEvents,
+        install,
         inventory::{ClusterInventory, Watched},
+        lease,
         pods::PendingPods,
+        pull::PullSecrets,
+        status,
     },
     domain::policy::PolicyEntry,
-    gather::ports::Inventory,
-    server::{admission::InCluster, health::Readiness, metrics::Metrics},
+    gather::ports::{Inventory, Keychain},
+    server::{admission::InCluster, health::Readiness, metrics::Metrics, tls::Certificate},
 };
+
+/// How long taking leave may take: the Lease is given back.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What is followed of a cluster; dropped, it is followed no more.
 pub(super) struct Cluster {
     inventory: Arc<ClusterInventory>,
     pods: Arc<PendingPods>,
     events: Arc<PolicyEvents>,
-    tasks: Vec<JoinHandle<()>>,
+    pull_secrets: Option<Arc<PullSecrets>>,
+    /// Says when it is over.
+    over: watch::Sender<bool>,
+    /// What takes leave by itself.
+    keeping: Vec<JoinHandle<()>>,
+    following: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.keeping.iter().chain(&self.following).for_each(JoinHandle::abort);
     }
 }
 
 impl Cluster {
-    /// Begins to follow the cluster.
+    /// Begins to follow the cluster, and to take part in keeping what all replicas share.
     pub(super) async fn start(
         args: &Args,
         metrics: &Metrics,
         readiness: &Readiness,
+        certificate: &Arc<Certificate>,
     ) -> Result<Self, ServeError> {
+        let flags = &args.in_cluster;
+        let lifetimes = lifetimes(flags)?;
         let client = client::infer().await?;
-        let inventory = ClusterInventory::new(
-            args.platforms.clone(),
-            args.unmatched_images.into(),
-            args.in_cluster.pinning,
-        );
+        let inventory =
+            ClusterInventory::new(args.platforms.clone(), args.unmatched_images.into(), flags.pinning);
         let pods = PendingPods::new(client.clone(), Arc::clone(&inventory));
-        let (events, writer) =
-            PolicyEvents::new(client.clone(), Arc::clone(&inventory), args.in_cluster.identity());
-        let tasks = vec![
-            tokio::spawn(Arc::clone(&inventory).run(client)),
+        let (events, writer) = PolicyEvents::new(client.clone(), Arc::clone(&inventory), flags.identity());
+        let (over, ends) = watch::channel(false);
+        let (leading, leads) = watch::channel(false);
+        let keeping = keep(&client, flags, lifetimes, certificate, (leading, leads.clone()), &ends);
+        let following = vec![
+            tokio::spawn(Arc::clone(&inventory).run(client.clone())),
             tokio::spawn(Arc::clone(&pods).run()),
             tokio::spawn(writer.run()),
+            tokio::spawn(status::run(client.clone(), Arc::clone(&inventory), leads)),
         ];
+        let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted().into_iter().map(Watched::as_str).collect());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { inventory, pods, events, tasks })
+        Ok(Self { inventory, pods, events, pull_secrets, over, keeping, following })
+    }
+
+    /// Gives back what others wait for.
+    pub(super) async fn leave(mut self) {
+        let _ = self.over.send(true);
+        let all = futures::future::join_all(std::mem::take(&mut self.keeping));
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+            tracing::warn!("the Lease could not be given back in time; another replica leads when it ends");
+        }
     }
 
     pub(super) fn inventory(&self) -> Arc<dyn Inventory> {
         Arc::<ClusterInventory>::clone(&self.inventory)
+    }
+
+    pub(super) fn keychain(&self) -> Option<Arc<dyn Keychain>> {
+        self.pull_secrets.as_ref().map(|secrets| Arc::<PullSecrets>::clone(secrets) as Arc<dyn Keychain>)
     }
 
     pub(super) fn ports(&self) -> InCluster {
@@ -69,6 +102,63 @@ impl Cluster {
             findings: Arc::<PolicyEvents>::clone(&self.events),
         }
     }
+}
+
+/// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
+fn keep(
+    client: &kube::Client,
+    flags: &ClusterArgs,
+    lifetimes: certificates::Lifetimes,
+    certificate: &Arc<Certificate>,
+    (leading, leads): (watch::Sender<bool>, watch::Receiver<bool>),
+    ends: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let (namespace, name) = (&flags.webhook.namespace, &flags.webhook.name);
+    let lease = lease::Settings {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        identity: flags.identity(),
+        timing: lease::Timing::default(),
+    };
+    let mut keeping = vec![tokio::spawn(lease::run(client.clone(), lease, leading, end(ends.clone())))];
+    let (bundle, managed) = watch::channel(None);
+    let (installing, installed) = watch::channel(None);
+    let trust = match (flags.certificates, &flags.tls_ca) {
+        (CertificateSource::SelfManaged, _) => install::Trust::SelfManaged(managed),
+        (CertificateSource::Files, Some(authority)) => install::Trust::File(authority.clone()),
+        (CertificateSource::Files, None) => install::Trust::Injected,
+    };
+    if flags.certificates == CertificateSource::SelfManaged {
+        let settings = certificates::Settings { namespace: namespace.clone(), name: name.clone(), lifetimes };
+        let links = certificates::Links { leads: leads.clone(), installed, bundle };
+        let certificate = Arc::clone(certificate);
+        let serve = move |chain: &[u8], key: &[u8]| {
+            certificate.replace(chain, key).map_err(|error| error.to_string())
+        };
+        let run = certificates::run(client.clone(), settings, links, serve, end(ends.clone()));
+        keeping.push(tokio::spawn(run));
+    }
+    let settings = install::Settings { webhooks: flags.webhook.settings(flags.pinning, None), trust };
+    let run = install::run(client.clone(), settings, leads, installing, end(ends.clone()));
+    keeping.push(tokio::spawn(run));
+    keeping
+}
+
+fn lifetimes(flags: &ClusterArgs) -> Result<certificates::Lifetimes, ServeError> {
+    let (certificate, authority) = (flags.certificate_lifetime, flags.ca_lifetime);
+    certificates::Lifetimes::new(certificate, authority).map_err(|error| match error {
+        certificates::LifetimesError::TooShort => {
+            ServeError::flag("certificate-lifetime", &humantime::format_duration(certificate), &error)
+        }
+        certificates::LifetimesError::Authority => {
+            ServeError::flag("ca-lifetime", &humantime::format_duration(authority), &error)
+        }
+    })
+}
+
+async fn end(mut ends: watch::Receiver<bool>) {
+    // Where nobody can say so any more, it is over too.
+    let _ = ends.wait_for(|over| *over).await;
 }
 
 fn show(inventory: &ClusterInventory, metrics: &Metrics) {

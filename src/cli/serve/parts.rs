@@ -4,16 +4,60 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Args, ServeError};
+use super::{Args, ServeError, args::CertificateSource};
 use crate::{
     cli::{roots, sources},
-    gather::{ports::Observer, reviewer::Reviewer},
-    registry::{Client, ClientConfig, DockerConfig},
-    server::metrics::Metrics,
+    gather::{
+        ports::{Keychain, Observer},
+        reviewer::{Pulling, Reviewer},
+    },
+    registry::{Client, ClientConfig, DockerConfig, SecretAgents},
+    server::{
+        files,
+        metrics::Metrics,
+        tls::{self, Certificate, CertificateFiles},
+    },
     trust::Roots,
 };
 
-pub(super) fn reviewer(args: &Args, roots: Roots, metrics: &Arc<Metrics>) -> Result<Reviewer, ServeError> {
+/// What is served with, the files it is read from, and the authority of one that was made now (PEM).
+pub(super) type Served = (Arc<Certificate>, Option<Arc<CertificateFiles>>, Option<String>);
+
+/// What is served with: a certificate of files, one that is handed over later, or one made now.
+pub(super) fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served, ServeError> {
+    let in_cluster = args.in_cluster.cluster.then_some(args.in_cluster.certificates);
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        if in_cluster == Some(CertificateSource::SelfManaged) {
+            let problem = "is read with --certificates files alone";
+            return Err(ServeError::flag("tls-cert", &certificate.display(), &problem));
+        }
+        let files = CertificateFiles::open(certificate, key, metrics)?;
+        return Ok((files.certificate(), Some(Arc::new(files)), None));
+    }
+    match in_cluster {
+        Some(CertificateSource::SelfManaged) => return Ok((Certificate::pending(), None, None)),
+        Some(CertificateSource::Files) => {
+            return Err(ServeError::flag("certificates", &"files", &"needs --tls-cert and --tls-key"));
+        }
+        None => {}
+    }
+    let (certificate, authority) = tls::self_made(args.listen.ip())?;
+    if let Some(path) = &args.tls_ca_out {
+        files::write_whole(path, authority.as_bytes())
+            .map_err(|error| ServeError::flag("tls-ca-out", &path.display(), &error))?;
+    } else {
+        tracing::warn!("the certificate is made at start, and without --tls-ca-out no client can check it");
+    }
+    Ok((certificate, None, Some(authority)))
+}
+
+/// The reviewer. With a keychain private images are judged with the workload's own credentials.
+pub(super) fn reviewer(
+    args: &Args,
+    roots: Roots,
+    metrics: &Arc<Metrics>,
+    keychain: Option<Arc<dyn Keychain>>,
+) -> Result<Reviewer, ServeError> {
     let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
     show_age(&roots, metrics);
     let images = Client::new(ClientConfig {
@@ -22,7 +66,11 @@ pub(super) fn reviewer(args: &Args, roots: Roots, metrics: &Arc<Metrics>) -> Res
         observer: Arc::clone(&observer),
         ..ClientConfig::default()
     })?;
-    Ok(Reviewer::new(Arc::new(images), Arc::new(roots), observer))
+    let reviewer = Reviewer::new(Arc::new(images.clone()), Arc::new(roots), observer);
+    Ok(match keychain {
+        Some(keychain) => reviewer.pulling(Pulling { keychain, agents: Arc::new(SecretAgents::new(images)) }),
+        None => reviewer,
+    })
 }
 
 /// Those of the file that is named, else of the one that docker uses, where there is one.
