@@ -3,12 +3,8 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use kube::runtime::{
-    WatchStreamExt as _,
-    utils::Backoff,
-    watcher::{self, Error, Event},
-};
+use futures::{Stream, StreamExt as _};
+use kube::runtime::watcher::{self, Error, Event};
 
 /// How long the server keeps a watch. It goes on where it ended, so a short one costs little, and one whose connection died in
 /// silence is noticed as soon as this is over.
@@ -41,17 +37,29 @@ pub async fn follow<K, T>(
     K: Debug + Send,
 {
     let mut list: Option<Vec<T>> = None;
-    let events = events.backoff(Patience::default()).into_stream();
+    let mut patience = Patience::default();
     futures::pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => list = Some(Vec::new()),
-            Ok(Event::InitApply(object)) => list.get_or_insert_default().push(convert(object)),
+            // It begins anew, which is not yet to go well.
+            Ok(Event::Init) => {
+                list = Some(Vec::new());
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                list.get_or_insert_default().push(convert(object));
+                continue;
+            }
             Ok(Event::InitDone) => tell(Change::All(list.take().unwrap_or_default())),
             Ok(Event::Apply(object)) => tell(Change::One(convert(object))),
             Ok(Event::Delete(object)) => tell(Change::Gone(convert(object))),
-            Err(error) => tell(Change::Lost(error.to_string())),
+            Err(error) => {
+                tell(Change::Lost(error.to_string()));
+                tokio::time::sleep(patience.next_wait()).await;
+                continue;
+            }
         }
+        patience = Patience::default();
     }
 }
 
@@ -62,21 +70,11 @@ struct Patience(u32);
 impl Patience {
     const FIRST: Duration = Duration::from_millis(100);
     const DOUBLINGS: u32 = 4;
-}
 
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+    fn next_wait(&mut self) -> Duration {
         let wait = Self::FIRST.saturating_mul(1 << self.0);
         self.0 = self.0.saturating_add(1).min(Self::DOUBLINGS);
-        Some(wait)
-    }
-}
-
-impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.0 = 0;
+        wait
     }
 }
 
@@ -122,12 +120,17 @@ mod tests {
         assert_eq!(told[1..], [Change::All(vec![20]), Change::One(30), Change::Gone(20)]);
     }
 
-    #[test]
-    fn the_wait_grows_to_a_bound_and_begins_anew() {
-        let mut patience = Patience::default();
-        let waits: Vec<u128> = patience.by_ref().take(7).map(|wait| wait.as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 1600, 1600]);
-        patience.reset();
-        assert_eq!(patience.next(), Some(Patience::FIRST));
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_grows_to_a_bound_while_nothing_goes_well() {
+        // Each try begins a list, and fails.
+        let tries = |count: usize| (0..count).flat_map(|_| [Ok(Event::Init), Err(lost())]);
+        let waited = async |events: Vec<Result<Event<u8>, Error>>| {
+            let start = tokio::time::Instant::now();
+            told(events).await;
+            start.elapsed().as_millis()
+        };
+        assert_eq!(waited(tries(7).collect()).await, 100 + 200 + 400 + 800 + 3 * 1600);
+        let once_well = tries(3).chain([Ok(Event::Init), Ok(Event::InitDone)]).chain(tries(1));
+        assert_eq!(waited(once_well.collect()).await, 100 + 200 + 400 + 100);
     }
 }
