@@ -26,7 +26,7 @@ use crate::domain::{
 };
 use fields::Fields;
 pub use fields::Note;
-pub use head::{DEFAULT_NAMESPACE, is_ours};
+pub use head::{DEFAULT_NAMESPACE, is_ours, is_policy};
 pub use selector::is_label_key;
 use shape::Misshapen;
 

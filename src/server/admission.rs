@@ -23,7 +23,7 @@ use super::{
     body::{BodyError, Room},
     deadline,
     metrics::Metrics,
-    mutation,
+    mutation, policy_review,
     report::{self, About},
     wire::{self, Incoming, Subject},
 };
@@ -89,6 +89,7 @@ enum Endpoint {
     Validate,
     Mutate,
     Bind,
+    ValidatePolicy,
 }
 
 const VALIDATE: &str = "validate";
@@ -99,6 +100,7 @@ impl Endpoint {
             Self::Validate => VALIDATE,
             Self::Mutate => mutation::MUTATE,
             Self::Bind => binding::BIND,
+            Self::ValidatePolicy => policy_review::VALIDATE_POLICY,
         }
     }
 }
@@ -129,8 +131,10 @@ impl Admission {
                 admission.respond(endpoint, request).await
             })
         };
-        let mut router =
-            Router::new().route("/validate", to(Endpoint::Validate)).route("/mutate", to(Endpoint::Mutate));
+        let mut router = Router::new()
+            .route("/validate", to(Endpoint::Validate))
+            .route("/mutate", to(Endpoint::Mutate))
+            .route("/validate-policy", to(Endpoint::ValidatePolicy));
         if self.cluster.is_some() {
             router = router.route("/bind", to(Endpoint::Bind));
         }
@@ -173,6 +177,11 @@ impl Admission {
         if endpoint == Endpoint::Bind {
             let binding = binding::read(&body).map_err(unreadable)?;
             return Ok(wire::write(&binding.uid, &self.bind(&binding, asked).await));
+        }
+        if endpoint == Endpoint::ValidatePolicy {
+            let policy = policy_review::read(&body).map_err(unreadable)?;
+            let uid = policy.uid.clone();
+            return Ok(wire::write(&uid, &self.validate_policy(policy).await));
         }
         let incoming = wire::read(&body).map_err(unreadable)?;
         let answer = match &incoming.subject {

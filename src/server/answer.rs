@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::patch::Operation;
 use crate::{
+    api::compile::Note,
     domain::{
         message,
         verdict::{ImageVerdict, Outcome, Problem},
@@ -45,27 +46,45 @@ pub struct Refusal {
     pub message: String,
     /// When asking again makes sense, in seconds.
     pub retry_after: Option<u64>,
+    /// What is wrong, field by field, where the object itself is.
+    pub invalid: Option<Invalid>,
+}
+
+/// An object that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with its fields.
+    pub causes: Vec<Note>,
 }
 
 impl Refusal {
     /// A definite no.
     pub fn forbidden(message: String) -> Self {
-        Self { code: 403, reason: "Forbidden", message, retry_after: None }
+        Self { code: 403, reason: "Forbidden", message, retry_after: None, invalid: None }
     }
 
     /// Could not be found out.
     pub fn unavailable(message: String, retry_after: Option<u64>) -> Self {
-        Self { code: 503, reason: "ServiceUnavailable", message, retry_after }
+        Self { code: 503, reason: "ServiceUnavailable", message, retry_after, invalid: None }
     }
 
     /// An object that is not of its kind.
     pub fn bad_request(message: String) -> Self {
-        Self { code: 400, reason: "BadRequest", message, retry_after: None }
+        Self { code: 400, reason: "BadRequest", message, retry_after: None, invalid: None }
+    }
+
+    /// An object whose fields are wrong; what of them is repeated for programs, and for kubectl, which shows it field by field.
+    pub fn invalid(message: String, invalid: Invalid) -> Self {
+        Self { code: 422, reason: "Invalid", message, retry_after: None, invalid: Some(invalid) }
     }
 
     /// Our own fault.
     pub fn internal(message: String) -> Self {
-        Self { code: 500, reason: "InternalError", message, retry_after: None }
+        Self { code: 500, reason: "InternalError", message, retry_after: None, invalid: None }
     }
 }
 

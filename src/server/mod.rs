@@ -17,6 +17,7 @@ pub mod metrics;
 mod mutation;
 pub mod patch;
 pub mod policies;
+mod policy_review;
 pub mod report;
 pub mod tls;
 mod warnings;

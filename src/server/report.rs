@@ -95,6 +95,23 @@ pub fn found(about: &About<'_>, review: &Review, findings: &dyn Findings) {
     }
 }
 
+/// A policy was compiled.
+pub fn policy(about: &About<'_>, errors: usize, warnings: usize) {
+    tracing::info!(
+        verdict = if errors == 0 { "allowed" } else { "denied" },
+        reasons = if errors == 0 { "" } else { Reason::InvalidPolicy.as_str() },
+        webhook = about.webhook,
+        kind = about.kind,
+        namespace = about.namespace,
+        name = about.name,
+        uid = about.uid,
+        dry_run = about.dry_run,
+        errors,
+        warnings,
+        "review"
+    );
+}
+
 /// What must be known for a review could not be found out.
 pub fn failed(about: &About<'_>, why: &str) {
     tracing::warn!(

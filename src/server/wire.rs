@@ -7,7 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{answer::Answer, report::About, warnings};
+use super::{
+    answer::{Answer, Refusal},
+    report::About,
+    warnings,
+};
 use crate::{
     api::workload::{self, Object},
     domain::workload::Workload,
@@ -93,10 +97,10 @@ pub(super) struct RequestIn<'a, O> {
     #[serde(borrow, default)]
     pub(super) namespace: Cow<'a, str>,
     #[serde(borrow)]
-    operation: Cow<'a, str>,
+    pub(super) operation: Cow<'a, str>,
     pub(super) object: Option<O>,
     #[serde(borrow)]
-    old_object: Option<&'a RawValue>,
+    pub(super) old_object: Option<&'a RawValue>,
     pub(super) dry_run: Option<bool>,
 }
 
@@ -272,14 +276,47 @@ struct StatusOut<'a> {
     message: &'a str,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<DetailsOut>,
+    details: Option<DetailsOut<'a>>,
     code: u16,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct DetailsOut {
-    retry_after_seconds: u64,
+struct DetailsOut<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<CauseOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct CauseOut<'a> {
+    reason: &'static str,
+    message: String,
+    field: &'a str,
+}
+
+impl<'a> DetailsOut<'a> {
+    fn of(refusal: &'a Refusal) -> Option<Self> {
+        if let Some(invalid) = &refusal.invalid {
+            let causes = invalid.causes.iter().map(|note| CauseOut {
+                reason: "FieldValueInvalid",
+                message: note.told().to_string(),
+                field: &note.field,
+            });
+            return Some(Self {
+                name: Some(&invalid.name).filter(|name| !name.is_empty()).map(String::as_str),
+                kind: Some(&invalid.kind),
+                causes: causes.collect(),
+                retry_after_seconds: None,
+            });
+        }
+        refusal.retry_after.map(|seconds| Self { retry_after_seconds: Some(seconds), ..Self::default() })
+    }
 }
 
 /// The bytes of an answer.
@@ -288,7 +325,7 @@ pub fn write(uid: &str, answer: &Answer) -> Bytes {
         status: "Failure",
         message: &refusal.message,
         reason: refusal.reason,
-        details: refusal.retry_after.map(|retry_after_seconds| DetailsOut { retry_after_seconds }),
+        details: DetailsOut::of(refusal),
         code: refusal.code,
     });
     let patch = (!answer.patch.is_empty()).then(|| {

@@ -5,7 +5,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// A certificate with its key and its authority, all PEM.
 pub struct Certificate {
-    authority: String,
+    pub authority: String,
     pub chain: String,
     pub key: String,
 }

@@ -2,12 +2,16 @@
 
 use std::{process::Command, sync::Once};
 
-use bonafide_kit::plane::{Client, eventually};
+use bonafide::cluster::webhooks::{FailurePolicy, WebhookSettings, validating};
+use bonafide_kit::plane::{Client, eventually, free_port};
 use serde_json::{Value, json};
 
 use crate::{
+    certificate::Certificate,
     crd_support::{cases, full},
-    shared::shared,
+    objects::service,
+    shared::{alone, shared},
+    webhook::Webhook,
 };
 
 /// Installs the definitions, once for all tests of the plane.
@@ -108,4 +112,64 @@ fn a_field_that_is_not_known_is_refused_by_kubectl() {
     // Where fields are explained, so are bounds.
     let explained = plane.kubectl(&["explain", "clusterprovenancepolicy.spec.signers.github.refs"]).ok();
     assert!(explained.contains("never a pull request"), "{explained}");
+}
+
+/// What the schema lets pass is told by the webhook, and shown as if the API server had said it.
+#[test]
+fn kubectl_shows_what_else_is_wrong_field_by_field() {
+    let Some(plane) = alone() else { return };
+    install(&plane);
+    let namespace = plane.namespace("vetted");
+    let certificate = Certificate::of("bonafide.vetted.svc");
+    let file = |name: &str, text: &str| {
+        let path = plane.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let flags = [
+        format!("--policies={}", file("none.yaml", "# none")),
+        format!("--tls-cert={}", file("vetting.crt", &certificate.chain)),
+        format!("--tls-key={}", file("vetting.key", &certificate.key)),
+    ];
+    let webhook = Webhook::start(&plane, plane.folder(), free_port(), &flags.each_ref().map(String::as_str));
+    namespace.apply(&service("bonafide").to_string()).ok();
+    let mut configuration = validating(&WebhookSettings {
+        name: "bonafide".to_owned(),
+        namespace: "vetted".to_owned(),
+        service_port: webhook.port,
+        failure_policy: FailurePolicy::Fail,
+        timeout_seconds: 10,
+        exempt_namespaces: Vec::new(),
+        opt_out_label: None,
+        pinning: false,
+        ca_bundle: Some(certificate.authority.into_bytes()),
+    });
+    configuration.webhooks.as_mut().unwrap().retain(|webhook| webhook.name == "policies.bonafide.dev");
+    plane.apply(&serde_json::to_string(&configuration).unwrap()).ok();
+
+    let policy = |include: &str| {
+        json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ProvenancePolicy", "metadata": {"name": "p"},
+            "spec": {"images": {"include": [include, "ghcr.io/o/app*"]}, "signers": [{"github": {"repository": "o/*.git"}}]}})
+    };
+    let refused = eventually("the configuration to be in force", || {
+        let create = ["--namespace=vetted", "create", "--dry-run=server", "-f", "-"];
+        let ran = plane.kubectl_reading(&create, &policy("nginx").to_string());
+        if ran.worked { Err(ran.out) } else { Ok(ran.err) }
+    });
+    insta::assert_snapshot!(refused);
+    let mut good = policy("ghcr.io/o/**");
+    good["spec"]["signers"][0]["github"]["repository"] = json!("o/a");
+    let ran = namespace.apply(&good.to_string());
+    assert!(ran.worked && ran.err.contains("Warning: spec.images.include[1]"), "{}{}", ran.out, ran.err);
+    let refused = namespace
+        .kubectl(&[
+            "patch",
+            "pp",
+            "p",
+            "--type=json",
+            "--patch",
+            r#"[{"op": "replace", "path": "/spec/images/include/0", "value": "bitnami/*"}]"#,
+        ])
+        .refused();
+    insta::assert_snapshot!(refused);
 }

@@ -5,6 +5,7 @@ mod admission;
 mod certificate;
 mod pods;
 mod policies;
+mod policy_reviews;
 mod serve;
 mod stand_in;
 mod support;

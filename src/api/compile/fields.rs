@@ -17,10 +17,17 @@ pub struct Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{}: {value:?} {}", self.field, self.message),
-            None => write!(f, "{}: {}", self.field, self.message),
-        }
+        write!(f, "{}: {}", self.field, self.told())
+    }
+}
+
+impl Note {
+    /// What is said of the field, without its name.
+    pub fn told(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| match &self.value {
+            Some(value) => write!(f, "{value:?} {}", self.message),
+            None => f.write_str(&self.message),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{api::v1alpha1::API_VERSION, domain::policy::PolicyId};
 /// The namespace of a `ProvenancePolicy` that names none: `kubectl` would take that of its context, which a file does not know.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+const GROUP: &str = "bonafide.dev";
 const NAMESPACED: &str = "ProvenancePolicy";
 const CLUSTER: &str = "ClusterProvenancePolicy";
 const NAMESPACE: &str = "metadata.namespace";
@@ -19,8 +20,13 @@ const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 pub fn is_ours(object: &Value) -> bool {
     let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let group = text("apiVersion").split('/').next().unwrap_or_default();
-    group.eq_ignore_ascii_case("bonafide.dev")
+    group.eq_ignore_ascii_case(GROUP)
         || [NAMESPACED, CLUSTER].iter().any(|kind| text("kind").eq_ignore_ascii_case(kind))
+}
+
+/// Whether objects of this kind are policies.
+pub fn is_policy(group: &str, kind: &str) -> bool {
+    group == GROUP && [NAMESPACED, CLUSTER].contains(&kind)
 }
 
 /// The policy's name, and whether it is of the namespaced kind.

@@ -74,7 +74,9 @@ impl Walk<'_> {
                     // What stands behind keeps its place.
                     sound.unwrap_or_else(|| placeholder(of))
                 };
-                Some(items.iter().enumerate().map(item).collect())
+                // What is beyond the bound has been told; whoever writes without end is not followed there.
+                let most = bounds::most_items(schema).unwrap_or(usize::MAX);
+                Some(items.iter().take(most).enumerate().map(item).collect())
             }
             (Value::String(_), "string") => Some(value.clone()),
             (Value::Null, _) => {

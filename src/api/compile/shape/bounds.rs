@@ -73,6 +73,11 @@ pub fn check(walk: &mut Walk<'_>, field: &str, value: &Value, schema: &Value) {
     }
 }
 
+/// How many entries a list of this schema may have, where that is bounded.
+pub fn most_items(schema: &Value) -> Option<usize> {
+    schema.get("maxItems").and_then(Value::as_u64).and_then(|most| usize::try_from(most).ok())
+}
+
 fn fits(pattern: &str, text: &str) -> bool {
     PATTERNS.get(pattern).is_some_and(|regex| regex.is_match(text))
 }

@@ -1,0 +1,143 @@
+//! `POST /validate-policy`: a policy that is made or changed is compiled as `bonafide policy check` compiles it, and what that finds is
+//! told to whoever applies it. No registry and no API server is asked.
+
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    admission::Admission,
+    answer::{Answer, Invalid, Refusal},
+    report::{self, About},
+    wire,
+};
+use crate::api::compile::{Note, compile, is_policy};
+
+/// What logs call this.
+pub const VALIDATE_POLICY: &str = "validate-policy";
+/// The most errors that are told at once.
+const ERRORS: usize = 50;
+
+/// A policy that is looked at.
+#[derive(Debug)]
+pub struct PolicyReview {
+    /// The review's, to be echoed.
+    pub uid: String,
+    kind: String,
+    namespace: String,
+    name: String,
+    dry_run: bool,
+    subject: Subject,
+}
+
+#[derive(Debug)]
+enum Subject {
+    /// It is compiled.
+    Compile(Value),
+    /// It is not, for a reason that is a word of a fixed set.
+    Skip(&'static str),
+}
+
+/// Reads a review of a policy.
+///
+/// # Errors
+/// What is wrong with it, for whoever sent it.
+pub fn read(body: &[u8]) -> Result<PolicyReview, String> {
+    let request = wire::request::<&RawValue>(body)?;
+    let (group, kind) = (request.kind.group.as_ref(), request.kind.kind.as_ref());
+    if !is_policy(group, kind) {
+        return Err(format!(
+            "/{VALIDATE_POLICY} answers reviews of ProvenancePolicy and ClusterProvenancePolicy of bonafide.dev, not of {kind} of {group:?}"
+        ));
+    }
+    let subject = match request.operation.as_ref() {
+        operation @ ("CREATE" | "UPDATE") => {
+            let object = request.object.ok_or("the request has no object")?;
+            let object: Value = serde_json::from_str(object.get())
+                .map_err(|error| format!("the object cannot be read: {error}"))?;
+            let before = request.old_object.filter(|_| operation == "UPDATE");
+            to_compile(object, before, &request.namespace)
+        }
+        "DELETE" => Subject::Skip("Deleted"),
+        _ => Subject::Skip("Operation"),
+    };
+    Ok(PolicyReview {
+        uid: request.uid.into_owned(),
+        kind: kind.to_owned(),
+        namespace: request.namespace.into_owned(),
+        name: request.name.into_owned(),
+        dry_run: request.dry_run.unwrap_or(false),
+        subject,
+    })
+}
+
+fn to_compile(mut object: Value, before: Option<&RawValue>, namespace: &str) -> Subject {
+    if let Some(before) = before {
+        let is_ending = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+        // One that was wrong before can still be labelled, and be let go.
+        let before: Value = serde_json::from_str(before.get()).unwrap_or_default();
+        if is_ending {
+            return Subject::Skip("Deleted");
+        } else if before.get("spec").is_some() && before.get("spec") == object.get("spec") {
+            return Subject::Skip("Unchanged");
+        }
+    }
+    // What the request says counts: the object need not name its namespace.
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && !namespace.is_empty()
+    {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    Subject::Compile(object)
+}
+
+impl Admission {
+    pub(super) async fn validate_policy(&self, review: PolicyReview) -> Answer {
+        let about = About {
+            webhook: VALIDATE_POLICY,
+            kind: &review.kind,
+            namespace: &review.namespace,
+            name: &review.name,
+            uid: &review.uid,
+            dry_run: review.dry_run,
+        };
+        let object = match review.subject {
+            Subject::Compile(object) => object,
+            Subject::Skip(why) => {
+                report::skipped(&about, why);
+                return Answer::allowed();
+            }
+        };
+        let pinning = self.inventory.snapshot().pinning;
+        // Many patterns take their time; reviews of workloads do not wait for it.
+        let compiling = tokio::task::spawn_blocking(move || {
+            let mut compiled = compile(&object);
+            if !pinning {
+                compiled.refuse_constraining();
+            }
+            (compiled.errors, compiled.warnings)
+        });
+        let Ok((errors, warnings)) = compiling.await else {
+            self.metrics.panicked();
+            let message =
+                "the policy could not be compiled because of a fault in bonafide; it is in bonafide's log";
+            return Answer::refused(Refusal::internal(message.to_owned()));
+        };
+        report::policy(&about, errors.len(), warnings.len());
+        if errors.is_empty() {
+            let warnings = warnings.iter().map(ToString::to_string).collect();
+            return Answer { warnings, ..Answer::default() };
+        }
+        Answer::refused(invalid(&review.kind, &review.name, errors))
+    }
+}
+
+/// What the API server itself says of an object that its schema refuses, so that kubectl shows it as it shows that.
+fn invalid(kind: &str, name: &str, mut errors: Vec<Note>) -> Refusal {
+    let left = errors.len().saturating_sub(ERRORS);
+    errors.truncate(ERRORS);
+    let mut lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if left > 0 {
+        lines.push(format!("… and {left} more errors"));
+    }
+    let invalid = Invalid { kind: kind.to_owned(), name: name.to_owned(), causes: errors };
+    Refusal::invalid(lines.join("\n"), invalid)
+}
