@@ -98,6 +98,20 @@ pub fn compile(object: &Value) -> Compiled {
     Compiled { entry, errors, warnings }
 }
 
+/// Compiles a policy object as the API server has it: an item of a list need not say of which kind it is. Without `pinning` no pod
+/// is constrained.
+pub fn compile_object(kind: &str, mut object: Value, pinning: bool) -> Compiled {
+    if let Value::Object(fields) = &mut object {
+        fields.insert("apiVersion".to_owned(), wire::API_VERSION.into());
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    let mut compiled = compile(&object);
+    if !pinning {
+        compiled.refuse_constraining();
+    }
+    compiled
+}
+
 /// The spec as far as its shape is right, and where it is not: what is wrong with the rest is told in the same breath.
 fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(ClusterPolicySpec, Misshapen)> {
     if spec.is_null() {
@@ -116,7 +130,9 @@ fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(ClusterPolicySpec, Mi
 }
 
 fn readable_namespaces(spec: &Value) -> Option<LabelSelector> {
-    let selector = wire::LabelSelector::deserialize(spec.get("namespaceSelector")?).ok()?;
+    // A list would be read as one too, field by field.
+    let selector = spec.get("namespaceSelector").filter(|selector| selector.is_object())?;
+    let selector = wire::LabelSelector::deserialize(selector).ok()?;
     let mut fields = Fields::default();
     let compiled = selector::labels(&mut fields, &selector);
     fields.into_notes().0.is_empty().then_some(compiled)

@@ -27,7 +27,7 @@ use super::{
     watch::{self, Change},
 };
 use crate::{
-    api::compile::compile,
+    api::compile::compile_object,
     domain::{
         platform::Platform,
         policy::{PolicyEntry, PolicyId},
@@ -311,16 +311,7 @@ fn policy(kind: &str, mut object: DynamicObject, pinning: bool) -> (PolicyId, Kn
     let (uid, generation) =
         (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
     object.metadata.managed_fields = None;
-    // An item of a list need not say what it is.
-    let mut value = serde_json::to_value(&object).unwrap_or_default();
-    if let Value::Object(fields) = &mut value {
-        fields.insert("apiVersion".to_owned(), "bonafide.dev/v1alpha1".into());
-        fields.insert("kind".to_owned(), kind.into());
-    }
-    let mut compiled = compile(&value);
-    if !pinning {
-        compiled.refuse_constraining();
-    }
+    let compiled = compile_object(kind, serde_json::to_value(&object).unwrap_or_default(), pinning);
     if let PolicyEntry::Invalid(policy) = &compiled.entry {
         tracing::error!(
             policy = policy.id.to_string(),

@@ -9,7 +9,7 @@ use super::{
     report::{self, About},
     wire,
 };
-use crate::api::compile::{Note, compile, is_policy};
+use crate::api::compile::{Note, compile_object, is_policy};
 
 /// What logs call this.
 pub const VALIDATE_POLICY: &str = "validate-policy";
@@ -107,12 +107,10 @@ impl Admission {
             }
         };
         let pinning = self.inventory.snapshot().pinning;
+        let kind = review.kind.clone();
         // Many patterns take their time; reviews of workloads do not wait for it.
         let compiling = tokio::task::spawn_blocking(move || {
-            let mut compiled = compile(&object);
-            if !pinning {
-                compiled.refuse_constraining();
-            }
+            let compiled = compile_object(&kind, object, pinning);
             (compiled.errors, compiled.warnings)
         });
         let Ok((errors, warnings)) = compiling.await else {

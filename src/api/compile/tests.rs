@@ -325,6 +325,60 @@ fn a_label_that_no_namespace_can_have_is_an_error() {
     }
 }
 
+/// As a watch hands it out: with what the API server adds, and in a list without saying what it is.
+#[test]
+fn objects_of_the_api_server_compile_as_files_do_and_fail_closed_where_they_do_not() {
+    let object = |spec: Value| {
+        json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "1", "resourceVersion": "5", "generation": 2,
+                "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "b"}},
+            "spec": spec, "status": {"observedGeneration": 1, "conditions": []},
+        })
+    };
+    let compiled = |spec: &Value, pinning| compile_object("ProvenancePolicy", object(spec.clone()), pinning);
+    let reach = |spec: &Value| match compiled(spec, true).entry {
+        PolicyEntry::Invalid(policy) => (policy.id.to_string(), policy.images.clone()),
+        PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
+    };
+    let mut spec = good()["spec"].clone();
+    assert_eq!(compiled(&spec, true).entry, compile(&good()).entry);
+    spec["uncoveredPlatforms"] = json!("Constrain");
+    assert_eq!(compiled(&spec, true).errors, []);
+    assert_eq!(compiled(&spec, false).errors.len(), 1);
+
+    // What it names is denied where that can be read, else everything in its namespace.
+    spec["signers"] = json!([{"github": {"repository": "o/a", "refs": ["main"]}}]);
+    let (id, images) = reach(&spec);
+    assert_eq!(id, "n/p");
+    let named = |repository: &str| images.as_ref().unwrap().selects(&repository.parse().unwrap());
+    assert!(named("ghcr.io/o/a") && !named("ghcr.io/other/a"));
+    spec["images"]["include"] = json!(["nginx"]);
+    assert_eq!(reach(&spec), ("n/p".to_owned(), None));
+    assert_eq!(reach(&Value::Null), ("n/p".to_owned(), None));
+
+    // A cluster policy of which not even the namespaces can be read is for all of them.
+    let cluster = |selector: Value| {
+        let mut object =
+            object(json!({"images": {"include": ["ghcr.io/o/**"]}, "namespaceSelector": selector}));
+        object["metadata"].as_object_mut().unwrap().remove("namespace");
+        match compile_object("ClusterProvenancePolicy", object, true).entry {
+            PolicyEntry::Invalid(policy) => policy.namespaces.is_some(),
+            PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
+        }
+    };
+    assert!(cluster(json!({"matchLabels": {"team": "a"}})));
+    for unreadable in [
+        json!({"matchLabels": {"team": "a b"}}),
+        json!({"matchLabels": {"te am": "a"}}),
+        json!({"matchLabel": {"team": "a"}}),
+        json!({"matchExpressions": [{"key": "k", "operator": "In"}]}),
+        json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["a/b"]}]}),
+        json!([]),
+    ] {
+        assert!(!cluster(unreadable.clone()), "{unreadable}");
+    }
+}
+
 mod properties {
     use proptest::prelude::*;
 
