@@ -15,10 +15,13 @@ use bonafide::{
         workload::{ImageRole, WorkloadImage},
     },
     gather::{
-        ports::Observer as _,
+        ports::{Observer as _, Unobserved},
         review::{Phases, Review, ReviewedImage},
+        reviewer::Reviewer,
     },
+    registry::{Client, ClientConfig},
     server::metrics::{CATALOGUE, KIND_LIMIT, Metrics, OTHER, REGISTRY_LIMIT, Reload},
+    trust::Roots,
 };
 
 /// name → (type, labels)
@@ -171,6 +174,19 @@ fn the_text_is_the_same_for_the_same_events() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+}
+
+/// The caches in the table of `bonafide_cache_bytes`, with what they hold at most.
+#[test]
+fn every_cache_is_documented_and_none_that_is_not_there() {
+    let (page, _) = documented();
+    let section = page.split("### `bonafide_cache_bytes`").nth(1).unwrap().split("\n### ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: BTreeSet<&str> = rows.filter(|name| *name != "cache").collect();
+    let client = Arc::new(Client::new(ClientConfig::default()).unwrap());
+    let reviewer = Reviewer::new(client, Arc::new(Roots::public_good().unwrap()), Arc::new(Unobserved));
+    let there: BTreeSet<&str> = reviewer.cache_bytes().into_iter().map(|(cache, _)| cache).collect();
+    assert_eq!(there, documented);
 }
 
 #[test]

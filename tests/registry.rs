@@ -1,6 +1,8 @@
 //! The registry client against an in-process registry that fails on request, and the layout folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod registry_support;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bonafide::{
@@ -10,58 +12,13 @@ use bonafide::{
         reference::{Reference, Repository},
     },
     gather::ports::{Attestations, Images},
-    registry::{Client, ClientConfig, DockerConfig, Layout},
+    registry::Layout,
 };
 use bonafide_kit::{
-    image::{Image, Pushed, Referrer, attach_att, attach_bundle},
+    image::{Image, Referrer, attach_att, attach_bundle},
     registry::{Fault, On, Registry, Target, TokenAuth},
 };
-
-const REPO: &str = "team/app";
-
-struct Setup {
-    registry: Registry,
-    client: Client,
-    repository: Repository,
-    image: Pushed,
-    digest: Digest,
-}
-
-async fn setup() -> Setup {
-    setup_with("{}").await
-}
-
-/// `HOST` in the docker config is the registry's.
-async fn setup_with(docker_config: &str) -> Setup {
-    let registry = Registry::start().await;
-    let image = Image::single("linux/amd64").push(&registry, REPO, "v1");
-    let config = docker_config.replace("HOST", registry.host());
-    let credentials = DockerConfig::from_json(&config).unwrap();
-    let client = Client::new(ClientConfig { credentials, ..ClientConfig::default() }).unwrap();
-    let repository = format!("{}/{REPO}", registry.host()).parse().unwrap();
-    let digest = image.digest.parse().unwrap();
-    Setup { registry, client, repository, image, digest }
-}
-
-impl Setup {
-    fn tagged(&self, tag: &str) -> Reference {
-        format!("{}:{tag}", self.repository).parse().unwrap()
-    }
-
-    async fn manifest(&self) -> Result<Digest, FetchErrorKind> {
-        self.client
-            .manifest(&self.repository, &self.digest)
-            .await
-            .map(|m| m.digest)
-            .map_err(|error| error.kind)
-    }
-
-    async fn referrers(&self) -> Result<Vec<String>, FetchErrorKind> {
-        let listed =
-            self.client.referrers(&self.repository, &self.digest).await.map_err(|error| error.kind)?;
-        Ok(listed.into_iter().map(|referrer| referrer.digest.to_string()).collect())
-    }
-}
+use registry_support::{REPO, setup, setup_with};
 
 #[tokio::test]
 async fn what_is_there_is_had_and_what_is_not_is_not_found() {
@@ -206,6 +163,8 @@ async fn without_the_api_the_fallback_tag_serves_and_the_lack_is_remembered() {
         setup.registry.fault(On::referrers(), fault.clone());
         setup.registry.fault(On::referrers(), Fault::Body("<html>".into()));
         assert_eq!(setup.referrers().await, Ok(vec![attached.clone()]), "{fault:?}");
+        // It is certain once the manifest is known to be there.
+        assert_eq!(setup.manifest().await, Ok(setup.digest));
         setup.registry.clear_requests();
         assert_eq!(setup.referrers().await, Ok(vec![attached]), "{fault:?}");
         let asked_again = setup.registry.count_of(Target::Referrers) > 0;

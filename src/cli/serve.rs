@@ -176,7 +176,9 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
     metrics.before_scrape(move |metrics| {
-        counted.cache_bytes().for_each(|(cache, bytes)| metrics.set_cache_bytes(cache, bytes));
+        for (cache, bytes) in counted.cache_bytes() {
+            metrics.set_cache_bytes(cache, bytes);
+        }
     });
 
     let judge: Arc<dyn Judge> = reviewer;

@@ -101,13 +101,15 @@ impl Facts {
     }
 
     /// How many bytes each cache holds.
-    pub fn cache_bytes(&self) -> [(&'static str, u64); 4] {
-        [
+    pub fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.discovery.source.cache_bytes();
+        all.extend([
             ("facts", self.evidence.bytes().saturating_add(self.in_index.bytes())),
             ("images", self.roots.bytes()),
             ("tags", self.tags.bytes()),
             ("verifications", weigh::held(&self.discovery.verified)),
-        ]
+        ]);
+        all
     }
 
     /// The digest a reference stands for: its own, or what its tag stands for now.

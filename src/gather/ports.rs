@@ -59,6 +59,11 @@ pub trait Images: Send + Sync {
         digest: &'a Digest,
         limit: usize,
     ) -> BoxFuture<'a, Result<Bytes, FetchError>>;
+
+    /// How many bytes each of its caches holds.
+    fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// What is attached to an image.

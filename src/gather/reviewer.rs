@@ -280,9 +280,9 @@ impl Reviewer {
     }
 
     /// How many bytes each cache holds.
-    pub fn cache_bytes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
         let own = [("verdicts", weigh::held(&self.verdicts)), ("placements", weigh::held(&self.landings))];
-        own.into_iter().chain(self.facts.cache_bytes())
+        own.into_iter().chain(self.facts.cache_bytes()).collect()
     }
 
     /// The errand in the name of the workload, where it brings a credential for the repository.

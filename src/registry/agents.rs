@@ -13,36 +13,46 @@ use crate::{
 const SECRETS: u64 = 1_000;
 const UNUSED: Duration = Duration::from_mins(10);
 
+/// Whoever brings a secret.
+#[derive(Clone)]
+struct Agent {
+    config: Arc<DockerConfig>,
+    client: Arc<Client>,
+}
+
 /// The client, for others too.
 pub struct SecretAgents {
-    client: Client,
-    parsed: moka::sync::Cache<Digest, Option<Arc<DockerConfig>>>,
+    client: Arc<Client>,
+    agents: moka::sync::Cache<Digest, Option<Agent>>,
 }
 
 impl SecretAgents {
     /// Agents that ask as `client` does, but for the credentials.
-    pub fn new(client: Client) -> Self {
-        let parsed = moka::sync::Cache::builder().max_capacity(SECRETS).time_to_idle(UNUSED).build();
-        Self { client, parsed }
+    pub fn new(client: Arc<Client>) -> Self {
+        let agents = moka::sync::Cache::builder().max_capacity(SECRETS).time_to_idle(UNUSED).build();
+        Self { client, agents }
     }
 
-    fn parse(&self, secret: &PullSecret) -> Option<Arc<DockerConfig>> {
+    fn agent(&self, secret: &PullSecret) -> Option<Agent> {
         let read = || match DockerConfig::from_json(&secret.config) {
-            Ok(config) => Some(Arc::new(config)),
+            Ok(config) => {
+                let config = Arc::new(config);
+                Some(Agent { client: Arc::new(self.client.with(Arc::clone(&config))), config })
+            }
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "a pull secret cannot be used");
                 None
             }
         };
-        self.parsed.get_with(Digest::of(secret.config.as_bytes()), read)
+        self.agents.get_with(Digest::of(secret.config.as_bytes()), read)
     }
 }
 
 impl Agents for SecretAgents {
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting> {
-        secrets.iter().filter_map(|secret| self.parse(secret)).find_map(|config| {
-            let credential = config.credential(repository)?.fingerprint();
-            Some(Acting { credential, source: Arc::new(self.client.with(config)) })
+        secrets.iter().filter_map(|secret| self.agent(secret)).find_map(|agent| {
+            let credential = agent.config.credential(repository)?.fingerprint();
+            Some(Acting { credential, source: agent.client })
         })
     }
 }
@@ -59,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_first_secret_with_a_credential_for_the_repository_serves() {
-        let agents = SecretAgents::new(Client::new(ClientConfig::default()).unwrap());
+        let agents = SecretAgents::new(Arc::new(Client::new(ClientConfig::default()).unwrap()));
         let acting = |secrets: &[PullSecret], repository: &str| {
             agents.acting_for(secrets, &repository.parse().unwrap()).map(|acting| acting.credential)
         };

@@ -26,7 +26,7 @@ use crate::{
     },
     gather::{
         flight::{Flights, Freshness},
-        weigh::capped,
+        weigh::{capped, held},
     },
 };
 
@@ -36,6 +36,8 @@ const MAX_ANSWER: usize = 1 << 20;
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(5);
+/// How many bytes of challenges are remembered.
+const CHALLENGES: u64 = 1 << 20;
 /// How long a token is asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,17 @@ pub enum Challenge {
         /// The service to name there.
         service: Option<String>,
     },
+}
+
+impl Challenge {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Basic => 0,
+            Self::Bearer { realm, service } => {
+                realm.len().saturating_add(service.as_ref().map_or(0, String::len))
+            }
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -74,8 +87,13 @@ pub struct Doors {
 impl Doors {
     /// Nothing is known yet.
     pub fn new(transport: Arc<Transport>, config: DockerConfig) -> Self {
-        let challenges =
-            moka::sync::Cache::builder().max_capacity(1000).time_to_live(Duration::from_hours(1)).build();
+        let challenges = moka::sync::Cache::builder()
+            .max_capacity(CHALLENGES)
+            .weigher(|registry: &String, challenge: &Challenge| {
+                capped(registry.len().saturating_add(challenge.bytes()))
+            })
+            .time_to_live(Duration::from_hours(1))
+            .build();
         Self {
             transport,
             config: Arc::new(config),
@@ -89,6 +107,11 @@ impl Doors {
     /// The same doors for whoever has these credentials. Tokens are kept by credential.
     pub fn with(&self, config: Arc<DockerConfig>) -> Self {
         Self { config, ..self.clone() }
+    }
+
+    /// How many bytes are held: of tokens, and of what registries want.
+    pub fn bytes(&self) -> [u64; 2] {
+        [self.tokens.bytes(), held(&self.challenges)]
     }
 
     /// What to send to a registry at once, from what it asked for before.
@@ -120,6 +143,18 @@ impl Doors {
         // A password that was refused stays refused; a token is a new one even where its text is the same.
         let is_new = |fresh: &HeaderValue| challenge != Challenge::Basic || Some(fresh) != rejected;
         Ok(authorization.filter(is_new))
+    }
+
+    /// With what a registry was asked that refuses access, for its message; `sent`: whether it was shown anything.
+    pub fn shown(&self, repository: &Repository, sent: bool) -> &'static str {
+        match (self.config.credential(repository).is_some(), sent) {
+            (true, true) => ", with the credential that is configured for it",
+            (true, false) => {
+                ", without the credential that is configured for it: it was not asked for in a way that is understood"
+            }
+            (false, true) => ", with an anonymous token: no credential is configured for it",
+            (false, false) => ", without a credential: none is configured for it",
+        }
     }
 
     fn key(&self, repository: &Repository) -> Key {
@@ -191,11 +226,14 @@ impl Request {
         let registry = self.repository.registry();
         let wrong = |why: &str| FetchError {
             kind: FetchErrorKind::Unavailable,
-            detail: format!("{registry} names a token server that cannot be used: {why}"),
+            detail: format!(
+                "{registry} names a token server for {} that cannot be used: {why}",
+                self.repository
+            ),
         };
         let mut url = Url::parse(&self.realm).map_err(|error| wrong(&error.to_string()))?;
         let base = self.transport.addresses().base(registry)?;
-        self.transport.addresses().check_hop(&base, &url)?;
+        self.transport.addresses().check_hop(&base, &url).map_err(|error| wrong(&error.detail))?;
         let scope = format!("repository:{}:pull", self.repository.path());
         let mut parameters: Vec<(&str, &str)> = vec![("scope", &scope)];
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
@@ -227,15 +265,21 @@ impl Request {
         let ask = Ask { method, url, accept: "application/json", authorization, form, registry, what: &what };
         let answer = self.transport.send(&ask).await?;
         if !answer.status.is_success() {
-            let failure = answer.failure(&ask);
+            let mut failure = answer.failure(&ask);
             answer.drain().await;
+            if failure.kind == FetchErrorKind::Denied {
+                failure.detail.push_str(match self.credential {
+                    Some(_) => ", with the credential that is configured for it",
+                    None => ", without a credential: none is configured for it",
+                });
+            }
             // A token server that does not know the repository does not say that there is none.
             let kind =
                 if failure.kind == FetchErrorKind::NotFound { FetchErrorKind::Denied } else { failure.kind };
             return Err(FetchError { kind, ..failure });
         }
         let body = answer
-            .body(MAX_ANSWER, &ask)
+            .body(MAX_ANSWER, None, &ask)
             .await
             .map_err(|error| FetchError { kind: FetchErrorKind::Unavailable, ..error })?;
         let issued: Issued = serde_json::from_slice(&body).map_err(|_| wrong("its answer is no token"))?;

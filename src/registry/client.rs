@@ -1,10 +1,13 @@
 //! The registry client: the ports of `gather` over HTTP.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use reqwest::{Method, StatusCode, Url, header::CONTENT_TYPE};
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -12,8 +15,8 @@ use super::{
     address::{Addresses, Resolver, origin},
     auth::Doors,
     credentials::DockerConfig,
-    referrers,
-    transport::{Answer, Ask, Failure, Transport},
+    lacking::Lacking,
+    transport::{Answer, Ask, Failure, Transport, pause},
 };
 use crate::{
     domain::{
@@ -21,20 +24,22 @@ use crate::{
         evidence::{FetchError, FetchErrorKind},
         reference::{Reference, Repository},
     },
-    gather::ports::{Attestations, Images, Manifest, Observer, Referrer, Unobserved},
+    gather::{
+        ports::{Attestations, Images, Manifest, Observer, Referrer, Unobserved},
+        weigh::{capped, held},
+    },
 };
 
 /// The largest manifest (the distribution specification lets registries refuse more).
-const MAX_MANIFEST: usize = 4 << 20;
+pub(super) const MAX_MANIFEST: usize = 4 << 20;
 /// How many requests to one registry run at once.
 const CONCURRENCY: usize = 32;
-/// How long a repository's lack of a referrers API is remembered.
-const LACK: Duration = Duration::from_mins(10);
+/// How many bytes of the turns at registries are kept.
+const TURNS: u64 = 256 << 10;
 /// What manifests may be.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const ANY: &str = "*/*";
 
 /// How the client is set up.
@@ -45,6 +50,8 @@ pub struct ClientConfig {
     pub credentials: DockerConfig,
     /// Whether link-local addresses may be asked.
     pub allow_link_local: bool,
+    /// How long one request may take, its body included.
+    pub request_timeout: Duration,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
 }
@@ -55,6 +62,7 @@ impl Default for ClientConfig {
             insecure_registries: Vec::new(),
             credentials: DockerConfig::default(),
             allow_link_local: false,
+            request_timeout: Duration::from_secs(20),
             observer: Arc::new(Unobserved),
         }
     }
@@ -66,12 +74,30 @@ impl Default for ClientConfig {
 pub struct ClientError(#[from] reqwest::Error);
 
 /// Images and attestations in registries.
-#[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
     doors: Doors,
-    lacking_referrers: moka::sync::Cache<Repository, ()>,
+    pub(super) lacking: Lacking,
     turns: moka::sync::Cache<String, Arc<Semaphore>>,
+}
+
+/// An answer that was read.
+pub(super) struct Read {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Where it came from, after redirects.
+    pub url: Url,
+    /// Its body; of a status that is none of success, the failure that it stands for.
+    pub body: Result<Bytes, FetchError>,
+}
+
+impl Read {
+    /// The type that the registry states, in lower case and without parameters.
+    pub fn content_type(&self) -> Option<String> {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence)
+    }
 }
 
 impl Client {
@@ -95,35 +121,83 @@ impl Client {
             config.insecure_registries.iter().map(|host| host.to_ascii_lowercase()).collect();
         let addresses = Addresses { insecure, allow_link_local: config.allow_link_local };
         let local = builder().no_proxy().tls_certs_only([]).build()?;
-        let transport = Arc::new(Transport::new(builder().build()?, local, addresses, config.observer));
+        let transport = Arc::new(Transport::new(
+            builder().build()?,
+            local,
+            addresses,
+            config.observer,
+            config.request_timeout,
+        ));
         Ok(Self {
             doors: Doors::new(Arc::clone(&transport), config.credentials),
             transport,
-            lacking_referrers: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(LACK).build(),
-            turns: moka::sync::Cache::new(1000),
+            lacking: Lacking::new(),
+            turns: moka::sync::Cache::builder()
+                .max_capacity(TURNS)
+                .weigher(|registry: &String, _| capped(registry.len()))
+                .build(),
         })
     }
 
-    /// The same client for whoever has these credentials: connections, and what is known of a registry's ways, are shared.
+    /// The same client for whoever has these credentials: connections are shared. What a repository lacks it may lack for some only.
+    #[must_use]
     pub fn with(&self, credentials: Arc<DockerConfig>) -> Self {
-        Self { doors: self.doors.with(credentials), ..self.clone() }
+        Self {
+            transport: Arc::clone(&self.transport),
+            doors: self.doors.with(credentials),
+            lacking: Lacking::new(),
+            turns: self.turns.clone(),
+        }
     }
 
     /// The URL below a repository.
-    fn url(&self, repository: &Repository, rest: &str) -> Result<Url, FetchError> {
-        let base = self.transport.addresses().base(repository.registry())?;
-        base.join(&format!("{}/{rest}", repository.path())).map_err(|error| FetchError {
+    pub(super) fn url(&self, repository: &Repository, rest: &str) -> Result<Url, FetchError> {
+        let refused = |why: &dyn fmt::Display| FetchError {
             kind: FetchErrorKind::Unavailable,
-            detail: format!("{repository} has no URL: {error}"),
-        })
+            detail: format!("{repository} cannot be asked: {why}"),
+        };
+        let base = self.transport.addresses().base(repository.registry()).map_err(|error| refused(&error))?;
+        base.join(&format!("{}/{rest}", repository.path())).map_err(|error| refused(&error))
+    }
+
+    /// Asks and reads the answer, whose body is of at most `limit` bytes; one that breaks off is asked for once more.
+    pub(super) async fn exchange(
+        &self,
+        repository: &Repository,
+        ask: &mut Ask<'_>,
+        limit: usize,
+        digest: Option<&Digest>,
+    ) -> Result<Read, Failure> {
+        let turns =
+            self.turns.get_with_by_ref(repository.registry(), || Arc::new(Semaphore::new(CONCURRENCY)));
+        // Kept until the body is read.
+        let _turn = turns.acquire().await;
+        let mut tried_again = false;
+        loop {
+            let answer = self.send(repository, ask).await?;
+            let (status, headers, url) = (answer.status, answer.headers.clone(), answer.url.clone());
+            if !status.is_success() {
+                let failure = self.failure(repository, &answer, ask);
+                answer.drain().await;
+                return Ok(Read { status, headers, url, body: Err(failure) });
+            }
+            let body = match ask.method {
+                Method::HEAD => Ok(Bytes::new()),
+                _ => answer.body(limit, digest, ask).await,
+            };
+            match body {
+                Err(error) if error.kind == FetchErrorKind::Unavailable && !tried_again => {
+                    tried_again = true;
+                    tokio::time::sleep(pause()).await;
+                }
+                body => return Ok(Read { status, headers, url, body }),
+            }
+        }
     }
 
     /// Sends a request with what the registry is known to want; answers its challenge once. The challenge of a host that it redirects to
     /// is not its own: that host would name the token server that is shown the registry's credentials.
     async fn send(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
-        let turns =
-            self.turns.get_with_by_ref(repository.registry(), || Arc::new(Semaphore::new(CONCURRENCY)));
-        let _turn = turns.acquire().await;
         // What was asked for before and cannot be had now may be out of date: then the registry says anew what it wants.
         ask.authorization = self.doors.authorization(repository).await.unwrap_or_default();
         let answer = self.transport.send(ask).await?;
@@ -141,15 +215,13 @@ impl Client {
         self.transport.send(ask).await
     }
 
-    /// Sends a request and makes a failure of every status but success.
-    async fn get(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, FetchError> {
-        let answer = self.send(repository, ask).await?;
-        if answer.status.is_success() {
-            return Ok(answer);
+    /// The failure that an answer stands for; where access is refused, with what it was asked for.
+    fn failure(&self, repository: &Repository, answer: &Answer, ask: &Ask<'_>) -> FetchError {
+        let mut failure = answer.failure(ask);
+        if failure.kind == FetchErrorKind::Denied {
+            failure.detail.push_str(self.doors.shown(repository, ask.authorization.is_some()));
         }
-        let failure = answer.failure(ask);
-        answer.drain().await;
-        Err(failure)
+        failure
     }
 
     /// A manifest under a tag or digest; hashed against `digest` where that is what was asked for.
@@ -162,18 +234,12 @@ impl Client {
         let what = format!("the manifest {reference} of {}", repository.path());
         let url = self.url(repository, &format!("manifests/{reference}"))?;
         let mut ask = ask(repository, url, MANIFESTS, &what);
-        let answer = self.get(repository, &mut ask).await?;
-        let stated = answer
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(essence)
-            .unwrap_or_default();
-        let bytes = answer.body(MAX_MANIFEST, &ask).await?;
-        let digest = match digest {
-            Some(digest) => check(repository, digest, &bytes, &what).map(|()| *digest)?,
-            None => Digest::of(&bytes),
-        };
+        let read = self.exchange(repository, &mut ask, MAX_MANIFEST, digest).await?;
+        let (stated, bytes) = (read.content_type().unwrap_or_default(), read.body?);
+        if let Some(digest) = digest {
+            self.lacking.had(repository, digest);
+        }
+        let digest = digest.copied().unwrap_or_else(|| Digest::of(&bytes));
         let media_type = own_media_type(&bytes).unwrap_or(stated);
         Ok(Manifest { digest, media_type, bytes })
     }
@@ -186,9 +252,7 @@ impl Client {
     ) -> Result<Bytes, FetchError> {
         let what = format!("the blob {digest} of {}", repository.path());
         let mut ask = ask(repository, self.url(repository, &format!("blobs/{digest}"))?, ANY, &what);
-        let bytes = self.get(repository, &mut ask).await?.body(limit, &ask).await?;
-        check(repository, digest, &bytes, &what)?;
-        Ok(bytes)
+        self.exchange(repository, &mut ask, limit, Some(digest)).await?.body
     }
 
     async fn resolve_tag(&self, reference: &Reference) -> Result<Digest, FetchError> {
@@ -196,103 +260,24 @@ impl Client {
         let what = format!("the tag {tag} of {}", repository.path());
         let url = self.url(repository, &format!("manifests/{tag}"))?;
         let mut ask = Ask { method: Method::HEAD, ..ask(repository, url, MANIFESTS, &what) };
-        let answer = self.send(repository, &mut ask).await?;
-        let header = answer.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
-        match (answer.status, header.and_then(|text| text.parse().ok())) {
+        let read = self.exchange(repository, &mut ask, 0, None).await?;
+        let header = read.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
+        match (read.status, header.and_then(|text| text.parse().ok())) {
             (status, Some(digest)) if status.is_success() => Ok(digest),
             // Not every registry answers HEAD, or says the digest: the manifest itself does.
             (status, _) if status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED => {
                 Ok(self.fetch_manifest(repository, tag, None).await?.digest)
             }
-            _ => Err(answer.failure(&ask)),
+            _ => Err(read.body.err().unwrap_or_else(|| unusable(repository, &what))),
         }
     }
 
-    async fn list_referrers(
+    /// The manifest under a tag; `None` where there is none.
+    pub(super) async fn fetch_tagged(
         &self,
         repository: &Repository,
-        subject: &Digest,
-    ) -> Result<Vec<Referrer>, FetchError> {
-        if self.lacking_referrers.get(repository).is_none()
-            && let Some(listed) = self.ask_referrers_api(repository, subject).await?
-        {
-            return Ok(listed);
-        }
-        let tag = format!("{}-{}", subject.algorithm(), subject.hex());
-        let manifest = self.fetch_tagged(repository, &tag).await?;
-        // What is under the tag and no list is no referrer.
-        let listed = manifest.and_then(|manifest| referrers::parse(&manifest.bytes)).unwrap_or_default();
-        let mut all = Vec::new();
-        referrers::add(&mut all, listed, &format!("the referrers of {subject}"))?;
-        Ok(all)
-    }
-
-    /// The referrers by the API; `None` where the registry has none.
-    async fn ask_referrers_api(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-    ) -> Result<Option<Vec<Referrer>>, FetchError> {
-        let what = format!("the referrers of {subject}");
-        let first = self.url(repository, &format!("referrers/{subject}"))?;
-        let (mut all, mut url) = (Vec::new(), first.clone());
-        for page in 0..referrers::MAX_PAGES {
-            let mut ask = ask(repository, url.clone(), INDEX, &what);
-            let answer = match self.send(repository, &mut ask).await {
-                Ok(answer) => answer,
-                // Some registries lead unknown paths to a web page elsewhere.
-                Err(Failure::Redirect(_)) if page == 0 => return Ok(None),
-                Err(failure) => return Err(failure.into()),
-            };
-            let lacking = matches!(
-                answer.status,
-                StatusCode::NOT_FOUND
-                    | StatusCode::BAD_REQUEST
-                    | StatusCode::METHOD_NOT_ALLOWED
-                    | StatusCode::NOT_ACCEPTABLE
-            );
-            if page == 0 && lacking {
-                answer.drain().await;
-                self.lacking_referrers.insert(repository.clone(), ());
-                return Ok(None);
-            }
-            if !answer.status.is_success() {
-                let failure = answer.failure(&ask);
-                answer.drain().await;
-                // A page that was promised and is gone leaves the list unknown.
-                let kind = if failure.kind == FetchErrorKind::NotFound {
-                    FetchErrorKind::Unavailable
-                } else {
-                    failure.kind
-                };
-                return Err(FetchError { kind, ..failure });
-            }
-            let next = referrers::next_page(&answer.url, &first, &answer.headers)?;
-            let stated = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(essence);
-            let body = answer.body(MAX_MANIFEST, &ask).await?;
-            match referrers::parse(&body) {
-                Some(listed) => referrers::add(&mut all, listed, &what)?,
-                // A page of another kind is the lack of the API; a list that is broken is not, and says nothing of what there is.
-                None if page == 0 && stated.as_deref() != Some(INDEX) => {
-                    self.lacking_referrers.insert(repository.clone(), ());
-                    return Ok(None);
-                }
-                None => {
-                    return Err(FetchError {
-                        kind: FetchErrorKind::Unavailable,
-                        detail: format!("{what}: a page is no list"),
-                    });
-                }
-            }
-            match next {
-                Some(next) => url = next,
-                None => return Ok(Some(all)),
-            }
-        }
-        Err(referrers::too_many(&what))
-    }
-
-    async fn fetch_tagged(&self, repository: &Repository, tag: &str) -> Result<Option<Manifest>, FetchError> {
+        tag: &str,
+    ) -> Result<Option<Manifest>, FetchError> {
         match self.fetch_manifest(repository, tag, None).await {
             Ok(manifest) => Ok(Some(manifest)),
             Err(error) if error.kind == FetchErrorKind::NotFound => Ok(None),
@@ -301,7 +286,7 @@ impl Client {
     }
 }
 
-fn ask<'a>(repository: &'a Repository, url: Url, accept: &'static str, what: &'a str) -> Ask<'a> {
+pub(super) fn ask<'a>(repository: &'a Repository, url: Url, accept: &'static str, what: &'a str) -> Ask<'a> {
     Ask {
         method: Method::GET,
         url,
@@ -313,13 +298,9 @@ fn ask<'a>(repository: &'a Repository, url: Url, accept: &'static str, what: &'a
     }
 }
 
-/// Bytes that are not the digest's are a registry or a line that cannot be relied on now, not an answer.
-fn check(repository: &Repository, digest: &Digest, bytes: &[u8], what: &str) -> Result<(), FetchError> {
-    if digest.is_of(bytes) {
-        return Ok(());
-    }
-    let detail = format!("{} gave other bytes for {what} than its digest says", repository.registry());
-    Err(FetchError { kind: FetchErrorKind::Unavailable, detail })
+fn unusable(repository: &Repository, what: &str) -> FetchError {
+    let detail = format!("{} gave nothing usable for {what}", repository.registry());
+    FetchError { kind: FetchErrorKind::Unavailable, detail }
 }
 
 fn essence(content_type: &str) -> String {
@@ -355,6 +336,12 @@ impl Images for Client {
         limit: usize,
     ) -> BoxFuture<'a, Result<Bytes, FetchError>> {
         self.fetch_blob(repository, digest, limit).boxed()
+    }
+
+    fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
+        let [tokens, challenges] = self.doors.bytes();
+        let registries = challenges.saturating_add(self.lacking.bytes()).saturating_add(held(&self.turns));
+        vec![("tokens", tokens), ("registries", registries)]
     }
 }
 

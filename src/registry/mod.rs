@@ -9,7 +9,9 @@ mod agents;
 mod auth;
 mod client;
 mod credentials;
+mod lacking;
 mod layout;
+mod list;
 mod referrers;
 mod transport;
 

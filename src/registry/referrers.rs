@@ -72,17 +72,19 @@ pub fn too_many(what: &str) -> FetchError {
 ///
 /// # Errors
 /// `Malformed` for a link that leads elsewhere.
-pub fn next_page(current: &Url, first: &Url, headers: &HeaderMap) -> Result<Option<Url>, FetchError> {
+pub fn next_page(
+    current: &Url,
+    first: &Url,
+    headers: &HeaderMap,
+    what: &str,
+) -> Result<Option<Url>, FetchError> {
     let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let Some(target) = links.flat_map(|value| value.split(',')).find_map(next_link) else { return Ok(None) };
     let next =
         current.join(target).ok().filter(|next| origin(next) == origin(first) && next.path() == first.path());
     next.map(Some).ok_or_else(|| FetchError {
         kind: FetchErrorKind::Malformed,
-        detail: format!(
-            "the list of referrers of {} goes on at another place, which is not followed",
-            origin(first)
-        ),
+        detail: format!("{what} go on at another place, which is not followed"),
     })
 }
 
@@ -108,7 +110,7 @@ mod tests {
         let first: Url = "https://r.example/v2/a/referrers/sha256:00".parse().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(LINK, HeaderValue::from_str(link).unwrap());
-        next_page(&first, &first, &headers).map(|url| url.map(|url| url.to_string()))
+        next_page(&first, &first, &headers, "they").map(|url| url.map(|url| url.to_string()))
     }
 
     #[test]

@@ -367,7 +367,7 @@ impl Setup {
     }
 
     pub fn cache_bytes(&self, wanted: &str) -> u64 {
-        self.reviewer.cache_bytes().find(|(cache, _)| *cache == wanted).unwrap().1
+        self.reviewer.cache_bytes().into_iter().find(|(cache, _)| *cache == wanted).unwrap().1
     }
 
     /// The outcome, and in how many rounds and requests it was had.

@@ -60,13 +60,13 @@ pub(super) fn reviewer(
 ) -> Result<Reviewer, ServeError> {
     let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
     show_age(&roots, metrics);
-    let images = Client::new(ClientConfig {
+    let images = Arc::new(Client::new(ClientConfig {
         insecure_registries: args.insecure_registries.clone(),
         credentials: credentials(args)?,
         observer: Arc::clone(&observer),
         ..ClientConfig::default()
-    })?;
-    let reviewer = Reviewer::new(Arc::new(images.clone()), Arc::new(roots), observer);
+    })?);
+    let reviewer = Reviewer::new(Arc::<Client>::clone(&images), Arc::new(roots), observer);
     Ok(match keychain {
         Some(keychain) => reviewer.pulling(Pulling { keychain, agents: Arc::new(SecretAgents::new(images)) }),
         None => reviewer,

@@ -1,0 +1,210 @@
+//! Answers of a registry that mislead, break off or drag on: what becomes of them, how they are counted, and what is said about them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod registry_support;
+
+use std::{sync::Arc, time::Duration};
+
+use bonafide::{
+    domain::{digest::Digest, evidence::FetchErrorKind},
+    gather::ports::{Attestations, Images, Observer},
+};
+use bonafide_kit::{
+    image::{Referrer, attach_bundle},
+    registry::{Fault, On, Target, TokenAuth},
+};
+use parking_lot::Mutex;
+use registry_support::{REPO, setup, setup_of, setup_with};
+
+#[tokio::test]
+async fn a_made_up_digest_does_not_make_a_repository_one_without_the_api() {
+    let setup = setup().await;
+    let attached = attach_bundle(&setup.registry, REPO, &setup.image.digest, "{}");
+    // As some registries answer about what they do not know.
+    let made_up = Digest::of(b"made up");
+    setup.registry.fault(On::referrers().reference(made_up.to_string()), Fault::Status(404));
+    for _ in 0..3 {
+        assert!(setup.client.referrers(&setup.repository, &made_up).await.unwrap().is_empty());
+        assert!(setup.client.manifest(&setup.repository, &made_up).await.is_err());
+    }
+    setup.registry.clear_requests();
+    assert_eq!(setup.referrers().await, Ok(vec![attached]));
+    assert_eq!(setup.registry.count(), 1, "the tag was asked for first");
+}
+
+#[tokio::test]
+async fn the_api_has_the_last_word_where_the_tag_has_nothing() {
+    // A registry that answers 404 about an image without referrers, which the specification forbids.
+    let setup = setup().await;
+    setup.registry.fault_times(On::referrers(), Fault::Status(404), 1);
+    assert_eq!(setup.referrers().await, Ok(vec![]));
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    let attached = attach_bundle(&setup.registry, REPO, &setup.image.digest, "{}");
+    setup.registry.clear_requests();
+    assert_eq!(setup.referrers().await, Ok(vec![attached.clone()]));
+    assert_eq!(setup.registry.count_of(Target::FallbackTag), 1, "the lack was remembered");
+    setup.registry.clear_requests();
+    assert_eq!(setup.referrers().await, Ok(vec![attached]));
+    assert_eq!(setup.registry.count_of(Target::FallbackTag), 0, "and is no more");
+}
+
+#[tokio::test]
+async fn what_is_under_the_fallback_tag_and_no_list_is_no_empty_list() {
+    for (body, expected) in [
+        (r#"{"manifests":[]}"#, Ok(vec![])),
+        (r#"{"layers":[]}"#, Err(FetchErrorKind::Malformed)),
+        ("hello", Err(FetchErrorKind::Malformed)),
+        (r#"{"manifests":{}}"#, Err(FetchErrorKind::Malformed)),
+    ] {
+        let setup = setup().await;
+        setup.registry.set_referrers_api(false);
+        let tag = setup.image.digest.replace(':', "-");
+        setup.registry.push_manifest(REPO, Some(&tag), "application/vnd.oci.image.index.v1+json", body);
+        assert_eq!(setup.referrers().await, expected, "{body}");
+    }
+    let setup = setup().await;
+    setup.registry.set_referrers_api(false);
+    assert_eq!(setup.referrers().await, Ok(vec![]));
+    let attached = Referrer::bundle("{}").attach_by_fallback_tag(&setup.registry, REPO, &setup.image.digest);
+    assert_eq!(setup.referrers().await, Ok(vec![attached]));
+}
+
+/// Remembers how requests ended.
+#[derive(Default)]
+struct Counting(Mutex<Vec<&'static str>>);
+
+impl Observer for Counting {
+    fn registry_request(&self, _: &str, outcome: &'static str, _: Duration) {
+        self.0.lock().push(outcome);
+    }
+
+    fn cache(&self, _: &'static str, _: bool) {}
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_asked_for_once_more_and_each_answer_counts_as_what_it_was() {
+    let counting = Arc::new(Counting::default());
+    let observer = Arc::<Counting>::clone(&counting);
+    let setup = setup_of("{}", |config| config.observer = observer).await;
+    for (fault, times, expected, outcomes) in [
+        (Fault::Truncated, 1, Ok(setup.digest), vec!["unavailable", "ok"]),
+        (Fault::Truncated, 9, Err(FetchErrorKind::Unavailable), vec!["unavailable"; 2]),
+        (Fault::WrongBytes, 1, Ok(setup.digest), vec!["unavailable", "ok"]),
+        (Fault::WrongBytes, 9, Err(FetchErrorKind::Unavailable), vec!["unavailable"; 2]),
+        (Fault::Endless, 1, Err(FetchErrorKind::Malformed), vec!["malformed"]),
+        (Fault::Status(404), 1, Err(FetchErrorKind::NotFound), vec!["not_found"]),
+        (Fault::Status(500), 9, Err(FetchErrorKind::Unavailable), vec!["unavailable"; 2]),
+        (Fault::DigestHeader(None), 1, Ok(setup.digest), vec!["ok"]),
+    ] {
+        setup.registry.clear_faults();
+        setup.registry.fault_times(On::manifests(), fault.clone(), times);
+        assert_eq!(setup.manifest().await, expected, "{fault:?}");
+        assert_eq!(std::mem::take(&mut *counting.0.lock()), outcomes, "{fault:?}");
+    }
+    // What the caller gives up was not had.
+    setup.registry.clear_faults();
+    setup.registry.fault(On::manifests(), Fault::Hang);
+    assert!(tokio::time::timeout(Duration::from_millis(50), setup.manifest()).await.is_err());
+    assert_eq!(*counting.0.lock(), ["unavailable"]);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up() {
+    let setup = setup_of("{}", |config| config.request_timeout = Duration::from_millis(2000)).await;
+    for (pause, expected) in
+        [(Duration::ZERO, Ok(setup.digest)), (Duration::from_millis(100), Err(FetchErrorKind::Deadline))]
+    {
+        setup.registry.clear_faults();
+        setup.registry.fault(On::manifests(), Fault::Drip(pause));
+        let begun = std::time::Instant::now();
+        assert_eq!(setup.manifest().await, expected);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    setup.registry.clear_faults();
+    setup.registry.fault(On::manifests(), Fault::Hang);
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::Deadline));
+}
+
+#[tokio::test]
+async fn a_wish_to_come_back_can_be_a_date() {
+    let setup = setup().await;
+    let past = Fault::RetryAfter(429, "Wed, 21 Oct 2015 07:28:00 GMT".to_owned());
+    setup.registry.fault_times(On::manifests(), past, 1);
+    assert_eq!(setup.manifest().await, Ok(setup.digest));
+    let future = Fault::RetryAfter(429, "Fri, 31 Dec 2100 23:59:59 GMT".to_owned());
+    setup.registry.fault_times(On::manifests(), future, 1);
+    let told = Some(Duration::from_hours(1));
+    assert_eq!(setup.manifest().await, Err(FetchErrorKind::Throttled(told)));
+}
+
+/// Everything that can go wrong says whose answer it was; and where access is refused, with what it was asked for.
+#[tokio::test]
+async fn every_failure_names_the_registry_and_the_repository() {
+    let faults = [
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::Status(429),
+        Fault::Status(500),
+        Fault::Close,
+        Fault::Truncated,
+        Fault::WrongBytes,
+        Fault::Endless,
+        Fault::RedirectLoop,
+        Fault::RedirectTo("http://169.254.169.254/latest".to_owned()),
+        Fault::RedirectTo("http://elsewhere.example/".to_owned()),
+        Fault::NextPage("http://elsewhere.example/v2/x".to_owned()),
+        Fault::EndlessPaging,
+        Fault::MalformedJson,
+    ];
+    let mut told: Vec<String> = Vec::new();
+    for fault in faults {
+        let setup = setup().await;
+        setup.registry.fault(On::any(), fault.clone());
+        let manifest = setup.client.manifest(&setup.repository, &setup.digest).await.map(|_| ());
+        let referrers = setup.client.referrers(&setup.repository, &setup.digest).await.map(|_| ());
+        let resolved = setup.client.resolve(&setup.tagged("v1")).await.map(|_| ());
+        for error in [manifest, referrers, resolved].into_iter().filter_map(Result::err) {
+            assert!(error.detail.contains(setup.registry.host()), "{fault:?}: {error}");
+            assert!(error.detail.contains(REPO), "{fault:?}: {error}");
+            let line = error.detail.replace(setup.registry.host(), "HOST");
+            told.push(
+                line.replace(&setup.digest.to_string(), "DIGEST")
+                    .replace(&setup.digest.hex().to_string(), "HEX"),
+            );
+        }
+    }
+    told.sort();
+    told.dedup();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_says_whether_a_credential_was_shown() {
+    let config = r#"{"auths": {"HOST": {"username": "u", "password": "p"}}}"#;
+    let mut told: Vec<String> = Vec::new();
+    for (config, auth) in [
+        ("{}", None),
+        (config, None),
+        ("{}", Some(TokenAuth::for_user("u", "other"))),
+        (config, Some(TokenAuth::for_user("u", "other"))),
+        ("{}", Some(TokenAuth::anonymous())),
+        (config, Some(TokenAuth::for_user("u", "p"))),
+    ] {
+        let setup = setup_with(config).await;
+        let is_open = auth.is_some();
+        if let Some(auth) = auth {
+            setup.registry.require_token(auth);
+        }
+        // The token is had, or there is none to be had; what it opens is closed all the same.
+        setup.registry.fault(
+            On::manifests().matching(move |request| !is_open || request.authorization.is_some()),
+            Fault::Status(403),
+        );
+        let error = setup.client.manifest(&setup.repository, &setup.digest).await.unwrap_err();
+        assert_eq!(error.kind, FetchErrorKind::Denied);
+        let line = error.detail.replace(setup.registry.host(), "HOST");
+        told.push(line.replace(&setup.digest.to_string(), "DIGEST"));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
