@@ -702,14 +702,15 @@ fn a_draft_is_kept_to_the_covered_platforms() {
 
 #[test]
 fn what_is_no_draft_or_not_partly_covered_is_not_constrained() {
-    let denied: [(&str, fn(&mut World)); 6] = [
+    type Change = fn(&mut World);
+    let denied: [(&str, Change); 6] = [
         ("as it is judged it runs", |world| world.stage = Stage::Final),
         ("the policy denies", |world| world.policy.uncovered = UncoveredRule::Deny),
         ("nothing is covered", |world| world.found.clear()),
         ("no covered platform can be landed on", |world| world.platforms = vec!["linux/arm64"]),
         ("the rest may be covered, nobody knows", |world| world.gaps = vec![FetchErrorKind::Unavailable]),
         ("another runtime could pick what is not covered", |world| {
-            world.platforms = vec!["linux/arm64", "linux/386"]
+            world.platforms = vec!["linux/arm64", "linux/386"];
         }),
     ];
     for (why, change) in denied {

@@ -2,7 +2,11 @@
 //! neighbours, which differ in one thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bonafide::{
     api::manifest,
@@ -148,7 +152,10 @@ fn the_kustomization_applies_all_that_are_for_the_whole_cluster() {
     let text = fs::read_to_string(folder().join("kustomization.yaml")).unwrap();
     let named = |prefix: &str| -> Vec<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
-        lines.filter(|line| line.ends_with(".yaml")).map(str::to_owned).collect()
+        lines
+            .filter(|line| Path::new(line).extension().is_some_and(|extension| extension == "yaml"))
+            .map(str::to_owned)
+            .collect()
     };
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -203,7 +203,7 @@ async fn warm(scenario: &Scenario, webhook: &Server, floor: &Server) {
         // Of the server alone, and so the steadiest figure of a noisy machine.
         let each = |server: &Server, before: Duration, runs: &[Run]| {
             let requests: usize = runs.iter().map(|run| run.latencies.len()).sum();
-            (server.cpu_time() - before).as_secs_f64() * 1e6 / requests as f64
+            server.cpu_time().saturating_sub(before).as_secs_f64() * 1e6 / requests as f64
         };
         let [floor_cpu, review_cpu] = [each(floor, before[0], &floors), each(webhook, before[1], &reviews)];
         let p = |runs: &[Run], percent| {

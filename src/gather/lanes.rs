@@ -140,6 +140,7 @@ pub struct Errand {
 
 impl Errand {
     /// The same errand in another's name.
+    #[must_use]
     pub fn acting(&self, acting: Option<Acting>) -> Self {
         Self { acting, ..self.clone() }
     }

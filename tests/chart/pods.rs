@@ -71,9 +71,9 @@ fn the_program_understands_what_it_is_told() {
 #[test]
 fn every_flag_has_a_value() {
     let Some(helm) = Helm::find() else { return };
-    let help = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let shown = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let words = shown.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let known: BTreeSet<&str> = words
         .flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")))
         .map(|flag| flag.split(['=', '[']).next().unwrap())
@@ -85,7 +85,9 @@ fn every_flag_has_a_value() {
         .map(|argument| argument.split('=').next().unwrap().to_owned())
         .collect();
     let elsewhere =
-        ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--help", "--verbose", "--quiet"];
+        [
+            "--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--certificate-lifetime", "--ca-lifetime", "--help",
+        ];
     for flag in known {
         let told = told.iter().any(|known| known == flag);
         assert!(told != elsewhere.contains(&flag), "{flag}: told by the chart: {told}");
