@@ -16,6 +16,7 @@ mod configurations;
 #[path = "../crd_support/mod.rs"]
 mod crd_support;
 mod definitions;
+mod keeping;
 mod objects;
 mod plane;
 mod release;

@@ -1,0 +1,327 @@
+//! What the leader keeps: the Lease, the certificate, the webhook configurations. The webhook behind them is a small one, which
+//! refuses everything that it is asked about.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, Router, routing::post};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bonafide::{
+    cluster::{
+        certificates::{self, Lifetimes, Links},
+        install::{self, Trust},
+        lease,
+        webhooks::{FailurePolicy, WebhookSettings},
+    },
+    server::{
+        health::{self, Readiness},
+        listen::{Listeners, Service},
+        metrics::Metrics,
+        tls::{self, Certificate},
+    },
+};
+use bonafide_kit::plane::{Client as Kubectl, ControlPlane, Namespace, eventually, free_port};
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    objects::{pod, service},
+    shared::alone,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn client(who: &Kubectl) -> Client {
+    let kubeconfig = Kubeconfig::read_from(who.kubeconfig()).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Everything but the processes: rights, Service, and what the chart makes.
+fn install<'a>(plane: &'a ControlPlane, name: &str) -> Namespace<'a> {
+    const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/bonafide/crds");
+    plane.kubectl(&["apply", "-f", CRDS]).ok();
+    plane.kubectl(&["wait", "--for=condition=Established", "-f", CRDS, "--timeout=30s"]).ok();
+    let namespace = plane.namespace(name);
+    plane.apply(&include_str!("keeping.yaml").replace("NAMESPACE", name)).ok();
+    namespace.apply(&service("bonafide").to_string()).ok();
+    namespace
+}
+
+/// A replica, as `serve --cluster` puts it together.
+struct Replica {
+    certificate: Arc<Certificate>,
+    leads: watch::Receiver<bool>,
+    end: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Replica {
+    /// One that serves on no port as yet; the Service's is `port`.
+    async fn start(
+        plane: &ControlPlane,
+        namespace: &str,
+        identity: &str,
+        port: u16,
+        lifetimes: Lifetimes,
+    ) -> Self {
+        tls::install_crypto_provider();
+        let client = client(&plane.service_account(namespace, "bonafide")).await;
+        let certificate = Certificate::pending();
+        let (end, ended) = watch::channel(false);
+        let (lead, leads) = watch::channel(false);
+        let (publish, bundle) = watch::channel(None);
+        let (tell, installed) = watch::channel(None);
+        let election = lease::Settings {
+            namespace: namespace.to_owned(),
+            name: "bonafide".to_owned(),
+            identity: identity.to_owned(),
+            timing: lease::Timing::default(),
+        };
+        let settings = certificates::Settings {
+            namespace: namespace.to_owned(),
+            name: "bonafide".to_owned(),
+            lifetimes,
+        };
+        let links = Links { leads: leads.clone(), installed, bundle: publish };
+        let served = Arc::clone(&certificate);
+        let serve =
+            move |chain: &[u8], key: &[u8]| served.replace(chain, key).map_err(|error| error.to_string());
+        let webhooks = WebhookSettings {
+            name: "bonafide".to_owned(),
+            namespace: namespace.to_owned(),
+            service_port: port,
+            failure_policy: FailurePolicy::Fail,
+            timeout_seconds: 5,
+            exempt_namespaces: vec!["kube-system".to_owned(), namespace.to_owned()],
+            opt_out_label: None,
+            pinning: false,
+            ca_bundle: None,
+        };
+        let wanted = install::Settings { webhooks, trust: Trust::SelfManaged(bundle) };
+        let tasks = vec![
+            tokio::spawn(lease::run(client.clone(), election, lead, over(&ended))),
+            tokio::spawn(certificates::run(client.clone(), settings, links, serve, over(&ended))),
+            tokio::spawn(install::run(client, wanted, leads.clone(), tell, over(&ended))),
+        ];
+        Self { certificate, leads, end, tasks }
+    }
+
+    /// Answers on this port from now on.
+    async fn listen(&mut self, port: u16) {
+        let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let listeners = Listeners::bind(at(port), at(0)).await.unwrap();
+        let readiness = Arc::new(Readiness::default());
+        let refuse = || post(refuse);
+        let paths = ["/validate", "/bind", "/mutate", "/validate-policy"];
+        let service = Service {
+            admission: paths.iter().fold(Router::new(), |router, path| router.route(path, refuse())),
+            health: health::router(Arc::clone(&readiness), Metrics::new("test")),
+            readiness,
+            certificate: Arc::clone(&self.certificate),
+        };
+        let ended = over(&self.end.subscribe());
+        self.tasks.push(tokio::spawn(async move { listeners.serve(service, ended, SECOND).await.unwrap() }));
+    }
+
+    async fn until_it_leads(&mut self) {
+        tokio::time::timeout(20 * SECOND, self.leads.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    }
+
+    async fn stop(mut self) {
+        self.end.send_replace(true);
+        for task in self.tasks.drain(..) {
+            task.await.unwrap();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn over(ended: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<> {
+    let mut ended = ended.clone();
+    async move { drop(ended.wait_for(|ended| *ended).await) }
+}
+
+async fn refuse(Json(review): Json<Value>) -> Json<Value> {
+    let response = json!({"uid": review["request"]["uid"], "allowed": false, "status": {"code": 403, "message": "asked"}});
+    Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+}
+
+/// What the API server says to a new pod.
+async fn said(pods: &Api<k8s_openapi::api::core::v1::Pod>) -> Result<(), String> {
+    let pod = serde_json::from_value(pod("one", "example.com/one")).unwrap();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    match pods.create(&params, &pod).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(status.message),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+const REFUSED: &str = "admission webhook \"workloads.bonafide.dev\" denied the request: asked";
+
+/// The entries of the validating configuration.
+fn entries(plane: &ControlPlane) -> Vec<Value> {
+    let object = plane.get(&["validatingwebhookconfiguration", "bonafide"]).unwrap();
+    object["webhooks"].as_array().cloned().unwrap_or_default()
+}
+
+fn bundle(plane: &ControlPlane) -> String {
+    let entries = entries(plane);
+    let encoded = entries[0]["clientConfig"]["caBundle"].as_str().unwrap().to_owned();
+    assert!(entries.iter().all(|entry| entry["clientConfig"]["caBundle"] == *encoded));
+    String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
+}
+
+fn holder(namespace: &Namespace<'_>) -> Value {
+    namespace.get(&["lease", "bonafide"]).unwrap()["spec"]["holderIdentity"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_refused_only_once_the_api_server_reaches_the_webhook() {
+    let Some(plane) = alone() else { return };
+    let namespace = install(&plane, "keeping");
+    let shop = plane.namespace("kept");
+    let pods = Api::namespaced(client(&plane).await, shop.name());
+    let port = free_port();
+    let mut first = Replica::start(&plane, "keeping", "first", port, Lifetimes::default()).await;
+    first.until_it_leads().await;
+    assert_eq!(holder(&namespace), "first");
+    eventually("the entries", || match entries(&plane).len() {
+        3 => Ok(()),
+        other => Err(format!("{other}")),
+    });
+    sleep(3 * SECOND).await;
+    assert!(entries(&plane).iter().all(|entry| entry["failurePolicy"] == "Ignore"));
+    assert_eq!(said(&pods).await, Ok(()), "nobody listens, and nobody is locked out");
+
+    first.listen(port).await;
+    until_refused(&pods).await;
+    eventually("the entries to deny", || {
+        let policies: Vec<Value> =
+            entries(&plane).iter().map(|entry| entry["failurePolicy"].clone()).collect();
+        if policies == ["Fail", "Fail", "Ignore"] { Ok(()) } else { Err(format!("{policies:?}")) }
+    });
+
+    // Whatever somebody changes is put right.
+    let patch = |patch: &Value| {
+        let kind = "validatingwebhookconfiguration";
+        plane.kubectl(&["patch", kind, "bonafide", "--type=json", "--patch", &patch.to_string()]).ok();
+    };
+    let before = entries(&plane);
+    let condition = json!({"name": "never", "expression": "false"});
+    for change in [
+        json!([
+            {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"},
+            {"op": "add", "path": "/webhooks/1/matchConditions", "value": [condition]},
+            {"op": "add", "path": "/webhooks/0/namespaceSelector/matchLabels", "value": {"a": "b"}},
+        ]),
+        json!([{"op": "remove", "path": "/webhooks"}]),
+    ] {
+        patch(&change);
+        eventually("the entries to be as before", || {
+            let now = entries(&plane);
+            if now == before { Ok(()) } else { Err(format!("{change}: {now:?}")) }
+        });
+    }
+
+    // The leader says farewell, and the other one takes over what is there.
+    let mut second = Replica::start(&plane, "keeping", "second", port, Lifetimes::default()).await;
+    sleep(2 * SECOND).await;
+    assert!(!*second.leads.borrow());
+    let farewell = Instant::now();
+    first.stop().await;
+    second.listen(port).await;
+    second.until_it_leads().await;
+    assert!(farewell.elapsed() < 5 * SECOND, "{:?}", farewell.elapsed());
+    assert_eq!(holder(&namespace), "second");
+    until_refused(&pods).await;
+    assert_eq!(entries(&plane), before, "the same authority, and it denies all the time");
+
+    // What somebody removes is not made anew.
+    plane.kubectl(&["delete", "validatingwebhookconfiguration", "bonafide"]).ok();
+    sleep(5 * SECOND).await;
+    plane.get(&["validatingwebhookconfiguration", "bonafide"]).unwrap_err();
+    second.stop().await;
+}
+
+async fn until_refused(pods: &Api<k8s_openapi::api::core::v1::Pod>) {
+    let begin = Instant::now();
+    loop {
+        let answer = said(pods).await;
+        if answer.as_ref().is_err_and(|message| message.contains(REFUSED)) {
+            return;
+        }
+        assert!(begin.elapsed() < 20 * SECOND, "{answer:?}");
+        sleep(SECOND / 10).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_replaced_and_no_request_notices() {
+    let Some(plane) = alone() else { return };
+    let namespace = install(&plane, "rotating");
+    let shop = plane.namespace("rotated");
+    let pods = Api::namespaced(client(&plane).await, shop.name());
+    let port = free_port();
+    let lifetimes = Lifetimes::new(9 * SECOND, 27 * SECOND).unwrap();
+    let mut leader = Replica::start(&plane, "rotating", "leader", port, lifetimes).await;
+    leader.until_it_leads().await;
+    leader.listen(port).await;
+    // It answers nothing, but follows the Secret.
+    let follower = Replica::start(&plane, "rotating", "follower", port, lifetimes).await;
+    until_refused(&pods).await;
+    eventually("the entries to deny", || {
+        let policy = entries(&plane)[0]["failurePolicy"].clone();
+        if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
+    });
+
+    let old = bundle(&plane);
+    assert_eq!(old.matches("BEGIN CERTIFICATE").count(), 1);
+    let (begin, mut most, mut asked) = (Instant::now(), 1, 0);
+    loop {
+        // Each request makes a connection of its own, or uses one that is kept.
+        let answer = said(&pods).await;
+        assert!(answer.as_ref().is_err_and(|message| message.contains(REFUSED)), "{answer:?}");
+        asked += 1;
+        let now = bundle(&plane);
+        most = most.max(now.matches("BEGIN CERTIFICATE").count());
+        if !now.contains(&old) {
+            break;
+        }
+        assert!(begin.elapsed() < 90 * SECOND, "the old authority is still trusted");
+        sleep(SECOND / 5).await;
+    }
+    assert_eq!(most, 2, "both were trusted for a while");
+    assert!(asked > 30, "{asked}");
+    assert_eq!(leader.certificate.not_after(), follower.certificate.not_after());
+
+    // Removed, the Secret comes back, and what it trusted is trusted still.
+    let before = bundle(&plane);
+    namespace.kubectl(&["delete", "secret", "bonafide-tls"]).ok();
+    loop {
+        let answer = said(&pods).await;
+        assert!(answer.as_ref().is_err_and(|message| message.contains(REFUSED)), "{answer:?}");
+        if namespace.get(&["secret", "bonafide-tls"]).is_ok() && bundle(&plane) != before {
+            break;
+        }
+        assert!(begin.elapsed() < 150 * SECOND, "the Secret is not made anew");
+        sleep(SECOND / 5).await;
+    }
+    assert!(bundle(&plane).starts_with(&before));
+    follower.stop().await;
+    leader.stop().await;
+}
