@@ -12,6 +12,7 @@
 )]
 
 mod certificate;
+mod chart;
 mod configurations;
 #[path = "../crd_support/mod.rs"]
 mod crd_support;

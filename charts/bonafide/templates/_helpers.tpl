@@ -50,5 +50,5 @@ that one: on the way from one mode to the other, two would write it.
 
 {{/* Namespaces that are not reviewed: the own one always, for who locks himself in cannot let himself out. */}}
 {{- define "bonafide.exemptNamespaces" -}}
-{{- prepend .Values.exemptNamespaces .Release.Namespace | uniq | toJson }}
+{{- prepend (default list .Values.exemptNamespaces) .Release.Namespace | uniq | toJson }}
 {{- end }}
