@@ -53,7 +53,7 @@ const EVERYTHING: &[&str] = &[
 fn the_program_understands_what_it_is_told() {
     let Some(helm) = Helm::find() else { return };
     let nothing = ["pinning.enabled=false", "pullSecrets.enabled=false", "exemptNamespaces=null"];
-    for set in [&[][..], EVERYTHING, &nothing, ISSUED, BY_AN_ISSUER, PROVIDED] {
+    for set in [&[][..], EVERYTHING, &nothing[..], ISSUED, BY_AN_ISSUER, PROVIDED] {
         let objects = helm.render(set);
         for container in [webhook(&objects), &of_kind(&objects, "Pod")["spec"]["containers"][0]] {
             let told = arguments(container);
@@ -71,9 +71,9 @@ fn the_program_understands_what_it_is_told() {
 #[test]
 fn every_flag_has_a_value() {
     let Some(helm) = Helm::find() else { return };
-    let shown = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    let words = shown.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let help = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let known: BTreeSet<&str> = words
         .flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")))
         .map(|flag| flag.split(['=', '[']).next().unwrap())
@@ -84,10 +84,7 @@ fn every_flag_has_a_value() {
         .flat_map(|set| arguments(webhook(&helm.render(set))))
         .map(|argument| argument.split('=').next().unwrap().to_owned())
         .collect();
-    let elsewhere =
-        [
-            "--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--certificate-lifetime", "--ca-lifetime", "--help",
-        ];
+    let elsewhere = ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--help"];
     for flag in known {
         let told = told.iter().any(|known| known == flag);
         assert!(told != elsewhere.contains(&flag), "{flag}: told by the chart: {told}");
@@ -108,6 +105,7 @@ fn values_become_flags() {
     };
     let tls =
         "+--certificates=files +--tls-cert=/etc/bonafide/tls/tls.crt +--tls-key=/etc/bonafide/tls/tls.key";
+    let own = "---certificates=self-managed ---certificate-lifetime=2160h ---ca-lifetime=17520h";
     for (set, expected) in [
         (&["timeoutSeconds=5"][..], "+--webhook-timeout=5s ---webhook-timeout=10s".to_owned()),
         (&["failurePolicy=Ignore"], "+--failure-policy=Ignore ---failure-policy=Fail".to_owned()),
@@ -119,12 +117,13 @@ fn values_become_flags() {
         (&["exemptNamespaces={kube-system,prod}"], String::new()),
         (&["service.port=9443"], "+--service-port=9443 ---service-port=443".to_owned()),
         (&["ports.webhook=10250"], "+--listen=0.0.0.0:10250 ---listen=0.0.0.0:8443".to_owned()),
-        (ISSUED, format!("{tls} +--tls-ca=/etc/bonafide/tls/ca.crt ---certificates=self-managed")),
-        (PROVIDED, format!("{tls} +--tls-ca=/etc/bonafide/tls/ca.crt ---certificates=self-managed")),
         (
-            &[PROVIDED, &["certificates.provided.caKey="]].concat(),
-            format!("{tls} ---certificates=self-managed"),
+            &["certificates.selfManaged.lifetime=48h"],
+            "+--certificate-lifetime=48h ---certificate-lifetime=2160h".to_owned(),
         ),
+        (ISSUED, format!("{tls} +--tls-ca=/etc/bonafide/tls/ca.crt {own}")),
+        (PROVIDED, format!("{tls} +--tls-ca=/etc/bonafide/tls/ca.crt {own}")),
+        (&[PROVIDED, &["certificates.provided.caKey="]].concat(), format!("{tls} {own}")),
     ] {
         assert_eq!(difference(set), expected, "{set:?}");
     }
