@@ -11,12 +11,14 @@
     clippy::missing_panics_doc
 )]
 
+mod balancer;
 mod certificate;
 mod chart;
 mod configurations;
 #[path = "../crd_support/mod.rs"]
 mod crd_support;
 mod definitions;
+mod installed;
 mod keeping;
 mod objects;
 mod plane;

@@ -1,0 +1,67 @@
+//! What a Service is to its pods: one port, behind which replicas come and go.
+
+use std::{
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+};
+
+use parking_lot::Mutex;
+
+/// Hands each connection to one of the replicas, in turn. Connections that there are stay where they are.
+pub struct Balancer {
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    replicas: Arc<Mutex<Vec<u16>>>,
+}
+
+impl Balancer {
+    /// With no replica yet: connections are closed.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let replicas = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::clone(&replicas);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let next = {
+                    let mut known = known.lock();
+                    // The one asked now is the last to be asked again.
+                    if !known.is_empty() {
+                        known.rotate_left(1);
+                    }
+                    known.last().copied()
+                };
+                if let Some(replica) = next {
+                    thread::spawn(move || connect(&client, replica));
+                }
+            }
+        });
+        Self { port, replicas }
+    }
+
+    /// A replica that is ready.
+    pub fn add(&self, port: u16) {
+        self.replicas.lock().push(port);
+    }
+
+    /// One that is on its way out.
+    pub fn remove(&self, port: u16) {
+        self.replicas.lock().retain(|known| *known != port);
+    }
+}
+
+fn connect(client: &TcpStream, replica: u16) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", replica)) else { return };
+    // What is to go on goes on at once.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let copy = |mut from: &TcpStream, mut to: &TcpStream| {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    };
+    thread::scope(|both| {
+        both.spawn(|| copy(client, &server));
+        copy(&server, client);
+    });
+}
