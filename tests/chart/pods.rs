@@ -71,9 +71,9 @@ fn the_program_understands_what_it_is_told() {
 #[test]
 fn every_flag_has_a_value() {
     let Some(helm) = Helm::find() else { return };
-    let help = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let words = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let run = Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["serve", "--help"]).output().unwrap();
+    let usage = String::from_utf8(run.stdout).unwrap();
+    let words = usage.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let known: BTreeSet<&str> = words
         .flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")))
         .map(|flag| flag.split(['=', '[']).next().unwrap())
