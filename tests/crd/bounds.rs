@@ -6,8 +6,7 @@ use bonafide::api::compile::compile;
 use crate::crd_support::{cases, full};
 
 /// What `policy check` refuses although the definition has it: what is not supported yet.
-const NOT_SUPPORTED: [&str; 3] =
-    ["public keys are not supported yet", "conditions are not supported yet", "sigstore is"];
+const NOT_SUPPORTED: [&str; 2] = ["public keys are not supported yet", "conditions are not supported yet"];
 
 #[test]
 fn what_the_definitions_refuse_is_refused_before() {

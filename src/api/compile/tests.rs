@@ -74,7 +74,7 @@ fn every_mistake_names_field_and_value() {
         ("/spec/signers/0", json!({"name": "x"})),
         ("/spec/signers/0/certificate", json!({"issuer": "https://i.example", "subject": "x"})),
         ("/spec/signers/0", json!({"publicKey": {"pem": "x"}})),
-        ("/spec/signers/0/trustRoot", json!("github")),
+        ("/spec/signers/0/trustRoot", json!("our root")),
         (&format!("{github}/repository"), json!("*/*")),
         (&format!("{github}/repository"), json!("o*/a")),
         (&format!("{github}/repository"), json!("github.com/o/a")),
