@@ -6,6 +6,7 @@
 mod fields;
 mod head;
 mod images;
+mod key;
 mod pattern;
 mod selector;
 mod shape;
@@ -27,6 +28,7 @@ use crate::domain::{
 use fields::Fields;
 pub use fields::Note;
 pub use head::{DEFAULT_NAMESPACE, is_ours, is_policy};
+pub use key::public_key;
 pub use selector::is_label_key;
 use shape::Misshapen;
 

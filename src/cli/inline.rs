@@ -1,13 +1,22 @@
 //! The policy that `verify`'s own flags describe. It becomes the same object that a file holds and takes the same way into a policy:
 //! there is no second set of rules.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::Failure;
-use crate::domain::{identity::SignerIdentity, policy::PolicyEntry, reference::Repository};
+use crate::{
+    domain::{identity::SignerIdentity, policy::PolicyEntry, reference::Repository},
+    server::files,
+};
+
+/// The longest key file that is read.
+const MAX_KEY: usize = 64 << 10;
 
 /// The name of the policy, where one is shown.
 pub const NAME: &str = "command-line";
@@ -48,14 +57,50 @@ pub struct InlineArgs {
     /// The certificate's subject as a regular expression, always anchored at both ends.
     #[arg(long, value_name = "RE", conflicts_with_all = ["workflow", "workflow_ref"])]
     identity_regex: Option<String>,
+
+    /// The public key it must be signed with, PEM, in place of a certificate.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["repository", "issuer", "identity", "identity_regex"]
+    )]
+    key: Option<PathBuf>,
+
+    /// Whether signatures with --key must be in the transparency log.
+    #[arg(long, value_name = "RULE", value_enum, default_value = "required", requires = "key")]
+    transparency_log: LogRule,
+
+    /// The trust root that must vouch: sigstore, github (private repositories), or a name given to --trust-root
+    /// [default: sigstore].
+    #[arg(long, value_name = "NAME")]
+    root: Option<String>,
+}
+
+/// The values of `--transparency-log`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LogRule {
+    /// They must.
+    #[default]
+    Required,
+    /// They need not.
+    Optional,
 }
 
 impl InlineArgs {
     /// Whether any of the flags is given.
     pub fn is_given(&self) -> bool {
-        let single = [&self.repository, &self.workflow, &self.issuer, &self.identity, &self.identity_regex];
+        let single = [
+            &self.repository,
+            &self.workflow,
+            &self.issuer,
+            &self.identity,
+            &self.identity_regex,
+            &self.root,
+        ];
         let lists = [&self.workflow_ref, &self.git_ref, &self.trigger];
-        single.iter().any(|flag| flag.is_some()) || lists.iter().any(|flag| !flag.is_empty())
+        self.key.is_some()
+            || single.iter().any(|flag| flag.is_some())
+            || lists.iter().any(|flag| !flag.is_empty())
     }
 
     /// Whether the subject is given beside the repository: both must hold for one and the same certificate.
@@ -68,11 +113,12 @@ impl InlineArgs {
     /// # Errors
     /// Flags that do not say who must have signed.
     pub fn object(&self, image: &Repository) -> Result<Value, Failure> {
-        let signer = match &self.repository {
-            Some(repository) => json!({"name": NAME, "github": self.github(repository)}),
-            None => json!({"name": NAME, "certificate": self.certificate()?}),
+        let (kind, who) = match (&self.key, &self.repository) {
+            (Some(file), _) => ("publicKey", self.public_key(file)?),
+            (None, Some(repository)) => ("github", self.github(repository)),
+            (None, None) => ("certificate", self.certificate()?),
         };
-        Ok(object(image, &signer))
+        Ok(object(image, &self.signer(kind, who)))
     }
 
     /// The policy object about `image` that asks for the subject alone.
@@ -82,7 +128,29 @@ impl InlineArgs {
     pub fn subject_object(&self, image: &Repository) -> Result<Value, Failure> {
         // The repository's issuer is checked by the other object; here it only has to be there.
         let issuer = self.issuer.as_deref().unwrap_or("https://token.actions.githubusercontent.com");
-        Ok(object(image, &json!({"name": NAME, "certificate": self.subject(issuer)})))
+        Ok(object(image, &self.signer("certificate", self.subject(issuer))))
+    }
+
+    fn signer(&self, kind: &str, who: Value) -> Value {
+        let mut signer = Map::from_iter([("name".to_owned(), NAME.into()), (kind.to_owned(), who)]);
+        if let Some(root) = &self.root {
+            signer.insert("trustRoot".to_owned(), root.as_str().into());
+        }
+        Value::Object(signer)
+    }
+
+    fn public_key(&self, file: &Path) -> Result<Value, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("--key {}: {error}", file.display()))
+                .hint("a public key in PEM, as `cosign public-key` or `openssl pkey -pubout` writes it")
+        };
+        let bytes = files::read(file, MAX_KEY).map_err(|error| failed(&error))?;
+        let pem = String::from_utf8(bytes).map_err(|_| failed(&"it is not text"))?;
+        let log = match self.transparency_log {
+            LogRule::Required => "Required",
+            LogRule::Optional => "Optional",
+        };
+        Ok(json!({"pem": pem, "transparencyLog": log}))
     }
 
     fn github(&self, repository: &str) -> Value {
@@ -105,6 +173,12 @@ impl InlineArgs {
 
     fn certificate(&self) -> Result<Value, Failure> {
         if self.identity.is_none() && self.identity_regex.is_none() {
+            if let (None, Some(root)) = (&self.issuer, &self.root) {
+                return Err(Failure::new(format!(
+                    "--root {root} says who vouches for the signer, not who that is"
+                ))
+                .hint("add --repository owner/repo, --identity, or --key"));
+            }
             let issuer = self.issuer.as_deref().unwrap_or_default();
             return Err(Failure::new(format!(
                 "--issuer {issuer} says who vouches for the signer, not who that is"
@@ -158,6 +232,8 @@ impl InlineArgs {
             "issuer" => ("--issuer", one(&self.issuer)),
             "subject" => ("--identity", one(&self.identity)),
             "subjectRegex" => ("--identity-regex", one(&self.identity_regex)),
+            "pem" => ("--key", self.key.as_ref().map(|file| file.display().to_string())),
+            "trustRoot" => ("--root", one(&self.root)),
             _ => return None,
         };
         // A list that is missing altogether has no value to show.
@@ -173,7 +249,7 @@ pub fn with_subject(repository: PolicyEntry, subject: &PolicyEntry) -> Result<Po
     let subject = match subject {
         PolicyEntry::Valid(policy) => policy.signers.iter().find_map(|signer| match &signer.identity {
             SignerIdentity::Certificate { subject, .. } => Some(subject.clone()),
-            SignerIdentity::Github(_) => None,
+            SignerIdentity::Github(_) | SignerIdentity::PublicKey(_) => None,
         }),
         PolicyEntry::Invalid(_) => None,
     };

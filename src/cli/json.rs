@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::domain::{
     identity::Certificate,
     provenance::Provenance,
-    verdict::{ImageVerdict, Outcome, PlatformCoverage, Problem, Proof},
+    verdict::{ImageVerdict, Outcome, PlatformCoverage, Problem, Proof, SignedBy},
 };
 
 /// What the webhook would answer about one object.
@@ -80,8 +80,10 @@ struct ReasonJson {
 struct ProofJson<'a> {
     policy: String,
     signer: &'a str,
+    trust_root: Option<&'a str>,
     predicate_type: &'a str,
-    certificate: CertificateJson<'a>,
+    certificate: Option<CertificateJson<'a>>,
+    public_key: Option<KeyJson>,
     provenance: ProvenanceJson<'a>,
 }
 
@@ -96,6 +98,16 @@ struct CertificateJson<'a> {
     trigger: Option<&'a str>,
     runner: Option<&'a str>,
     run_uri: Option<&'a str>,
+}
+
+/// `id` is the SHA-256 of the key's `SubjectPublicKeyInfo`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyJson {
+    id: String,
+    kind: String,
+    logged: bool,
+    logged_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -177,11 +189,25 @@ impl From<&Problem> for ReasonJson {
 
 impl<'a> From<&'a Proof> for ProofJson<'a> {
     fn from(proof: &'a Proof) -> Self {
+        let (certificate, public_key) = match &proof.signed_by {
+            SignedBy::Certificate(certificate) => (Some(CertificateJson::from(certificate.as_ref())), None),
+            SignedBy::Key { id, kind, logged, at } => {
+                let key = KeyJson {
+                    id: id.to_string(),
+                    kind: kind.to_string(),
+                    logged: *logged,
+                    logged_at: at.map(|time| time.to_string()),
+                };
+                (None, Some(key))
+            }
+        };
         Self {
             policy: proof.policy.to_string(),
             signer: &proof.signer,
+            trust_root: proof.trust_root.as_ref().map(|root| root.0.as_str()),
             predicate_type: &proof.predicate_type,
-            certificate: CertificateJson::from(&proof.certificate),
+            certificate,
+            public_key,
             provenance: ProvenanceJson::from(&proof.provenance),
         }
     }

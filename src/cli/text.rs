@@ -3,8 +3,9 @@
 use super::json::Object;
 use super::terminal::{BAD, CAUTION, GOOD, LABEL, TITLE, plain, styled};
 use crate::domain::{
+    identity::{Certificate, TrustRootName},
     message,
-    verdict::{ImageVerdict, Outcome, Proof},
+    verdict::{ImageVerdict, Outcome, Proof, SignedBy},
     workload::WorkloadImage,
 };
 
@@ -85,29 +86,46 @@ impl Page {
     }
 
     fn proof(&mut self, proof: &Proof) {
-        let (certificate, provenance) = (&proof.certificate, &proof.provenance);
-        let at = |value: &Option<String>, word: &str, more: &Option<String>| {
-            let more = more.as_ref().map(|more| format!(" {word} {more}")).unwrap_or_default();
-            value.as_ref().map(|value| format!("{value}{more}"))
-        };
         self.title(&format!("{} {}, signer {}", proof.policy.kind(), proof.policy, proof.signer));
         self.row(4, "subject", Some(&proof.subject.to_string()));
         self.row(4, "predicate", Some(&proof.predicate_type));
-        self.title("  proved by the certificate");
-        self.row(6, "signer", Some(&certificate.subject));
-        self.row(6, "issuer", Some(&certificate.issuer));
-        let source = at(&certificate.source_repository, "at", &certificate.source_ref);
-        self.row(6, "source", source.as_deref());
-        self.row(6, "commit", certificate.source_digest.as_deref());
-        self.row(6, "trigger", at(&certificate.trigger, "on", &certificate.runner).as_deref());
-        self.row(6, "run", certificate.run_uri.as_deref());
+        match &proof.signed_by {
+            SignedBy::Certificate(certificate) => self.certificate(certificate),
+            SignedBy::Key { id, kind, logged, at } => {
+                self.title("  proved by the key");
+                self.row(6, "key", Some(&format!("{id} ({kind})")));
+                let at = at.map(|time| format!(" at {time}")).unwrap_or_default();
+                self.row(6, "logged", Some(&if *logged { format!("yes{at}") } else { "no".to_owned() }));
+            }
+        }
+        // The usual one goes without saying.
+        let root = proof.trust_root.as_ref().filter(|root| **root != TrustRootName::default());
+        self.row(6, "trust root", root.map(|root| root.0.as_str()));
+        let provenance = &proof.provenance;
         self.title("  claimed by the provenance");
         self.row(6, "builder", Some(&provenance.builder_id));
         self.row(6, "build type", Some(&provenance.build_type));
-        self.row(6, "source", at(&provenance.source, "at", &provenance.source_ref).as_deref());
+        self.row(6, "source", with(&provenance.source, "at", &provenance.source_ref).as_deref());
         self.row(6, "commit", provenance.commit.as_deref());
         self.row(6, "workflow", provenance.workflow.as_deref());
         let finished = provenance.finished_on.or(provenance.started_on).map(|time| time.to_string());
         self.row(6, "built", finished.as_deref());
     }
+
+    fn certificate(&mut self, certificate: &Certificate) {
+        self.title("  proved by the certificate");
+        self.row(6, "signer", Some(&certificate.subject));
+        self.row(6, "issuer", Some(&certificate.issuer));
+        let source = with(&certificate.source_repository, "at", &certificate.source_ref);
+        self.row(6, "source", source.as_deref());
+        self.row(6, "commit", certificate.source_digest.as_deref());
+        self.row(6, "trigger", with(&certificate.trigger, "on", &certificate.runner).as_deref());
+        self.row(6, "run", certificate.run_uri.as_deref());
+    }
+}
+
+/// A value and what goes with it.
+fn with(value: &Option<String>, word: &str, more: &Option<String>) -> Option<String> {
+    let more = more.as_ref().map(|more| format!(" {word} {more}")).unwrap_or_default();
+    value.as_ref().map(|value| format!("{value}{more}"))
 }

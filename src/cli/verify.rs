@@ -38,6 +38,7 @@ pub struct Args {
         value_name = "FILE_OR_DIR",
         conflicts_with_all = [
             "repository", "workflow", "workflow_ref", "git_ref", "trigger", "issuer", "identity", "identity_regex",
+            "key", "transparency_log", "root",
         ]
     )]
     policy: Vec<PathBuf>,
@@ -66,6 +67,7 @@ Examples:
   bonafide verify ghcr.io/owner/app:v1 --repository owner/app --ref 'refs/tags/${image.tag}'
   bonafide verify ghcr.io/owner/app@sha256:… --policy policies/ --platform linux/arm64
   bonafide verify ghcr.io/owner/app:v1 --policy policy.yaml --wait 2m --output json
+  bonafide verify registry.example/app:v1 --key cosign.pub --transparency-log optional
 
 Exit codes: 0 admitted, 1 denied, 2 could not be verified, 64 bad usage or invalid policy.";
 
@@ -103,8 +105,9 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
 fn policies(args: &Args, image: &Repository) -> Result<PolicySet, Failure> {
     match (args.policy.as_slice(), args.inline.is_given()) {
         ([], true) => files::inline_policy(&args.inline, image),
-        ([], false) => Err(Failure::new("who must have signed the image is not said")
-            .hint("give --policy FILE_OR_DIR, or --repository owner/repo; see bonafide verify --help")),
+        ([], false) => Err(Failure::new("who must have signed the image is not said").hint(
+            "give --policy FILE_OR_DIR, --repository owner/repo, or --key FILE; see bonafide verify --help",
+        )),
         (files, _) => files::valid_policies(files),
     }
 }
@@ -142,6 +145,11 @@ mod tests {
             (&["--ref", "x"], false),
             (&["--identity", "me", "--identity-regex", "me"], false),
             (&["--repository", "o/a", "--workflow", "w", "--identity", "me"], false),
+            (&["--key", "k.pub"], true),
+            (&["--key", "k.pub", "--transparency-log", "optional", "--root", "corp"], true),
+            (&["--key", "k.pub", "--repository", "o/a"], false),
+            (&["--repository", "o/a", "--transparency-log", "optional"], false),
+            (&["--policy", "x", "--root", "corp"], false),
             (&["--repository", "o/a", "--platform", "amd64"], false),
             (&["--repository", "o/a", "--wait", "30"], false),
             (&["--repository", "o/a", "--timeout", "0s"], false),

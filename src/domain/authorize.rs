@@ -10,7 +10,7 @@ use super::{
         Certificate, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher,
     },
     policy::ProvenanceRules,
-    provenance::Provenance,
+    provenance::{Provenance, Statement},
     verdict::Reason,
 };
 
@@ -53,6 +53,10 @@ pub fn check_signer(signer: &Signer, verified: &Verified, tag: Option<&str>) -> 
         SignerIdentity::Certificate { issuer, subject } => {
             check_issuer(issuer, certificate)?;
             check_subject(subject, certificate)
+        }
+        SignerIdentity::PublicKey(_) => {
+            let found = format!("signed by {} with a certificate, not with the key", certificate.subject);
+            Err(Mismatch::new(Reason::WrongSigner, found))
         }
     }
 }
@@ -189,17 +193,18 @@ fn fits_any(patterns: &[RefPattern], git_ref: &str, tag: Option<&str>) -> bool {
     })
 }
 
-/// Whether what is claimed is what the policy asks for.
+/// Whether what is claimed is what the policy asks for. `proved` is a time by which it is proved to have been signed.
 ///
 /// # Errors
 /// The first thing that differs: `NoProvenance` (another predicate type), `WrongBuilder`, `WrongSource` or `ProvenanceTooOld`.
 pub fn check_provenance(
     rules: &ProvenanceRules,
-    verified: &Verified,
+    statement: &Statement,
     provenance: &Provenance,
+    proved: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), Mismatch> {
-    let predicate_type = &verified.statement.predicate_type;
+    let predicate_type = &statement.predicate_type;
     if !rules.types.is_empty() && !rules.types.contains(predicate_type) {
         let found = format!("the provenance is of type {predicate_type}, which the policy does not accept");
         return Err(Mismatch::new(Reason::NoProvenance, found));
@@ -224,23 +229,31 @@ pub fn check_provenance(
     if !rules.source_refs.is_empty() && !provenance.source_ref.as_deref().is_some_and(ref_fits) {
         return claims(Reason::WrongSource, "source ref", provenance.source_ref.as_deref());
     }
-    match expiry(rules, verified, provenance) {
+    match expiry(rules, provenance, proved) {
         Some(end) if end <= now => {
-            let built = build_time(verified, provenance);
-            Err(Mismatch::new(Reason::ProvenanceTooOld, format!("built at {built}")))
+            let found = match build_time(provenance, proved) {
+                Some(built) => format!("built at {built}"),
+                None => "nothing proves or claims when it was built".to_owned(),
+            };
+            Err(Mismatch::new(Reason::ProvenanceTooOld, found))
         }
         _ => Ok(()),
     }
 }
 
-/// When the provenance gets too old for the policy; `None`: never.
-pub fn expiry(rules: &ProvenanceRules, verified: &Verified, provenance: &Provenance) -> Option<Timestamp> {
+/// When the provenance gets too old for the policy; `None`: never. What has no time is too old from the start.
+pub fn expiry(
+    rules: &ProvenanceRules,
+    provenance: &Provenance,
+    proved: Option<Timestamp>,
+) -> Option<Timestamp> {
     let max_age = jiff::SignedDuration::try_from(rules.max_age?).unwrap_or(jiff::SignedDuration::MAX);
-    Some(build_time(verified, provenance).checked_add(max_age).unwrap_or(Timestamp::MAX))
+    let Some(built) = build_time(provenance, proved) else { return Some(Timestamp::MIN) };
+    Some(built.checked_add(max_age).unwrap_or(Timestamp::MAX))
 }
 
-/// When it was built: proved is that the certificate was not older than its start; an earlier claim is believed, a later one is not.
-fn build_time(verified: &Verified, provenance: &Provenance) -> Timestamp {
+/// When it was built: `proved` is when at the latest. An earlier claim is believed, a later one is not.
+fn build_time(provenance: &Provenance, proved: Option<Timestamp>) -> Option<Timestamp> {
     let claimed = provenance.finished_on.or(provenance.started_on);
-    claimed.map_or(verified.certificate.not_before, |claimed| claimed.min(verified.certificate.not_before))
+    [claimed, proved].into_iter().flatten().min()
 }

@@ -14,14 +14,16 @@ use super::{
     authorize::{Mismatch, check_provenance, check_signer, expiry},
     digest::Digest,
     evaluate::{retry_after, transient_reason},
-    evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, SubjectEvidence, Verified},
+    evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, Keyed, SubjectEvidence, Verified},
+    identity::{Certificate, Signer},
+    keyed::match_key,
     landing::Landing,
     message,
     plan::ImagePlan,
     platform::Candidate,
     policy::{Policy, SubjectRule},
-    provenance::Provenance,
-    verdict::{Problem, Proof, Reason},
+    provenance::{Provenance, Statement},
+    verdict::{Problem, Proof, Reason, SignedBy},
 };
 
 /// An attestation that covers a manifest, and until when.
@@ -42,12 +44,55 @@ pub struct Judge<'a> {
 
 /// An attestation, as far as no policy matters.
 struct Seen<'a> {
-    /// Verified provenance.
-    provenance: Option<(&'a Verified, &'a Provenance)>,
+    /// Who signed; nobody, where it is refused.
+    signed: Option<Signed<'a>>,
+    /// What it says.
+    provenance: Option<&'a Provenance>,
     /// Which digests of the image it names.
     subjects: Vec<Digest>,
     /// What there is to say of it where it is no provenance of the manifest in question.
     otherwise: Mismatch,
+}
+
+/// A signature.
+enum Signed<'a> {
+    /// That holds, by the holder of a certificate.
+    Certificate(&'a Verified),
+    /// By a key that is to be told.
+    Key(&'a Keyed),
+}
+
+impl<'a> Signed<'a> {
+    const fn statement(&self) -> &'a Statement {
+        match self {
+            Self::Certificate(verified) => &verified.statement,
+            Self::Key(keyed) => &keyed.statement,
+        }
+    }
+}
+
+/// What a policy makes of an attestation.
+enum Ruled<'a> {
+    /// It is by this signer, and says what the policy asks.
+    Fits(Fit<'a>),
+    /// It differs from what the policy asks.
+    Differs(Mismatch),
+    /// Nothing in it is believed, whatever it is about.
+    Unbelieved(Mismatch),
+    /// It is not about the image.
+    Elsewhere,
+}
+
+/// Who signed, as the policy knows them, and what proves it.
+struct Fit<'a> {
+    signer: &'a Signer,
+    by: By<'a>,
+}
+
+/// What proves who signed. A certificate is written down only where it is told.
+enum By<'a> {
+    Certificate(&'a Certificate),
+    Key(SignedBy),
 }
 
 impl<'a> Judge<'a> {
@@ -65,28 +110,58 @@ impl<'a> Judge<'a> {
 
     /// What a policy makes of them.
     pub fn under<'p>(&'p self, policy: &'p Policy) -> Ruling<'p> {
-        let signer = |seen: &Seen<'_>| {
-            let (verified, provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty())?;
-            let signer = match_signer(self.plan, policy, verified).and_then(|signer| {
-                check_provenance(&policy.provenance, verified, provenance, self.now).map(|()| signer)
-            });
-            Some(signer)
+        let rule = |all: &'p Vec<Seen<'a>>| all.iter().map(|seen| self.rule(policy, seen)).collect();
+        let ruled = self.seen.iter().map(|(digest, all)| (*digest, rule(all))).collect();
+        Ruling { judge: self, policy, ruled, advice: HashMap::new() }
+    }
+
+    fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
+        let Some(signed) = &seen.signed else { return Ruled::Elsewhere };
+        // Of what is signed with a key, the first question is whose it is.
+        let key = match signed {
+            Signed::Certificate(_) => None,
+            Signed::Key(keyed) => match match_key(policy, keyed, &self.facts.key_checks) {
+                Ok((signer, key)) => Some(Fit { signer, by: By::Key(key) }),
+                Err(mismatch) => return Ruled::Unbelieved(mismatch),
+            },
         };
-        let signers = |all: &Vec<Seen<'_>>| all.iter().map(signer).collect();
-        let signers = self.seen.iter().map(|(digest, all)| (*digest, signers(all))).collect();
-        Ruling { judge: self, policy, signers, advice: HashMap::new() }
+        let Some(provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty()) else {
+            return Ruled::Elsewhere;
+        };
+        let fit = match (key, signed) {
+            (Some(fit), _) => Ok(fit),
+            (None, Signed::Certificate(verified)) => match_signer(self.plan, policy, verified)
+                .map(|signer| Fit { signer, by: By::Certificate(&verified.certificate) }),
+            (None, Signed::Key(_)) => return Ruled::Elsewhere,
+        };
+        let ruled = fit.and_then(|fit| {
+            let (rules, statement) = (&policy.provenance, signed.statement());
+            check_provenance(rules, statement, provenance, fit.proved_time(), self.now).map(|()| fit)
+        });
+        ruled.map_or_else(Ruled::Differs, Ruled::Fits)
+    }
+}
+
+impl Fit<'_> {
+    fn proved_time(&self) -> Option<Timestamp> {
+        match &self.by {
+            By::Certificate(certificate) => Some(certificate.not_before),
+            By::Key(key) => key.proved_time(),
+        }
     }
 }
 
 impl<'a> Seen<'a> {
     fn new(attestation: &'a Attestation, ours: &HashSet<Digest>) -> Self {
         let other = |reason, found: String| Self {
+            signed: None,
             provenance: None,
             subjects: Vec::new(),
             otherwise: Mismatch { reason, found },
         };
-        let verified = match &attestation.finding {
-            Finding::Verified(verified) => verified,
+        let signed = match &attestation.finding {
+            Finding::Verified(verified) => Signed::Certificate(verified),
+            Finding::Keyed(keyed) => Signed::Key(keyed),
             Finding::Unsigned { predicate_type } => {
                 let found =
                     format!("BuildKit provenance ({predicate_type}) is in the index, but nobody signed it");
@@ -95,19 +170,21 @@ impl<'a> Seen<'a> {
             Finding::Untrusted(why) => return other(Reason::UntrustedSignature, why.clone()),
             Finding::Malformed(why) => return other(Reason::MalformedAttestation, why.clone()),
         };
-        let statement = &verified.statement;
-        let Some(provenance) = &statement.provenance else {
-            let found = format!("a signed attestation is there, but of type {}", statement.predicate_type);
-            return other(Reason::NoProvenance, found);
-        };
-        let found = match statement.subjects.first() {
-            Some(other) => format!("signed provenance is attached, but it is about another digest, {other}"),
-            None => "signed provenance is attached, but it names no digest".to_owned(),
+        let statement = signed.statement();
+        let found = match (&statement.provenance, statement.subjects.first()) {
+            (None, _) => {
+                format!("a signed attestation is there, but of type {}", statement.predicate_type)
+            }
+            (Some(_), Some(other)) => {
+                format!("signed provenance is attached, but it is about another digest, {other}")
+            }
+            (Some(_), None) => "signed provenance is attached, but it names no digest".to_owned(),
         };
         Self {
-            provenance: Some((verified, provenance)),
+            provenance: statement.provenance.as_ref(),
             subjects: statement.subjects.iter().filter(|subject| ours.contains(subject)).copied().collect(),
             otherwise: Mismatch { reason: Reason::NoProvenance, found },
+            signed: Some(signed),
         }
     }
 }
@@ -116,8 +193,8 @@ impl<'a> Seen<'a> {
 pub struct Ruling<'a> {
     judge: &'a Judge<'a>,
     policy: &'a Policy,
-    /// For each attestation the signer that it fits; `None` where it is not about the image.
-    signers: HashMap<Digest, Vec<Option<Result<&'a str, Mismatch>>>>,
+    /// What it makes of each attestation.
+    ruled: HashMap<Digest, Vec<Ruled<'a>>>,
     /// What was expected, and the hint: the same for every manifest that fails for the same reason.
     advice: HashMap<Reason, (Option<String>, Option<String>)>,
 }
@@ -136,13 +213,15 @@ impl Ruling<'_> {
         let mut closest: Option<&Mismatch> = None;
         for digest in &digests {
             let seen = self.judge.seen.get(digest).into_iter().flatten();
-            for (seen, signer) in seen.zip(self.signers.get(digest).into_iter().flatten()) {
+            for (seen, ruled) in seen.zip(self.ruled.get(digest).into_iter().flatten()) {
                 let subject = seen.subjects.iter().find(|subject| accepted.contains(subject));
-                let mismatch = match (subject, signer, seen.provenance) {
-                    (Some(subject), Some(Ok(signer)), Some((verified, provenance))) => {
-                        return Ok(self.covered(signer, *subject, verified, provenance));
+                let mismatch = match (subject, ruled, &seen.signed, seen.provenance) {
+                    (_, Ruled::Unbelieved(mismatch), ..) | (Some(_), Ruled::Differs(mismatch), ..) => {
+                        mismatch
                     }
-                    (Some(_), Some(Err(mismatch)), _) => mismatch,
+                    (Some(subject), Ruled::Fits(fit), Some(signed), Some(provenance)) => {
+                        return Ok(self.covered(fit, *subject, signed, provenance));
+                    }
                     _ => &seen.otherwise,
                 };
                 if closest.is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
@@ -154,15 +233,21 @@ impl Ruling<'_> {
         Err(Box::new(self.uncovered(&digests, closest)))
     }
 
-    fn covered(&self, signer: &str, subject: Digest, verified: &Verified, provenance: &Provenance) -> Cover {
+    fn covered(&self, fit: &Fit<'_>, subject: Digest, signed: &Signed<'_>, provenance: &Provenance) -> Cover {
+        let signed_by = match &fit.by {
+            By::Certificate(certificate) => SignedBy::Certificate(Box::new((*certificate).clone())),
+            By::Key(key) => key.clone(),
+        };
+        let root = &fit.signer.trust_root;
         Cover {
-            until: expiry(&self.policy.provenance, verified, provenance),
+            until: expiry(&self.policy.provenance, provenance, fit.proved_time()),
             proof: Proof {
                 policy: self.policy.id.clone(),
-                signer: signer.to_owned(),
+                signer: fit.signer.name.clone(),
+                trust_root: signed_by.is_vouched_for().then(|| root.clone()),
                 subject,
-                predicate_type: verified.statement.predicate_type.clone(),
-                certificate: verified.certificate.clone(),
+                predicate_type: signed.statement().predicate_type.clone(),
+                signed_by,
                 provenance: provenance.clone(),
             },
         }
@@ -195,12 +280,16 @@ impl Ruling<'_> {
     }
 }
 
-/// The name of a signer that fits; else the mismatch of the one that comes closest.
-fn match_signer<'p>(plan: &ImagePlan, policy: &'p Policy, verified: &Verified) -> Result<&'p str, Mismatch> {
+/// A signer that fits; else the mismatch of the one that comes closest.
+fn match_signer<'p>(
+    plan: &ImagePlan,
+    policy: &'p Policy,
+    verified: &Verified,
+) -> Result<&'p Signer, Mismatch> {
     let mut closest: Option<Mismatch> = None;
     for signer in &policy.signers {
         match check_signer(signer, verified, plan.reference.tag()) {
-            Ok(()) => return Ok(&signer.name),
+            Ok(()) => return Ok(signer),
             Err(mismatch) => {
                 if closest.as_ref().is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
                     closest = Some(mismatch);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     digest::Digest,
     identity::{Certificate, TrustRootName},
+    key::{KeyCheck, KeyId},
     platform::{IndexEntry, Platform},
     provenance::Statement,
 };
@@ -82,6 +83,9 @@ pub struct Attestation {
 pub enum Finding {
     /// Signature, certificate, log and time hold.
     Verified(Box<Verified>),
+    /// It is signed with a key that it does not carry. Whether that is one the policy names is a matter of
+    /// [`ImageFacts::key_checks`]; until then nothing in it is believed.
+    Keyed(Box<Keyed>),
     /// It says something and nobody signed it.
     Unsigned {
         /// The predicate's type.
@@ -104,6 +108,15 @@ pub struct Verified {
     pub statement: Statement,
 }
 
+/// An attestation that is signed with a key, not yet held against one.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    /// The digest over all of it.
+    pub fingerprint: Digest,
+    /// What is said.
+    pub statement: Statement,
+}
+
 /// All that was found out about one digest of one repository.
 #[derive(Debug, Clone, Default)]
 pub struct SubjectEvidence {
@@ -122,4 +135,6 @@ pub struct ImageFacts {
     pub root: Arc<Root>,
     /// Evidence by subject digest: the root's, and those of manifests that were asked about.
     pub evidence: HashMap<Digest, Arc<SubjectEvidence>>,
+    /// What became of attestations that were held against keys, by the key and the attestation's fingerprint.
+    pub key_checks: HashMap<(KeyId, Digest), Arc<KeyCheck>>,
 }

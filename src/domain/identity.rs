@@ -4,7 +4,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::glob::{AnchoredRegex, Glob};
+use super::{
+    glob::{AnchoredRegex, Glob},
+    key::KeyIdentity,
+};
 
 /// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**
 /// once the certificate is verified. URIs are as in the extensions; legacy extensions 2–6 fill the fields of
@@ -50,7 +53,7 @@ pub struct Signer {
     pub name: String,
     /// Who it is.
     pub identity: SignerIdentity,
-    /// The trust root that its certificate must chain to.
+    /// The trust root that its certificate must chain to; of a key: whose log must have its signatures.
     pub trust_root: TrustRootName,
 }
 
@@ -92,6 +95,8 @@ impl fmt::Display for TrustRootName {
 pub enum SignerIdentity {
     /// A GitHub Actions workflow.
     Github(Box<GithubIdentity>),
+    /// Whoever holds the private half of a key.
+    PublicKey(Box<KeyIdentity>),
     /// Any certificate with this issuer and subject.
     Certificate {
         /// The OIDC issuer, exactly.

@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    identity::{GithubIdentity, RefPattern, Signer, SignerIdentity, SubjectMatcher},
+    identity::{GithubIdentity, RefPattern, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
+    key::TransparencyLog,
     policy::{Policy, PolicyId, ProvenanceRules},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
@@ -156,12 +157,26 @@ fn claims(rules: &ProvenanceRules) -> String {
 }
 
 fn signed_by(signer: &Signer, reference: &Reference) -> String {
-    match &signer.identity {
+    let root = &signer.trust_root;
+    let under = if *root == TrustRootName::default() {
+        String::new()
+    } else {
+        format!(" under the trust root {root}")
+    };
+    let who = match &signer.identity {
         SignerIdentity::Github(github) => github_workflow(github, reference),
         SignerIdentity::Certificate { issuer, subject } => {
             format!("{} with the issuer {issuer}", shown(subject))
         }
-    }
+        SignerIdentity::PublicKey(identity) => {
+            let logged = match identity.log {
+                TransparencyLog::Required => ", logged",
+                TransparencyLog::Optional => "",
+            };
+            format!("{} with the {} key {}{logged}", signer.name, identity.key.kind(), identity.key.id())
+        }
+    };
+    format!("{who}{under}")
 }
 
 fn shown(subject: &SubjectMatcher) -> String {

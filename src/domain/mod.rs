@@ -9,6 +9,8 @@ pub mod evaluate;
 pub mod evidence;
 pub mod glob;
 pub mod identity;
+pub mod key;
+pub mod keyed;
 pub mod landing;
 pub mod message;
 pub mod placement;

@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 
 use super::{
+    identity::SignerIdentity,
+    key::PublicKey,
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
     reference::Reference,
     verdict::{ImageVerdict, Outcome, Problem, Reason},
@@ -61,6 +63,19 @@ impl ImagePlan {
     /// Whether some policy asks for attestations of each manifest.
     pub fn wants_platform_subjects(&self) -> bool {
         self.valid().any(|policy| policy.subject == SubjectRule::Platform)
+    }
+
+    /// The keys that the policies name, each once.
+    pub fn keys(&self) -> Vec<&PublicKey> {
+        let mut keys: Vec<&PublicKey> = Vec::new();
+        for signer in self.valid().flat_map(|policy| &policy.signers) {
+            if let SignerIdentity::PublicKey(identity) = &signer.identity
+                && !keys.contains(&&identity.key)
+            {
+                keys.push(&identity.key);
+            }
+        }
+        keys
     }
 
     /// What can be said before anything is asked: invalid policies, tags.

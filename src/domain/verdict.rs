@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{
     digest::Digest,
-    identity::Certificate,
+    identity::{Certificate, TrustRootName},
+    key::{KeyId, KeyKind},
     platform::Platform,
     policy::{Mode, PolicyId},
     provenance::Provenance,
@@ -158,14 +159,52 @@ pub struct Proof {
     pub policy: PolicyId,
     /// The signer of that policy that it fits.
     pub signer: String,
+    /// The trust root that the signer names, and that vouches for it; none vouches for a key whose signature is not logged.
+    pub trust_root: Option<TrustRootName>,
     /// The digest its statement names.
     pub subject: Digest,
     /// The predicate's type.
     pub predicate_type: String,
     /// Proved.
-    pub certificate: Certificate,
+    pub signed_by: SignedBy,
     /// Claimed.
     pub provenance: Provenance,
+}
+
+/// Who signed, as it is proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignedBy {
+    /// The holder of a certificate.
+    Certificate(Box<Certificate>),
+    /// The holder of a key.
+    Key {
+        /// The key.
+        id: KeyId,
+        /// Its kind.
+        kind: KeyKind,
+        /// Whether a log of the signer's trust root has the signature.
+        logged: bool,
+        /// When it was signed at the latest, where a log says.
+        at: Option<Timestamp>,
+    },
+}
+
+impl SignedBy {
+    /// Whether a trust root vouches for it.
+    pub const fn is_vouched_for(&self) -> bool {
+        match self {
+            Self::Certificate(_) => true,
+            Self::Key { logged, .. } => *logged,
+        }
+    }
+
+    /// The time that is proved: it was not built later. Of a certificate, the start of its validity.
+    pub fn proved_time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Certificate(certificate) => Some(certificate.not_before),
+            Self::Key { at, .. } => *at,
+        }
+    }
 }
 
 /// The decision about one image.

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     budget::{Budget, LISTED},
+    keys::KeyedAttestations,
     lanes::{Room, Stop},
     ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots},
 };
@@ -50,6 +51,8 @@ pub struct Gathered {
     pub evidence: Arc<SubjectEvidence>,
     /// The bytes that were read, manifests included.
     pub read: usize,
+    /// The attestations among them that are signed with keys.
+    pub keyed: Arc<KeyedAttestations>,
 }
 
 /// A manifest that holds attestations, as far as it is needed.
@@ -78,6 +81,9 @@ struct Descriptor {
 
 /// Either what was found or why it could not be asked.
 type Found = Result<RawAttestation, Miss>;
+
+/// What became of an attestation; with what it was, where it is signed with a key and will be held against some.
+type Checked = (Arc<Attestation>, Option<RawAttestation>);
 
 /// Why there is nothing to verify.
 enum Miss {
@@ -123,10 +129,16 @@ impl Discovery {
             }
         }
         let (verified, unfinished) = self.verify_all(raws).await?;
-        attestations.extend(verified);
+        let mut keyed = KeyedAttestations::new();
+        for (attestation, raw) in verified {
+            if let (Finding::Keyed(found), Some(raw)) = (&attestation.finding, raw) {
+                keyed.insert(found.fingerprint, Arc::new(raw));
+            }
+            attestations.push(attestation);
+        }
         gaps.extend(unfinished);
         let evidence = Arc::new(SubjectEvidence { attestations, gaps });
-        Ok(Gathered { evidence, read: budget.used() })
+        Ok(Gathered { evidence, read: budget.used(), keyed: Arc::new(keyed) })
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {
@@ -243,7 +255,7 @@ impl Discovery {
     async fn verify_all(
         &self,
         raws: Vec<RawAttestation>,
-    ) -> Result<(Vec<Arc<Attestation>>, Option<FetchError>), FetchError> {
+    ) -> Result<(Vec<Checked>, Option<FetchError>), FetchError> {
         let (mut left, mut all, mut spent) = (raws.into_iter(), Vec::new(), Duration::ZERO);
         while left.len() > 0 {
             if spent > VERIFICATION {
@@ -264,7 +276,9 @@ impl Discovery {
                 while begun.elapsed() < SLICE
                     && let Some(raw) = left.next()
                 {
-                    done.push(verify(trust.as_ref(), &known, &raw));
+                    let found = verify(trust.as_ref(), &known, &raw);
+                    let kept = matches!(found.finding, Finding::Keyed(_)).then_some(raw);
+                    done.push((found, kept));
                 }
                 (left, done, begun.elapsed())
             };
@@ -285,11 +299,11 @@ fn verify(
     known: &moka::sync::Cache<(Digest, u64), Arc<Attestation>>,
     raw: &RawAttestation,
 ) -> Arc<Attestation> {
-    let key = (fingerprint(raw), trust.generation());
+    let key = (raw.fingerprint(), trust.generation());
     known.get(&key).unwrap_or_else(|| {
         let attestation = Arc::new(trust.verify(raw, Timestamp::now()));
         // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
-        if matches!(attestation.finding, Finding::Verified(_)) {
+        if matches!(attestation.finding, Finding::Verified(_) | Finding::Keyed(_)) {
             known.insert(key, Arc::clone(&attestation));
         }
         attestation
@@ -303,34 +317,4 @@ fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
 
 fn parse(manifest: &Manifest) -> Option<Holder> {
     serde_json::from_slice(&manifest.bytes).ok()
-}
-
-fn raw_size(raw: &RawAttestation) -> usize {
-    match &raw.content {
-        RawContent::Bundle(bytes) => bytes.len(),
-        RawContent::CosignLayer { envelope, annotations } => {
-            annotations.values().map(String::len).fold(envelope.len(), usize::saturating_add)
-        }
-    }
-}
-
-/// A digest over all that verification looks at.
-fn fingerprint(raw: &RawAttestation) -> Digest {
-    let mut content = Vec::with_capacity(raw_size(raw));
-    let mut add = |part: &[u8]| {
-        content.extend_from_slice(&part.len().to_be_bytes());
-        content.extend_from_slice(part);
-    };
-    match &raw.content {
-        RawContent::Bundle(bytes) => add(bytes),
-        RawContent::CosignLayer { envelope, annotations } => {
-            add(b"att");
-            add(envelope);
-            for (key, value) in annotations {
-                add(key.as_bytes());
-                add(value.as_bytes());
-            }
-        }
-    }
-    Digest::of(&content)
 }

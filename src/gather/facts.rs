@@ -9,6 +9,7 @@ use super::{
     discover::{Discovery, Gathered},
     flight::{Dated, Flights, Freshness},
     image,
+    keys::{KeyChecks, KeyedAttestations},
     lanes::{Errand, Lanes, Stop},
     ports::{Attestations, Observer, TrustRoots},
     weigh::{self, capped},
@@ -16,6 +17,7 @@ use super::{
 use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, Finding, ImageFacts, Layout, Root, SubjectEvidence},
+    key::PublicKey,
     platform::{EntryKind, IndexEntry},
     reference::{Reference, Repository},
 };
@@ -51,6 +53,7 @@ pub struct Facts {
     roots: Flights<(Repository, Digest, Credential), Arc<Root>>,
     evidence: Flights<EvidenceKey, Gathered>,
     in_index: Flights<(Repository, Digest, Credential), Option<Arc<Attestation>>>,
+    keys: KeyChecks,
 }
 
 /// Facts, and when the oldest of the evidence was had.
@@ -59,6 +62,15 @@ pub struct Known {
     pub facts: ImageFacts,
     /// When the oldest evidence among them was had.
     pub oldest: Instant,
+    /// The attestations among them that are signed with keys.
+    keyed: KeyedAttestations,
+}
+
+/// The evidence of one digest.
+struct Found {
+    evidence: Arc<SubjectEvidence>,
+    at: Instant,
+    keyed: Arc<KeyedAttestations>,
 }
 
 impl Facts {
@@ -81,12 +93,15 @@ impl Facts {
             tags: Flights::new(TAGS_BYTES, |(repository, tag, _), _| key(repository, tag.len())),
             roots: Flights::new(ROOTS_BYTES, |(repository, ..), root| key(repository, weigh::root(root))),
             evidence: Flights::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered: &Gathered| {
-                key(repository, weigh::evidence(&gathered.evidence))
+                let raw = gathered.keyed.values().map(|raw| raw.size());
+                let raw = raw.fold(0, usize::saturating_add);
+                key(repository, weigh::evidence(&gathered.evidence).saturating_add(raw))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
             in_index: Flights::new(TAGS_BYTES, |(repository, ..), found| {
                 key(repository, found.as_deref().map_or(0, weigh::attestation))
             }),
+            keys: KeyChecks::new(),
         }
     }
 
@@ -107,7 +122,7 @@ impl Facts {
             ("facts", self.evidence.bytes().saturating_add(self.in_index.bytes())),
             ("images", self.roots.bytes()),
             ("tags", self.tags.bytes()),
-            ("verifications", weigh::held(&self.discovery.verified)),
+            ("verifications", weigh::held(&self.discovery.verified).saturating_add(self.keys.bytes())),
         ]);
         all
     }
@@ -162,9 +177,31 @@ impl Facts {
         };
         let key = (repository.clone(), digest, errand.credential());
         let root = asked(&self.roots, key, Freshness::Any, errand, repository.registry(), ask);
-        let (root, (evidence, at)) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
-        let facts = ImageFacts { digest, root: root?.value, evidence: HashMap::from([(digest, evidence)]) };
-        Ok(Known { facts, oldest: at })
+        let (root, found) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
+        let facts = ImageFacts {
+            digest,
+            root: root?.value,
+            evidence: HashMap::from([(digest, found.evidence)]),
+            key_checks: HashMap::new(),
+        };
+        Ok(Known { facts, oldest: found.at, keyed: found.keyed.as_ref().clone() })
+    }
+
+    /// Holds what is signed with keys against these.
+    ///
+    /// # Errors
+    /// Where there was not enough time.
+    pub async fn check_keys(
+        &self,
+        known: &mut Known,
+        keys: &[&PublicKey],
+        errand: &Errand,
+    ) -> Result<(), FetchError> {
+        if !keys.is_empty() && !known.keyed.is_empty() {
+            let checks = self.keys.all(&self.discovery, keys, &known.keyed, errand.deadline).await?;
+            known.facts.key_checks.extend(checks);
+        }
+        Ok(())
     }
 
     /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them. Of those that are
@@ -194,7 +231,8 @@ impl Facts {
             }
         });
         let found: Vec<_> = stream::iter(asked).buffered(CONCURRENCY).collect().await;
-        for (digest, (evidence, at), unsigned) in found {
+        for (digest, Found { evidence, at, keyed }, unsigned) in found {
+            known.keyed.extend(keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
             let evidence = match unsigned {
                 Some(unsigned) => {
                     let mut all = SubjectEvidence::clone(&evidence);
@@ -219,7 +257,7 @@ impl Facts {
         digest: Digest,
         freshness: Freshness,
         errand: &Errand,
-    ) -> (Arc<SubjectEvidence>, Instant) {
+    ) -> Found {
         let key = (repository.clone(), digest, self.trust_generation(), errand.credential());
         let ask = || {
             let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
@@ -237,10 +275,12 @@ impl Facts {
         };
         self.observer.cache("facts", self.evidence.peek(&key, freshness).is_some());
         match asked(&self.evidence, key, freshness, errand, repository.registry(), ask).await {
-            Ok(dated) => (dated.value.evidence, dated.at),
-            Err(gap) => {
-                (Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }), Instant::now())
-            }
+            Ok(dated) => Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed },
+            Err(gap) => Found {
+                evidence: Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }),
+                at: Instant::now(),
+                keyed: Arc::default(),
+            },
         }
     }
 

@@ -9,6 +9,7 @@ mod disputable;
 pub mod facts;
 pub mod flight;
 pub mod image;
+pub mod keys;
 pub mod lanes;
 pub mod ports;
 pub mod review;

@@ -10,6 +10,7 @@ pub use crate::domain::policy::Unmatched;
 use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, Layout},
+    key::{KeyCheck, PublicKey},
     platform::Platform,
     policy::{PolicyId, PolicySet},
     reference::{Reference, Repository},
@@ -94,6 +95,39 @@ pub struct RawAttestation {
     pub content: RawContent,
 }
 
+impl RawAttestation {
+    /// How many bytes it holds.
+    pub fn size(&self) -> usize {
+        match &self.content {
+            RawContent::Bundle(bytes) => bytes.len(),
+            RawContent::CosignLayer { envelope, annotations } => {
+                annotations.values().map(String::len).fold(envelope.len(), usize::saturating_add)
+            }
+        }
+    }
+
+    /// A digest over all that verification looks at.
+    pub fn fingerprint(&self) -> Digest {
+        let mut content = Vec::with_capacity(self.size());
+        let mut add = |part: &[u8]| {
+            content.extend_from_slice(&part.len().to_be_bytes());
+            content.extend_from_slice(part);
+        };
+        match &self.content {
+            RawContent::Bundle(bytes) => add(bytes),
+            RawContent::CosignLayer { envelope, annotations } => {
+                add(b"att");
+                add(envelope);
+                for (key, value) in annotations {
+                    add(key.as_bytes());
+                    add(value.as_bytes());
+                }
+            }
+        }
+        Digest::of(&content)
+    }
+}
+
 /// The forms in which signed attestations come.
 #[derive(Debug, Clone)]
 pub enum RawContent {
@@ -113,6 +147,12 @@ pub trait TrustRoots: Send + Sync {
     /// Verifies an attestation under every root that could vouch for it. Synchronous and expensive (0.5–2 ms): run it off the
     /// async workers. `now` is used for nothing but refusing times in the future.
     fn verify(&self, raw: &RawAttestation, now: Timestamp) -> Attestation;
+
+    /// Holds an attestation that is signed with a key against one that a policy names. As synchronous and expensive as
+    /// [`TrustRoots::verify`]. Roots that know no keys accept none.
+    fn check_key(&self, _raw: &RawAttestation, _key: &PublicKey, _now: Timestamp) -> KeyCheck {
+        KeyCheck::refused("keys are not checked")
+    }
 
     /// Changes with the roots; facts learnt under another generation are not used.
     fn generation(&self) -> u64;

@@ -394,7 +394,9 @@ impl Reviewer {
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
+        let keys = asked.keys();
         let mut known = self.facts.of_root(repository, digest, freshness, errand).await?;
+        self.facts.check_keys(&mut known, &keys, errand).await?;
         let verdict = evaluated(&known);
         let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
         uncovered.sort_unstable();
@@ -404,6 +406,7 @@ impl Reviewer {
             return Ok((verdict, known.oldest));
         }
         self.facts.add_manifests(&mut known, repository, uncovered, freshness, errand).await;
+        self.facts.check_keys(&mut known, &keys, errand).await?;
         Ok((evaluated(&known), known.oldest))
     }
 }

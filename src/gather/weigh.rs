@@ -6,11 +6,12 @@ use std::hash::Hash;
 use serde_json::Value;
 
 use crate::domain::{
-    evidence::{Attestation, Finding, Root, SubjectEvidence, Verified},
+    evidence::{Attestation, Finding, Keyed, Root, SubjectEvidence, Verified},
     identity::Certificate,
+    key::KeyCheck,
     platform::{EntryKind, IndexEntry, Platform},
-    provenance::Provenance,
-    verdict::{ImageVerdict, Problem},
+    provenance::{Provenance, Statement},
+    verdict::{ImageVerdict, Problem, SignedBy},
     workload::{NodeTerm, Placement, Platforms},
 };
 
@@ -87,20 +88,38 @@ fn provenance(provenance: &Provenance) -> usize {
     sum([size_of::<Provenance>(), texts, named, json(&provenance.predicate)])
 }
 
+fn statement(statement: &Statement) -> usize {
+    sum([
+        statement.subjects.len().saturating_mul(OVERHEAD.saturating_mul(2)),
+        text(&statement.predicate_type),
+        statement.provenance.as_ref().map_or(0, provenance),
+    ])
+}
+
+/// What became of an attestation that was held against a key.
+pub fn key_check(check: &KeyCheck) -> usize {
+    let KeyCheck { signature, logged, unlogged, .. } = check;
+    sum([
+        size_of::<KeyCheck>(),
+        signature.as_ref().err().map_or(0, |why| text(why)),
+        sum(logged.iter().map(|logged| text(&logged.trust_root.0).saturating_add(OVERHEAD))),
+        text(unlogged),
+    ])
+}
+
 /// An attestation and what became of it.
 pub fn attestation(attestation: &Attestation) -> usize {
     let finding = match &attestation.finding {
         Finding::Verified(verified) => {
-            let Verified { trust_roots, certificate: signer, statement } = verified.as_ref();
+            let Verified { trust_roots, certificate: signer, statement: said } = verified.as_ref();
             sum([
                 size_of::<Verified>(),
                 sum(trust_roots.iter().map(|root| text(&root.0).saturating_add(OVERHEAD))),
                 certificate(signer),
-                statement.subjects.len().saturating_mul(OVERHEAD.saturating_mul(2)),
-                text(&statement.predicate_type),
-                statement.provenance.as_ref().map_or(0, provenance),
+                statement(said),
             ])
         }
+        Finding::Keyed(keyed) => sum([size_of::<Keyed>(), statement(&keyed.statement)]),
         Finding::Unsigned { predicate_type: why } | Finding::Untrusted(why) | Finding::Malformed(why) => {
             text(why)
         }
@@ -163,6 +182,13 @@ pub fn placement(placement: &Placement) -> usize {
     ])
 }
 
+fn signed_by(signed_by: &SignedBy) -> usize {
+    match signed_by {
+        SignedBy::Certificate(one) => certificate(one),
+        SignedBy::Key { .. } => size_of::<SignedBy>(),
+    }
+}
+
 /// A verdict, with everything it tells.
 pub fn verdict(verdict: &ImageVerdict) -> usize {
     let problem = |problem: &Problem| {
@@ -182,7 +208,8 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
     let problems = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
     let proofs = verdict.proofs.iter().map(|proof| {
         sum([
-            certificate(&proof.certificate),
+            signed_by(&proof.signed_by),
+            option(proof.trust_root.as_ref().map(|root| &root.0)),
             provenance(&proof.provenance),
             text(&proof.signer),
             text(&proof.predicate_type),

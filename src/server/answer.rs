@@ -7,7 +7,7 @@ use crate::{
     api::compile::Note,
     domain::{
         message,
-        verdict::{ImageVerdict, Outcome, Problem},
+        verdict::{ImageVerdict, Outcome, Problem, SignedBy},
         workload::{ImageRole, WorkloadImage},
     },
     gather::review::{Review, ReviewedImage},
@@ -191,8 +191,11 @@ fn verified(verdict: &ImageVerdict) -> Option<String> {
         verdict.digest.filter(|_| verdict.outcome == Outcome::Allow && !verdict.proofs.is_empty())?;
     let mut value = digest.to_string();
     for proof in &verdict.proofs {
-        let subject = &proof.certificate.subject;
-        let next = format!(" policy={} signer={} subject={subject}", proof.policy, proof.signer);
+        let who = match &proof.signed_by {
+            SignedBy::Certificate(certificate) => format!("subject={}", certificate.subject),
+            SignedBy::Key { id, .. } => format!("key={id}"),
+        };
+        let next = format!(" policy={} signer={} {who}", proof.policy, proof.signer);
         if value.len().saturating_add(next.len()) > ANNOTATION_LIMIT || value.contains(&next) {
             continue;
         }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
-const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
+pub(super) const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
 
 /// A layer that was read and is not yet believed.
 pub(super) struct Layer<'a> {
@@ -33,6 +33,11 @@ pub(super) struct Layer<'a> {
     envelope: DsseEnvelope,
     pub(super) certificate: DerCertificate,
     entry: Option<LoggedEntry>,
+}
+
+/// Whether a layer is signed with a key that it does not carry.
+pub(super) fn is_keyed(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(CERTIFICATE).is_none_or(String::is_empty)
 }
 
 impl<'a> Layer<'a> {
@@ -80,7 +85,11 @@ pub(super) fn payload_type(envelope: &DsseEnvelope) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn annotation<'a>(annotations: &'a BTreeMap<String, String>, name: &str) -> Result<Option<&'a str>, Refusal> {
+/// The annotation of this name, where it says something.
+pub(super) fn annotation<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    name: &str,
+) -> Result<Option<&'a str>, Refusal> {
     let Some(text) = annotations.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
     limits::annotation(text)?;
     Ok(Some(text))

@@ -26,6 +26,9 @@ const MAX_DER_BYTES: usize = 64 << 10;
 /// How many signatures a checkpoint may have: the log's and its witnesses'. Each costs a verification.
 const MAX_CHECKPOINT_SIGNATURES: usize = 16;
 
+/// How many signatures an envelope may have. Each costs a verification for every key.
+const MAX_SIGNATURES: usize = 16;
+
 /// An envelope or a bundle.
 pub(super) fn document(json: &[u8]) -> Result<(), Refusal> {
     if json.len() > MAX_BYTES {
@@ -59,6 +62,16 @@ pub(super) fn der(bytes: &[u8]) -> Result<(), Refusal> {
         let most = MAX_DER_BYTES >> 10;
         return Err(Refusal::Malformed(format!(
             "one of its certificates or timestamps is larger than {most} KiB"
+        )));
+    }
+    Ok(())
+}
+
+/// The signatures of an envelope.
+pub(super) fn signatures(count: usize) -> Result<(), Refusal> {
+    if count > MAX_SIGNATURES {
+        return Err(Refusal::Malformed(format!(
+            "its envelope has {count} signatures; at most {MAX_SIGNATURES} are read"
         )));
     }
     Ok(())

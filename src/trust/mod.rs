@@ -10,6 +10,7 @@ mod bundle;
 mod certificate;
 mod chain;
 mod entry;
+mod keyed;
 mod legacy;
 mod limits;
 mod log;
@@ -21,7 +22,7 @@ mod sct;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
-use sigstore_types::{Artifact, ArtifactDigest, DerCertificate, HashAlgorithm};
+use sigstore_types::{Artifact, ArtifactDigest, DerCertificate, DerPublicKey, HashAlgorithm};
 
 pub use refusal::Refusal;
 pub use root::{RootError, RootValidity};
@@ -29,8 +30,9 @@ pub use root::{RootError, RootValidity};
 use crate::{
     domain::{
         digest::Digest,
-        evidence::{Attestation, Finding, Verified},
+        evidence::{Attestation, Finding, Keyed, Verified},
         identity::{Certificate, TrustRootName},
+        key::{KeyCheck, PublicKey},
     },
     gather::ports::{RawAttestation, RawContent, TrustRoots},
 };
@@ -115,13 +117,52 @@ impl Roots {
         })
     }
 
-    fn find(&self, raw: &RawAttestation, now: Timestamp) -> Result<Verified, Refusal> {
+    /// Verifies that the holder of a key signed an artifact, or a statement about it, and that a log has it.
+    ///
+    /// # Errors
+    /// The first check that does not hold.
+    pub fn verify_artifact_with_key(
+        &self,
+        bundle: &[u8],
+        artifact: Subject<'_>,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        unless_it_panics(|| {
+            let read = SigstoreBundle::parse(bundle)?;
+            read.statement()?;
+            if read.certificate()?.is_some() {
+                return Err(Refusal::NotKey);
+            }
+            let key = DerPublicKey::new(key.spki().to_vec());
+            let mut closest: Option<Refusal> = None;
+            for root in self.roots.iter().filter(|root| root.demands.log) {
+                match keyed::logged(&read, root, artifact.to_library()?, &key, now) {
+                    Ok(_) => return Ok(()),
+                    Err(refusal) if closest.as_ref().is_none_or(Refusal::is_of_another_root) => {
+                        closest = Some(refusal);
+                    }
+                    Err(_) => {}
+                }
+            }
+            Err(closest.unwrap_or(Refusal::LogEntryMissing))
+        })
+    }
+
+    fn find(&self, raw: &RawAttestation, now: Timestamp) -> Result<Finding, Refusal> {
+        let keyed = |statement| Finding::Keyed(Box::new(Keyed { fingerprint: raw.fingerprint(), statement }));
+        let verified = |trust_roots, certificate, statement| {
+            Finding::Verified(Box::new(Verified { trust_roots, certificate, statement }))
+        };
         match &raw.content {
             RawContent::Bundle(json) => {
                 let read = SigstoreBundle::parse(json)?;
                 let statement = read.statement()?.ok_or_else(|| {
                     Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned())
                 })?;
+                if read.certificate()?.is_none() {
+                    return Ok(keyed(statement.try_into()?));
+                }
                 // The library wants to be told an artifact. It is told one that the statement names: that it is the
                 // image's is found out from the subjects, which come from the very payload that is verified.
                 let artifact = statement.digests().next().ok_or_else(|| {
@@ -130,15 +171,18 @@ impl Roots {
                     )
                 })?;
                 let verify = |root: &Root| read.verify(root, Subject::Digest(&artifact).to_library()?, now);
-                let (trust_roots, certificate) = self.under_each(read.certificates(), verify)?;
-                Ok(Verified { trust_roots, certificate, statement: statement.try_into()? })
+                let (roots, certificate) = self.under_each(read.certificates(), verify)?;
+                Ok(verified(roots, certificate, statement.try_into()?))
+            }
+            RawContent::CosignLayer { envelope, annotations } if legacy::is_keyed(annotations) => {
+                Ok(keyed(keyed::statement_of_layer(envelope)?))
             }
             RawContent::CosignLayer { envelope, annotations } => {
                 let layer = Layer::parse(envelope, annotations)?;
                 let verify = |root: &Root| layer.verify(root, now);
-                let (trust_roots, (certificate, statement)) =
+                let (roots, (certificate, statement)) =
                     self.under_each(std::iter::once(&layer.certificate), verify)?;
-                Ok(Verified { trust_roots, certificate, statement })
+                Ok(verified(roots, certificate, statement))
             }
         }
     }
@@ -208,11 +252,13 @@ impl<'a> Subject<'a> {
 
 impl TrustRoots for Roots {
     fn verify(&self, raw: &RawAttestation, now: Timestamp) -> Attestation {
-        let finding = match unless_it_panics(|| self.find(raw, now)) {
-            Ok(verified) => Finding::Verified(Box::new(verified)),
-            Err(refusal) => refusal.into(),
-        };
+        let finding = unless_it_panics(|| self.find(raw, now)).unwrap_or_else(Finding::from);
         Attestation { layout: raw.layout, found_at: raw.found_at, finding }
+    }
+
+    fn check_key(&self, raw: &RawAttestation, key: &PublicKey, now: Timestamp) -> KeyCheck {
+        unless_it_panics(|| Ok(keyed::check(&self.roots, &raw.content, key, now)))
+            .unwrap_or_else(|refusal| KeyCheck::refused(refusal.to_string()))
     }
 
     fn generation(&self) -> u64 {

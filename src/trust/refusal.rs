@@ -19,6 +19,9 @@ pub enum Refusal {
     /// The signature.
     #[error("its signature does not verify with the key of its certificate")]
     Signature,
+    /// The signature, held against a key.
+    #[error("its signature does not verify with the key")]
+    KeySignature,
     /// It is signed with a key, and asked about as if with a certificate.
     #[error("it is signed with a key and has no certificate")]
     Key,
@@ -42,6 +45,9 @@ pub enum Refusal {
     /// What the certificate says.
     #[error("its certificate {0}")]
     Certificate(String),
+    /// It has a certificate, and is held against a key.
+    #[error("it is signed with a certificate, not with the key")]
+    NotKey,
     /// No certificate-transparency timestamp.
     #[error("its certificate carries no timestamp of a certificate-transparency log (SCT)")]
     SctMissing,

@@ -2,11 +2,13 @@
 
 use super::{
     fields::Fields,
+    key,
     pattern::{refs, subject_regex},
     wire,
 };
-use crate::domain::identity::{
-    GithubIdentity, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher, TrustRootName,
+use crate::domain::{
+    identity::{GithubIdentity, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher, TrustRootName},
+    key::{KeyIdentity, TransparencyLog},
 };
 
 /// The events of GitHub Actions that build images; another one may be a slip.
@@ -64,14 +66,7 @@ fn identity(fields: &mut Fields, field: &str, signer: &wire::Signer) -> Option<S
         (None, Some(certificate), None) => {
             self::certificate(fields, &format!("{field}.certificate"), certificate)
         }
-        (None, None, Some(_)) => {
-            fields.error(
-                &format!("{field}.publicKey"),
-                None,
-                "public keys are not supported yet; github and certificate are",
-            );
-            None
-        }
+        (None, None, Some(key)) => self::public_key(fields, field, key, signer.trust_root.as_deref()),
         _ => {
             fields.error(field, None, "is exactly one of github, certificate, publicKey");
             None
@@ -239,4 +234,35 @@ fn certificate(fields: &mut Fields, field: &str, wire: &wire::CertificateSigner)
         }
     };
     Some(SignerIdentity::Certificate { issuer: wire.issuer.clone(), subject })
+}
+
+fn public_key(
+    fields: &mut Fields,
+    field: &str,
+    wire: &wire::PublicKey,
+    trust_root: Option<&str>,
+) -> Option<SignerIdentity> {
+    let log = match wire.transparency_log {
+        wire::TransparencyLog::Required => TransparencyLog::Required,
+        wire::TransparencyLog::Optional => TransparencyLog::Optional,
+    };
+    let root = format!("{field}.trustRoot");
+    match (log, trust_root) {
+        (TransparencyLog::Required, Some("github")) => {
+            let message = "has no transparency log, so no signature with this key could be in it; write transparencyLog: Optional";
+            fields.error(&root, Some("github"), message);
+        }
+        (TransparencyLog::Optional, Some(name)) => {
+            let message = "says nothing here: the signature alone suffices where transparencyLog is Optional";
+            fields.warn(&root, Some(name), message);
+        }
+        _ => {}
+    }
+    match key::public_key(&wire.pem) {
+        Ok(key) => Some(SignerIdentity::PublicKey(Box::new(KeyIdentity { key, log }))),
+        Err(message) => {
+            fields.error(&format!("{field}.publicKey.pem"), None, message);
+            None
+        }
+    }
 }

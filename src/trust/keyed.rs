@@ -1,0 +1,182 @@
+//! Attestations that are signed with a key which they do not carry: read without being believed, and held against the
+//! keys that policies name.
+//!
+//! The signature and the log are told apart, for a policy may do without the second. Where a log vouches, it is for this
+//! very signature by this very key: see `entry`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use sigstore_crypto::{KeyAlgorithm, verify_signature};
+use sigstore_types::{
+    Artifact, DerPublicKey, DsseEnvelope, DsseSignature, KeyId as SignatureKeyId, PayloadBytes,
+    SignatureBytes,
+};
+use sigstore_verify::PublicKeyVerificationPolicy;
+
+use super::{
+    Subject,
+    bundle::SigstoreBundle,
+    entry::{Signed, Verifier, describes},
+    legacy::{self, LOG_ENTRY},
+    limits,
+    log::LoggedEntry,
+    refusal::Refusal,
+    root::Root,
+};
+use crate::{
+    api::statement,
+    domain::{
+        key::{KeyCheck, Logged, PublicKey},
+        provenance::Statement,
+    },
+    gather::ports::RawContent,
+};
+
+/// A DSSE envelope as it is on the wire. Whoever has several keys signs once with each.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    payload_type: String,
+    payload: PayloadBytes,
+    signatures: Vec<WireSignature>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireSignature {
+    sig: SignatureBytes,
+}
+
+/// The envelope of a layer, once for each of its signatures. It has at least one.
+fn envelopes(bytes: &[u8]) -> Result<Vec<DsseEnvelope>, Refusal> {
+    limits::document(bytes)?;
+    let wire: Wire = serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::unreadable("it is not a DSSE envelope", &error))?;
+    limits::signatures(wire.signatures.len())?;
+    let Wire { payload_type, payload, signatures } = wire;
+    let one = |signature: WireSignature| {
+        let signature = DsseSignature::new(signature.sig, SignatureKeyId::default());
+        DsseEnvelope::new(payload_type.as_str(), payload.clone(), signature)
+    };
+    let envelopes: Vec<DsseEnvelope> = signatures.into_iter().map(one).collect();
+    let first =
+        envelopes.first().ok_or_else(|| Refusal::Malformed("its envelope has no signature".to_owned()))?;
+    legacy::payload_type(first)?;
+    limits::payload(first.payload.as_bytes())?;
+    Ok(envelopes)
+}
+
+/// What a layer says. Nothing of it is believed yet.
+pub(super) fn statement_of_layer(bytes: &[u8]) -> Result<Statement, Refusal> {
+    let envelopes = envelopes(bytes)?;
+    let payload = envelopes.first().map(|envelope| envelope.payload.as_bytes()).unwrap_or_default();
+    Ok(statement::parse(payload)?)
+}
+
+/// Holds an attestation against a key.
+pub(super) fn check(roots: &[Root], content: &RawContent, key: &PublicKey, now: Timestamp) -> KeyCheck {
+    let key = DerPublicKey::new(key.spki().to_vec());
+    let checked = match content {
+        RawContent::Bundle(json) => check_bundle(roots, json, &key, now),
+        RawContent::CosignLayer { envelope, annotations } => {
+            check_layer(roots, envelope, annotations, &key, now)
+        }
+    };
+    checked.unwrap_or_else(|refusal| KeyCheck::refused(refusal.to_string()))
+}
+
+fn check_bundle(
+    roots: &[Root],
+    json: &[u8],
+    key: &DerPublicKey,
+    now: Timestamp,
+) -> Result<KeyCheck, Refusal> {
+    let read = SigstoreBundle::parse(json)?;
+    let (Some(envelope), Some(statement)) = (read.envelope(), read.statement()?) else {
+        return Err(Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned()));
+    };
+    signature(envelope, key)?;
+    let artifact = statement.digests().next().ok_or_else(|| {
+        Refusal::Malformed("its statement names no sha256 or sha512 digest of a subject".to_owned())
+    })?;
+    Ok(in_logs(roots, |root| logged(&read, root, Subject::Digest(&artifact).to_library()?, key, now)))
+}
+
+fn check_layer(
+    roots: &[Root],
+    bytes: &[u8],
+    annotations: &BTreeMap<String, String>,
+    key: &DerPublicKey,
+    now: Timestamp,
+) -> Result<KeyCheck, Refusal> {
+    let envelopes = envelopes(bytes)?;
+    let envelope =
+        envelopes.iter().find(|envelope| signature(envelope, key).is_ok()).ok_or(Refusal::KeySignature)?;
+    let entry = legacy::annotation(annotations, LOG_ENTRY)
+        .and_then(|text| text.map(LoggedEntry::parse).transpose())
+        .and_then(|entry| entry.ok_or(Refusal::LogEntryMissing));
+    Ok(in_logs(roots, |root| {
+        let entry = entry.as_ref().map_err(Clone::clone)?;
+        let time = entry.verify(&root.logs, now, &root.name.0)?;
+        describes(entry.body(), &Signed { bytes, envelope, verifier: Verifier::Key(key) })?;
+        Ok(Some(time))
+    }))
+}
+
+/// The logs that vouch, among those of all roots; the signature holds.
+fn in_logs(roots: &[Root], logged: impl Fn(&Root) -> Result<Option<Timestamp>, Refusal>) -> KeyCheck {
+    let mut check =
+        KeyCheck { signature: Ok(()), logged: Vec::new(), unlogged: String::new(), may_change: false };
+    let mut closest: Option<Refusal> = None;
+    for root in roots.iter().filter(|root| root.demands.log) {
+        match logged(root) {
+            Ok(at) => check.logged.push(Logged { trust_root: root.name.clone(), at }),
+            Err(refusal) => {
+                check.may_change |= matches!(refusal, Refusal::Future(_));
+                if closest.as_ref().is_none_or(Refusal::is_of_another_root) {
+                    closest = Some(refusal);
+                }
+            }
+        }
+    }
+    check.unlogged = closest.unwrap_or(Refusal::LogEntryMissing).to_string();
+    check
+}
+
+/// Verifies that a log of the root has the bundle's signature by the key, and gives the time by which it was made, where
+/// somebody vouches for one.
+pub(super) fn logged(
+    read: &SigstoreBundle,
+    root: &Root,
+    artifact: Artifact<'_>,
+    key: &DerPublicKey,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Refusal> {
+    read.check_entries(root, true, now)?;
+    let verifier = Verifier::Key(key);
+    let by_library = !read.bundle.verification_material.tlog_entries.is_empty();
+    let mut policy = PublicKeyVerificationPolicy::new(key.clone());
+    if !by_library {
+        policy = policy.skip_tlog_unsafe();
+    }
+    let result = root.verifier.verify(artifact.clone(), &read.bundle, &policy).map_err(|error| match read
+        .explained(Refusal::of_library(&error, &root.name.0), &artifact, verifier)
+    {
+        Refusal::Signature => Refusal::KeySignature,
+        refusal => refusal,
+    })?;
+    read.check_others(root, verifier)?;
+    read.check_times(root, result.verified_timestamps(), now)?;
+    if by_library && !result.tlog_verified() {
+        return Err(Refusal::Other("not every check of it was made".to_owned()));
+    }
+    Ok(result.verified_timestamps().iter().min().copied())
+}
+
+/// Whether the envelope's signature is by the key.
+fn signature(envelope: &DsseEnvelope, key: &DerPublicKey) -> Result<(), Refusal> {
+    let algorithm = KeyAlgorithm::from_spki(key).map_err(|_| Refusal::KeySignature)?;
+    verify_signature(key, &envelope.pae(), &envelope.signature.sig, algorithm.default_signing_scheme())
+        .map_err(|_| Refusal::KeySignature)
+}
