@@ -203,7 +203,12 @@ impl World {
             evidence.entry(digest("index")).or_default().gaps.push(FetchError { kind: *kind, detail });
         }
         let evidence = evidence.into_iter().map(|(at, found)| (at, Arc::new(found))).collect();
-        let facts = ImageFacts { digest: digest("index"), root: Arc::new(root), evidence };
+        let facts = ImageFacts {
+            digest: digest("index"),
+            root: Arc::new(root),
+            evidence,
+            key_checks: HashMap::new(),
+        };
         let asked = plan_at(self.stage, vec![PolicyEntry::Valid(Arc::new(self.policy.clone()))], &self.image);
         let platforms = match self.platforms.as_slice() {
             [] => Platforms::Unknown,
@@ -528,6 +533,7 @@ fn modes_soften_and_policies_add_up() {
         digest: digest("index"),
         root: Arc::new(Root::Manifest(None)),
         evidence: HashMap::from([(digest("index"), Arc::new(evidence))]),
+        key_checks: HashMap::new(),
     };
     let verdict = evaluate(&asked, &Platforms::Unknown, &facts, now());
     assert_eq!(verdict.outcome, Outcome::Deny);

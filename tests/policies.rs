@@ -108,7 +108,13 @@ impl Build {
         for signer in &policy.signers {
             let provenance = verified.statement.provenance.as_ref().unwrap();
             let fits = check_signer(signer, &verified, Some(tag)).and_then(|()| {
-                check_provenance(&policy.provenance, &verified, provenance, Timestamp::UNIX_EPOCH)
+                check_provenance(
+                    &policy.provenance,
+                    &verified.statement,
+                    provenance,
+                    Some(verified.certificate.not_before),
+                    Timestamp::UNIX_EPOCH,
+                )
             });
             match fits {
                 Ok(()) => return Ok(signer.name.clone()),

@@ -3,13 +3,19 @@
 
 mod trust_support;
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use bonafide::{
+    api::compile::public_key,
     domain::{
         digest::Digest,
-        evidence::Verified,
-        identity::{Certificate, TrustRootName},
+        evidence::{Finding, Verified},
+        identity::TrustRootName,
         provenance::{SLSA_V0_2, SLSA_V1},
     },
     gather::ports::TrustRoots,
@@ -246,18 +252,23 @@ fn the_conformance_cases_give_the_expected_result() {
         let roots = file("trusted_root.json").map_or_else(public_good, |path| root(&path));
         let artifact = fs::read(file("artifact").unwrap_or_else(|| folder.join("a.txt"))).unwrap();
         let bytes = fs::read(case.join("bundle.sigstore.json")).unwrap();
-        let result = roots.verify_artifact(&bytes, Subject::Bytes(&artifact), Timestamp::now());
-        let unsupported = name.starts_with("managed-key-");
-        println!("{name}: {:?}", result.as_ref().map(|found| &found.subject).map_err(ToString::to_string));
-        if unsupported {
-            let reason = result.unwrap_err().to_string();
-            assert!(reason.contains("signed with a key"), "{name}: {reason}");
-        } else if name.ends_with("_fail") {
-            let reason = result.expect_err(&name).to_string();
+        let (subject, now) = (Subject::Bytes(&artifact), Timestamp::now());
+        let result = match file("key.pub") {
+            Some(path) => public_key(&fs::read_to_string(path).unwrap()).and_then(|key| {
+                let verified = roots.verify_artifact_with_key(&bytes, subject, &key, now);
+                verified.map(|()| "the key".to_owned()).map_err(|refusal| refusal.to_string())
+            }),
+            None => {
+                let verified = roots.verify_artifact(&bytes, subject, now);
+                verified.map(|certificate| certificate.subject).map_err(|refusal| refusal.to_string())
+            }
+        };
+        println!("{name}: {result:?}");
+        if name.ends_with("_fail") {
+            let reason = result.expect_err(&name);
             assert!(reason.contains(reason_of(&name)), "{name}: {reason}");
         } else {
-            let certificate: Certificate = result.unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert!(!certificate.subject.is_empty());
+            assert!(!result.unwrap_or_else(|error| panic!("{name}: {error}")).is_empty());
         }
     }
     assert!(cases >= 22, "{cases}");
@@ -289,6 +300,26 @@ fn what_was_logged_after_now_is_refused() {
         let (_, reason) = refused(&public_good().verify(&attestation, early));
         assert!(reason.contains("in the future"), "{reason}");
     }
+}
+
+#[test]
+fn the_verification_summary_is_by_its_key_and_by_no_other() {
+    let Some(vectors) = vectors() else { return };
+    let bundles = vectors.join("bundles");
+    let envelope = fs::read(bundles.join("14-google-gke-vsa-v1.dsse.jsonl")).unwrap();
+    let raw = layer(envelope, BTreeMap::new());
+    let roots = public_good();
+    let Finding::Keyed(found) = roots.verify(&raw, Timestamp::now()).finding else { panic!("not keyed") };
+    assert_eq!(found.statement.predicate_type, "https://slsa.dev/verification_summary/v1");
+    let check = |pem: PathBuf| {
+        let key = public_key(&fs::read_to_string(pem).unwrap()).unwrap();
+        roots.check_key(&raw, &key, Timestamp::now())
+    };
+    let right = check(bundles.join("14-google-vsa-key.pem"));
+    assert_eq!((right.signature, right.logged), (Ok(()), Vec::new()));
+    assert_eq!(right.unlogged, "it has no transparency log entry");
+    let wrong = check(vectors.join("conformance/managed-key-happy-path/key.pub"));
+    assert_eq!(wrong.signature.unwrap_err(), "its signature does not verify with the key");
 }
 
 #[test]

@@ -67,7 +67,14 @@ pub struct InlineArgs {
     key: Option<PathBuf>,
 
     /// Whether signatures with --key must be in the transparency log.
-    #[arg(long, value_name = "RULE", value_enum, default_value = "required", requires = "key")]
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_enum,
+        default_value = "required",
+        requires = "key",
+        conflicts_with_all = ["repository", "issuer", "identity", "identity_regex"]
+    )]
     transparency_log: LogRule,
 
     /// The trust root that must vouch: sigstore, github (private repositories), or a name given to --trust-root

@@ -18,6 +18,8 @@ use super::refusal::{Refusal, quoted};
 use crate::domain::identity::Certificate;
 
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+/// The user names of issuers that have neither e-mail addresses nor URIs.
+const USER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// Reads the certificate of a signer.
@@ -66,7 +68,7 @@ fn says(what: &str) -> Refusal {
     Refusal::Certificate(what.to_owned())
 }
 
-/// The one subject alternative name: a URI or an e-mail address.
+/// The one subject alternative name: a URI, an e-mail address, or a user name as Fulcio writes it.
 fn subject(extensions: &[Extension]) -> Result<String, Refusal> {
     let extension = extensions
         .iter()
@@ -76,8 +78,17 @@ fn subject(extensions: &[Extension]) -> Result<String, Refusal> {
         .map_err(|_| says("has a subject alternative name that cannot be read"))?;
     let name = match names.0.as_slice() {
         [GeneralName::UniformResourceIdentifier(name) | GeneralName::Rfc822Name(name)] => name.as_str(),
+        [GeneralName::OtherName(name)] if name.type_id == USER_NAME => {
+            let text = name.value.decode_as::<Utf8StringRef<'_>>();
+            return match text {
+                Ok(text) => plain(text.as_str(), "subject alternative name").map(str::to_owned),
+                Err(_) => Err(says("has a subject alternative name that cannot be read")),
+            };
+        }
         [_] => {
-            return Err(says("has a subject alternative name that is neither a URI nor an e-mail address"));
+            return Err(says(
+                "has a subject alternative name that is neither a URI, nor an e-mail address, nor a user name",
+            ));
         }
         _ => return Err(says("has more than one subject alternative name, or none")),
     };
@@ -195,7 +206,7 @@ mod tests {
             assert!(refusal(&certificate(names, issuer)).contains("more than one"));
         }
         let host = SanType::DnsName("a.example".try_into().unwrap());
-        assert!(refusal(&certificate(vec![host], issuer)).contains("neither a URI nor an e-mail address"));
+        assert!(refusal(&certificate(vec![host], issuer)).contains("neither a URI, nor an e-mail address"));
         assert!(refusal(&certificate(Vec::new(), issuer)).contains("no subject alternative name"));
     }
 

@@ -17,11 +17,11 @@ use axum::{
 use bonafide::{
     domain::{
         digest::Digest,
-        identity::Certificate,
+        identity::{Certificate, TrustRootName},
         plan::Stage,
         policy::{Mode, PolicyId},
         provenance::Provenance,
-        verdict::{ImageVerdict, Outcome, Problem, Proof, Reason},
+        verdict::{ImageVerdict, Outcome, Problem, Proof, Reason, SignedBy},
         workload::Workload,
     },
     gather::{
@@ -118,10 +118,11 @@ pub async fn verdict(image: &str) -> ImageVerdict {
             signer: "ci".to_owned(),
             subject: DIGEST.parse().unwrap(),
             predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
-            certificate: Certificate {
+            trust_root: Some(TrustRootName::default()),
+            signed_by: SignedBy::Certificate(Box::new(Certificate {
                 subject: "https://github.com/o/r/.github/workflows/b.yml@refs/heads/main".to_owned(),
                 ..Certificate::default()
-            },
+            })),
             provenance: Provenance::default(),
         }];
     }

@@ -62,7 +62,9 @@ fn contents(pem: &str) -> Result<Vec<u8>, String> {
         return Err("has something behind its last line".to_owned());
     }
     let base64: String = body.split_ascii_whitespace().collect();
-    STANDARD.decode(base64).map_err(|_| FORM.to_owned())
+    STANDARD
+        .decode(base64)
+        .map_err(|_| "is no public key in PEM: what stands between its lines is not base64".to_owned())
 }
 
 fn kind(spki: &[u8]) -> Result<KeyKind, String> {
@@ -127,3 +129,6 @@ fn valid(
         Err(_) => Err(format!("is no valid {kind} key")),
     }
 }
+
+#[cfg(test)]
+mod tests;

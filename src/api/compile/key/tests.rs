@@ -1,0 +1,147 @@
+//! Which keys are accepted, and what is said of the others. The keys were made with openssl for these tests.
+
+use super::*;
+
+const P256: &str = "\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEBj+VPsSk6BDIbeWNpzTOJzmMbF4E
+ZxOUPNIU8vfPLNO6XjLYrniwWnhoohWYHGTkeqLO9K9vEKjo4I1bJ80ggw==
+-----END PUBLIC KEY-----
+";
+const P384: &str = "\
+-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE8TzQivGsvHtq9bxVz6ZeB3OO9MWL9MVE
+dcbLR0iB8v9wi99ykWTICx7a0yMjkf22KACPCd8qeASVhSDoniMTgqHXjHhmwxMw
+YG9q2vqeJWbLkfoR4NRxpaMpbM/6Nkt+
+-----END PUBLIC KEY-----
+";
+const P521: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQAyQvzVnA37eiosOVd4CUd4Qu229d0
+qWh/Dx9pEFgnjJ38KzCcTSIuOBWFkw/4hGCWUBJyKIQ3beIRLuc1UfKx2SwBVnry
+Q8lGYgdBoFNWMNeEDAQZofiKEB9ko2awYiFO/4LPjW0tsA9KESL5/otRsLzEwz5z
+6ujq0sDl+aL6F05Qwyk=
+-----END PUBLIC KEY-----
+";
+const K1: &str = "\
+-----BEGIN PUBLIC KEY-----
+MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEZGNCt6lomXB+r6L0H+BFGomF6RS0EBcs
+3CmJAQWPnb4f37Jp4G7cw9VvQFC685BRFQ5lB3MOSo8EmJlGvOcO9Q==
+-----END PUBLIC KEY-----
+";
+const RSA_2048: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA05XRcCrdTD0Cu4rixXML
+mmHvgoS1dRO0xyFW1MH5negqr/AVYqJ5jDS33DqfRAHubAdr6VwQi2LFf5KYvaT7
+GFNDTy1MrlR7JVhynb4fwerKu1QuwAVkadZNrCPMpS5I8Rky0DPKIuKoR0vxtiRb
+fI5lku8TP2dR3R2P32XX9YVQ2YSBwYxmSk+qeLoN58QUjgss+Ol0Mq20LpXEvYG5
+JU9l1GeNnyqLIU6BAP1XSlMts5NQLc7VuHzHQXBzvmGfoAprTr7IiFDSi51mAPKT
+Rp2tLlOm4UbLF0MX9Bd2dupSVCBUMMfba4LxcAWnAobTHdIjU5egDKBtOGivht0L
+twIDAQAB
+-----END PUBLIC KEY-----
+";
+const RSA_1024: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC4pMxWRmdJ2DI91Rh+2k7Byj5a
+RF8n/dt+BFdcgGLtLeJzMMbe1x5HuGFdm7GTBFlPusij/gqwYp6Ir/dJlrMk0/SR
+bUOtmn/pyB4WJop/uzXl6gkfPEXYX3ZZMYePeaaDLlVOSVfxcPYQCUc2AJ3+5sXX
+4sfz5i557hckYdeyJwIDAQAB
+-----END PUBLIC KEY-----
+";
+const RSA_1024_OLD: &str = "\
+-----BEGIN RSA PUBLIC KEY-----
+MIGJAoGBALikzFZGZ0nYMj3VGH7aTsHKPlpEXyf9234EV1yAYu0t4nMwxt7XHke4
+YV2bsZMEWU+6yKP+CrBinoiv90mWsyTT9JFtQ62af+nIHhYmin+7NeXqCR88Rdhf
+dlkxh495poMuVU5JV/Fw9hAJRzYAnf7mxdfix/PmLnnuFyRh17InAgMBAAE=
+-----END RSA PUBLIC KEY-----
+";
+const ED25519: &str = "\
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAaZxO2mybXfe7kPNnlBZk87l9aNFWjvigrOk5nqyn4bw=
+-----END PUBLIC KEY-----
+";
+const ED448: &str = "\
+-----BEGIN PUBLIC KEY-----
+MEMwBQYDK2VxAzoAtryvmtHKdHn0CjMl8Z0T5x0w7Oh37g/DEgXtN8eq2HGHIOv5
+Ik9cwxzmhHRgzHTTomg9Ypx41/2A
+-----END PUBLIC KEY-----
+";
+const X25519: &str = "\
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VuAyEA+qUiCyepSUsOQkBzPSirsVJdZKvawM7XOSOoRFIgjw4=
+-----END PUBLIC KEY-----
+";
+const COMPRESSED: &str = "\
+-----BEGIN PUBLIC KEY-----
+MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADBj+VPsSk6BDIbeWNpzTOJzmMbF4E
+ZxOUPNIU8vfPLNM=
+-----END PUBLIC KEY-----
+";
+
+#[track_caller]
+fn refusal(pem: &str) -> String {
+    public_key(pem).unwrap_err()
+}
+
+#[test]
+fn four_kinds_of_keys_are_accepted() {
+    for (pem, kind) in [
+        (P256, KeyKind::P256),
+        (P384, KeyKind::P384),
+        (RSA_2048, KeyKind::Rsa(2048)),
+        (ED25519, KeyKind::Ed25519),
+    ] {
+        let key = public_key(pem).unwrap();
+        assert_eq!(key.kind(), kind);
+        // How the text is laid out does not matter.
+        assert_eq!(public_key(&format!("\n{}\n\n", pem.replace('\n', "\r\n"))).unwrap().id(), key.id());
+    }
+}
+
+#[test]
+fn other_keys_are_refused_by_name() {
+    for (pem, expected) in [
+        (P521, "is on the curve P-521; P-256, P-384"),
+        (K1, "is on the curve 1.3.132.0.10; P-256"),
+        (RSA_1024, "is an RSA key of 1024 bits, which can be broken; 2048 are the least"),
+        (ED448, "is a key of the kind 1.3.101.113; P-256"),
+        (X25519, "is a key of the kind 1.3.101.110; P-256"),
+        (COMPRESSED, "has its point in compressed form"),
+        (RSA_1024_OLD, "is in the older form of RSA keys"),
+    ] {
+        assert!(refusal(pem).starts_with(expected), "{}", refusal(pem));
+    }
+}
+
+#[test]
+fn what_is_no_key_is_told_without_repeating_it() {
+    let private = "-----BEGIN EC PRIVATE KEY-----\nc2VjcmV0\n-----END EC PRIVATE KEY-----";
+    assert!(refusal(private).starts_with("is a private key"));
+    assert!(!refusal(private).contains("c2VjcmV0"));
+    for (pem, expected) in [
+        ("", "is no public key in PEM"),
+        ("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE", "is no public key in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "is a certificate"),
+        ("-----BEGIN PUBLIC KEY-----\nA*A\n-----END PUBLIC KEY-----", "is no public key in PEM: what stands"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "holds something else than a public key",
+        ),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA", "is no public key in PEM"),
+    ] {
+        assert!(refusal(pem).starts_with(expected), "{}", refusal(pem));
+    }
+    assert!(refusal(&format!("{P256}{P384}")).starts_with("holds more than one key"));
+    assert!(refusal(&format!("{P256}and more")).starts_with("has something behind"));
+    assert!(refusal(&"x".repeat(MAX_PEM + 1)).starts_with("is longer than"));
+}
+
+#[test]
+fn a_point_that_is_on_no_curve_is_no_key() {
+    // The key ends with the coordinates of its point.
+    let mut der = contents(P256).unwrap();
+    let last = der.last_mut().unwrap();
+    *last ^= 1;
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der));
+    assert_eq!(refusal(&pem), "is no valid P-256 key");
+}
