@@ -28,7 +28,7 @@ use crate::{api::statement::WireStatement, domain::identity::Certificate};
 pub(super) struct SigstoreBundle {
     pub(super) bundle: Bundle,
     /// Log entries that the library does not know, and that are not in its bundle.
-    pub(super) others: Vec<TransparencyLogEntry>,
+    pub(super) others: Vec<rekor2::Entry>,
 }
 
 impl SigstoreBundle {
@@ -37,13 +37,14 @@ impl SigstoreBundle {
         limits::document(json)?;
         let unreadable =
             |error: &serde_json::Error| Refusal::unreadable("it is not a Sigstore bundle", error);
-        let (mut bundle, others) = match serde_json::from_slice::<Bundle>(json) {
+        let (mut bundle, mut others) = match serde_json::from_slice::<Bundle>(json) {
             Ok(bundle) => (bundle, Vec::new()),
             Err(error) => match rekor2::take_out(json) {
                 Some(read) => read.map_err(|error| unreadable(&error))?,
                 None => return Err(unreadable(&error)),
             },
         };
+        others.extend(rekor2::take_out_other_keys(&mut bundle));
         if bundle.media_type == MediaType::Bundle0_1 {
             // In v0.1 the signed entry timestamp is what counts. A proof without a checkpoint proves nothing, and the
             // library refuses a bundle for it that is genuine without.
@@ -56,7 +57,7 @@ impl SigstoreBundle {
             }
         }
         let read = Self { bundle, others };
-        limits::material(&read.bundle.verification_material, &read.others)?;
+        limits::material(&read.bundle.verification_material, read.entries())?;
         if read.entries().any(|entry| entry.inclusion_promise.is_none() && entry.inclusion_proof.is_none()) {
             return Err(Refusal::EntryUnproved);
         }
@@ -184,7 +185,8 @@ impl SigstoreBundle {
     }
 
     fn entries(&self) -> impl Iterator<Item = &TransparencyLogEntry> {
-        self.bundle.verification_material.tlog_entries.iter().chain(&self.others)
+        let others = self.others.iter().map(|other| &other.entry);
+        self.bundle.verification_material.tlog_entries.iter().chain(others)
     }
 
     /// To the library, an entry that is about something else may be unreadable, or the artifact the wrong one.

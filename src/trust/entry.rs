@@ -5,7 +5,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use sigstore_crypto::sha256;
+use sigstore_crypto::{sha256, sha384, sha512};
 use sigstore_types::{DerCertificate, DerPublicKey, DsseEnvelope, PemContent, SignatureBytes};
 
 use super::refusal::{Refusal, quoted};
@@ -106,35 +106,47 @@ struct Dsse002 {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Dsse002Content {
-    payload_hash: Dsse002Hash,
-    signatures: [Dsse002Signature; 1],
+    payload_hash: Rekor2Hash,
+    signatures: [Rekor2Signature; 1],
 }
 
 #[derive(Deserialize)]
-struct Dsse002Hash {
+struct Rekor2Hash {
     algorithm: String,
     digest: String,
 }
 
 #[derive(Deserialize)]
-struct Dsse002Signature {
+struct Rekor2Signature {
     content: SignatureBytes,
-    verifier: Dsse002Verifier,
+    verifier: Rekor2Verifier,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HashedRekord002 {
+    hashed_rekord_v002: HashedRekord002Content,
+}
+
+#[derive(Deserialize)]
+struct HashedRekord002Content {
+    data: Rekor2Hash,
+    signature: Rekor2Signature,
 }
 
 /// Exactly one of the two.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Dsse002Verifier {
+struct Rekor2Verifier {
     #[serde(default)]
-    x509_certificate: Option<Dsse002Bytes>,
+    x509_certificate: Option<Rekor2Bytes>,
     #[serde(default)]
-    public_key: Option<Dsse002Bytes>,
+    public_key: Option<Rekor2Bytes>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Dsse002Bytes {
+struct Rekor2Bytes {
     raw_bytes: String,
 }
 
@@ -146,6 +158,7 @@ pub(super) fn describes(body: &[u8], signed: &Signed<'_>) -> Result<(), Refusal>
         ("intoto", "0.0.1") => signed.is_in_intoto_001(&spec(body.spec)?),
         ("intoto", "0.0.2") => signed.is_in_intoto_002(&spec(body.spec)?),
         ("dsse", "0.0.2") => signed.is_in_dsse_002(&spec(body.spec)?),
+        ("hashedrekord", "0.0.2") => signed.is_in_hashedrekord_002(&spec(body.spec)?),
         (kind, version) => {
             let found = quoted(&format!("{kind} {version}"));
             return Err(Refusal::Other(format!(
@@ -199,20 +212,26 @@ impl Signed<'_> {
     fn is_in_dsse_002(&self, entry: &Dsse002) -> bool {
         let entry = &entry.dsse_v002;
         let [signature] = &entry.signatures;
-        let is = |bytes: &Dsse002Bytes, expected: &[u8]| {
+        entry.payload_hash.is_of(self.envelope.payload.as_bytes()) && self.is_signature(signature)
+    }
+
+    /// What is hashed is what the signature covers: payload and payload type.
+    fn is_in_hashedrekord_002(&self, entry: &HashedRekord002) -> bool {
+        let entry = &entry.hashed_rekord_v002;
+        entry.data.is_of(&self.envelope.pae()) && self.is_signature(&entry.signature)
+    }
+
+    fn is_signature(&self, logged: &Rekor2Signature) -> bool {
+        let is = |bytes: &Rekor2Bytes, expected: &[u8]| {
             STANDARD.decode(&bytes.raw_bytes).is_ok_and(|bytes| bytes == expected)
         };
-        let verifier = &signature.verifier;
+        let verifier = &logged.verifier;
         let is_verifier = match (&verifier.x509_certificate, &verifier.public_key, self.verifier) {
             (Some(bytes), None, Verifier::Certificate(certificate)) => is(bytes, certificate.as_bytes()),
             (None, Some(bytes), Verifier::Key(key)) => is(bytes, key.as_bytes()),
             _ => false,
         };
-        let hash = &entry.payload_hash;
-        hash.algorithm == "SHA2_256"
-            && hash.digest == STANDARD.encode(sha256(self.envelope.payload.as_bytes()))
-            && signature.content == self.envelope.signature.sig
-            && is_verifier
+        logged.content == self.envelope.signature.sig && is_verifier
     }
 
     fn is_verifier(&self, pem: &PemContent) -> bool {
@@ -229,5 +248,17 @@ impl Signed<'_> {
 impl Hash {
     fn is_of(&self, bytes: &[u8]) -> bool {
         self.algorithm == "sha256" && self.value == sha256(bytes).to_hex()
+    }
+}
+
+impl Rekor2Hash {
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        let digest = match self.algorithm.as_str() {
+            "SHA2_256" => STANDARD.encode(sha256(bytes)),
+            "SHA2_384" => STANDARD.encode(sha384(bytes)),
+            "SHA2_512" => STANDARD.encode(sha512(bytes)),
+            _ => return false,
+        };
+        self.digest == digest
     }
 }

@@ -77,19 +77,19 @@ pub(super) fn signatures(count: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parts of a bundle; `others` are log entries that are not in `material`.
-pub(super) fn material(
+/// The parts of a bundle; `entries` are all its log entries, whether or not they are in `material`.
+pub(super) fn material<'a>(
     material: &VerificationMaterial,
-    others: &[TransparencyLogEntry],
+    entries: impl Iterator<Item = &'a TransparencyLogEntry>,
 ) -> Result<(), Refusal> {
     let timestamps = &material.timestamp_verification_data.rfc3161_timestamps;
-    let entries = material.tlog_entries.len().saturating_add(others.len());
-    at_most(MAX_LOG_ENTRIES, entries, "log entries")?;
+    let entries: Vec<_> = entries.collect();
+    at_most(MAX_LOG_ENTRIES, entries.len(), "log entries")?;
     at_most(MAX_TIMESTAMPS, timestamps.len(), "timestamps")?;
     for timestamp in timestamps {
         der(timestamp.signed_timestamp.as_bytes())?;
     }
-    for entry in material.tlog_entries.iter().chain(others) {
+    for entry in entries {
         let checkpoint = entry.inclusion_proof.as_ref().and_then(|proof| proof.checkpoint.checkpoint());
         let signatures = checkpoint.map_or(0, |checkpoint| checkpoint.signatures().len());
         at_most(MAX_CHECKPOINT_SIGNATURES, signatures, "signatures of a checkpoint")?;

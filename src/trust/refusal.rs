@@ -76,7 +76,7 @@ pub enum Refusal {
     #[error("its log entry does not describe this signature by this signer")]
     EntryMismatch,
     /// The time of logging.
-    #[error("it was logged in the future, at {0}")]
+    #[error("it was signed or logged in the future, at {0}")]
     Future(Timestamp),
     /// An RFC 3161 timestamp.
     #[error("its timestamp (RFC 3161) does not verify")]

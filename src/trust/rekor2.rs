@@ -1,13 +1,14 @@
-//! Log entries of kind `dsse` 0.0.2, which Rekor v2 took at first and cosign wrote: `sigstore-verify` knows the log and
-//! not this kind, and fails at parsing it. They are taken out of the bundle and verified here; what else is in the bundle
-//! is verified by the library.
+//! Log entries of Rekor v2 that `sigstore-verify` does not know: of kind `dsse` 0.0.2, which cosign wrote at first and at
+//! which the library fails to parse the bundle; and `hashedrekord` 0.0.2 of other keys than P-256. They are taken out of
+//! the bundle and verified here; what else is in the bundle is verified by the library.
 //!
 //! Rekor v2 signs no time: an RFC 3161 timestamp says when the signature was made, and the log only that it has it.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sigstore_merkle::{hash_leaf, verify_inclusion_proof};
-use sigstore_types::{Bundle, Sha256Hash, TransparencyLogEntry};
+use sigstore_types::{Bundle, KindVersion, Sha256Hash, SignatureContent, TransparencyLogEntry};
 
 use super::{
     entry::{Signed, describes},
@@ -15,10 +16,18 @@ use super::{
     root::Root,
 };
 
+/// The one kind of key that the library knows in such entries.
+const KNOWN_KEY: &str = "PKIX_ECDSA_P256_SHA_256";
+
+/// An entry that the library does not see.
+pub(super) struct Entry {
+    /// The kind that the bundle states.
+    kind: &'static str,
+    pub(super) entry: TransparencyLogEntry,
+}
+
 /// Reads a bundle of which the library refused the kinds of its entries. Nothing, where there is no entry to take out.
-pub(super) fn take_out(
-    json: &[u8],
-) -> Option<Result<(Bundle, Vec<TransparencyLogEntry>), serde_json::Error>> {
+pub(super) fn take_out(json: &[u8]) -> Option<Result<(Bundle, Vec<Entry>), serde_json::Error>> {
     let mut document: Value = serde_json::from_slice(json).ok()?;
     let entries = document.pointer_mut("/verificationMaterial/tlogEntries")?.as_array_mut()?;
     let (ours, others): (Vec<Value>, Vec<Value>) = std::mem::take(entries).into_iter().partition(is_dsse_002);
@@ -32,7 +41,7 @@ pub(super) fn take_out(
             if let Some(kind) = entry.pointer_mut("/kindVersion") {
                 *kind = json!({"kind": "hashedrekord", "version": "0.0.2"});
             }
-            serde_json::from_value(entry)
+            serde_json::from_value(entry).map(|entry| Entry { kind: "dsse", entry })
         };
         let taken = ours.into_iter().map(entry).collect::<Result<_, _>>()?;
         Ok((serde_json::from_value(document)?, taken))
@@ -45,14 +54,34 @@ fn is_dsse_002(entry: &Value) -> bool {
         && entry.pointer("/kindVersion/version").and_then(Value::as_str) == Some("0.0.2")
 }
 
+/// Takes the entries about an envelope that are of another key than the library knows out of a bundle that it could read.
+pub(super) fn take_out_other_keys(bundle: &mut Bundle) -> Vec<Entry> {
+    let SignatureContent::DsseEnvelope(_) = &bundle.content else { return Vec::new() };
+    let entries = std::mem::take(&mut bundle.verification_material.tlog_entries);
+    let (ours, others) = entries.into_iter().partition(|entry| {
+        entry.kind_version == KindVersion::HashedRekordV002
+            && key_details(entry.canonicalized_body.as_bytes()).is_some_and(|details| details != KNOWN_KEY)
+    });
+    bundle.verification_material.tlog_entries = others;
+    let ours: Vec<TransparencyLogEntry> = ours;
+    ours.into_iter().map(|entry| Entry { kind: "hashedrekord", entry }).collect()
+}
+
+fn key_details(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let details = body.pointer("/spec/hashedRekordV002/signature/verifier/keyDetails")?;
+    details.as_str().map(str::to_owned)
+}
+
 /// Verifies that the log has the entry, and that the entry is about `signed`.
-pub(super) fn verify(entry: &TransparencyLogEntry, root: &Root, signed: &Signed<'_>) -> Result<(), Refusal> {
+pub(super) fn verify(entry: &Entry, root: &Root, signed: &Signed<'_>) -> Result<(), Refusal> {
+    let Entry { kind, entry } = entry;
+    let body = entry.canonicalized_body.as_bytes();
     let proof = entry.inclusion_proof.as_ref().ok_or(Refusal::EntryUnproved)?;
     let checkpoint = proof.checkpoint.checkpoint().ok_or(Refusal::Checkpoint)?;
     // What the proof repeats of the entry and of the checkpoint, nobody signed: it is not read.
-    let leaf = hash_leaf(entry.canonicalized_body.as_bytes());
     let (index, size) = (entry.log_index.get(), checkpoint.tree_size());
-    verify_inclusion_proof(&leaf, index, size, &proof.hashes, checkpoint.root_hash())
+    verify_inclusion_proof(&hash_leaf(body), index, size, &proof.hashes, checkpoint.root_hash())
         .map_err(|_| Refusal::InclusionProof)?;
     let log = log_of(entry);
     let key =
@@ -65,7 +94,19 @@ pub(super) fn verify(entry: &TransparencyLogEntry, root: &Root, signed: &Signed<
     if !of_log {
         return Err(Refusal::Checkpoint);
     }
-    describes(entry.canonicalized_body.as_bytes(), signed)
+    // Who states another kind than the log has may mean another reading of it.
+    if !is_of_kind(body, kind) {
+        return Err(Refusal::Malformed("its log entry is of another kind than the bundle states".to_owned()));
+    }
+    describes(body, signed)
+}
+
+fn is_of_kind(body: &[u8], expected: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        kind: String,
+    }
+    serde_json::from_slice::<Head>(body).is_ok_and(|head| head.kind == expected)
 }
 
 /// That the log of an entry without a time of its own was in use at each of these times: a key that is retired vouches

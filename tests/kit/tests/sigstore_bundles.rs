@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use bonafide_kit::sigstore::{
-    Build, BundleVersion, Defect, EntryKind, GITHUB_ISSUER, Identity, San, Signed, Sigstore,
-    statement_cosign_sign, statement_v1, statement_v02,
+    Build, BundleVersion, Defect, EntryKind, GITHUB_ISSUER, Identity, KeyKind, San, Signed, SigningKey,
+    Sigstore, statement_cosign_sign, statement_v1, statement_v02,
 };
 use jiff::{SignedDuration, Timestamp};
 use sigstore_trust_root::TrustedRoot;
-use sigstore_types::{Bundle, Sha256Hash};
-use sigstore_verify::{VerificationPolicy, VerificationResult, Verifier};
+use sigstore_types::{Bundle, DerPublicKey, Sha256Hash};
+use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier};
 
 const DIGEST: &str = "234e2c830c2fb31ac5671789d22adfe44d30c3ee831d01beae5e237841a13122";
 
@@ -161,7 +161,7 @@ fn expected(defect: Defect) -> &'static [&'static str] {
         Defect::TimestampInvalid
         | Defect::TimestampOfAnotherSignature
         | Defect::TimestampByUnknownAuthority => &["TSA timestamp verification failed"],
-        Defect::ExtensionMissing(_) => &[],
+        Defect::ExtensionMissing(_) | Defect::TimestampMissing => &[],
     }
 }
 
@@ -183,6 +183,53 @@ fn every_defect_is_found_by_its_own_check() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn entries_of_rekor_v2_verify_by_their_timestamp_and_not_without() {
+    let sigstore = Sigstore::new();
+    let signing = || sigstore.signing(&builder()).entry(EntryKind::HashedRekord002);
+    for version in [BundleVersion::V02, BundleVersion::V03] {
+        let signed = signing().sign(statement());
+        let result = verify(&sigstore, &signed, version).unwrap();
+        assert!(result.tlog_verified() && result.integrated_time().is_none());
+        for defect in [
+            Defect::TimestampMissing,
+            Defect::LogEntryOfAnotherEnvelope,
+            Defect::LogEntryOfAnotherSignature,
+            Defect::LogEntryOfAnotherCertificate,
+            Defect::InclusionProofInvalid,
+            Defect::CheckpointSignatureInvalid,
+            Defect::CheckpointByUnknownLog,
+        ] {
+            verify(&sigstore, &signing().defect(defect).sign(statement()), version).unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn what_is_signed_with_a_key_verifies_with_it_and_with_no_other() {
+    let sigstore = Sigstore::new();
+    let root = TrustedRoot::from_json(&sigstore.trusted_root_json()).unwrap();
+    let verifier = Verifier::new(&root).unwrap();
+    for kind in KeyKind::ALL {
+        let (key, other) = (SigningKey::generate(kind), SigningKey::generate(kind));
+        for entry in [EntryKind::Dsse001, EntryKind::Intoto002, EntryKind::HashedRekord002] {
+            // The library knows no other key there.
+            if entry == EntryKind::HashedRekord002 && kind != KeyKind::P256 {
+                continue;
+            }
+            let signed = sigstore.signing_with(&key).entry(entry).sign(statement());
+            let bundle = Bundle::from_json(&signed.bundle_json(BundleVersion::V03)).unwrap();
+            let verify = |key: &SigningKey| {
+                let key = DerPublicKey::from_pem(&key.public_pem()).unwrap();
+                let digest = Sha256Hash::from_hex(DIGEST).unwrap();
+                verifier.verify(digest, &bundle, &PublicKeyVerificationPolicy::new(key))
+            };
+            verify(&key).unwrap_or_else(|error| panic!("{kind:?} {entry:?}: {error}"));
+            verify(&other).unwrap_err();
+        }
+    }
 }
 
 #[test]

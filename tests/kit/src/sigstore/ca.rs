@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::der;
 use super::identity::{Identity, San};
-use super::keys::{Curve, Key, key_identifier, serial};
+use super::keys::{Key, KeyKind, key_identifier, serial};
 
 const CODE_SIGNING: &str = "1.3.6.1.5.5.7.3.3";
 const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
@@ -69,7 +69,7 @@ impl Authority {
     pub(super) fn new(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) -> Self {
         let root = issue_root(organisation, name, validity);
         let intermediate_name = format!("{name}-intermediate");
-        let key = Key::generate(Curve::P384);
+        let key = Key::generate(KeyKind::P384);
         let subject = distinguished_name(organisation, &intermediate_name);
         let extensions = vec![
             key_usage(0x06, 1),
@@ -120,7 +120,7 @@ impl Authority {
 
 /// A self-signed root.
 fn issue_root(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) -> Issuer {
-    let key = Key::generate(Curve::P384);
+    let key = Key::generate(KeyKind::P384);
     let subject = distinguished_name(organisation, name);
     let extensions = vec![key_usage(0x06, 1), basic_constraints(None), subject_key_identifier(&key)];
     let mut issuer = Issuer { key, name: subject.clone(), certificate: Vec::new() };
@@ -131,7 +131,7 @@ fn issue_root(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) 
 /// The root of a timestamping authority, and the certificate that signs its timestamps.
 pub(super) fn timestamping_pair(organisation: &str, validity: (Timestamp, Timestamp)) -> (Issuer, Issuer) {
     let root = issue_root(organisation, "throwaway-tsa-root", validity);
-    let key = Key::generate(Curve::P256);
+    let key = Key::generate(KeyKind::P256);
     let name = distinguished_name(organisation, "throwaway-tsa");
     let extensions = vec![
         key_usage(0x80, 7),

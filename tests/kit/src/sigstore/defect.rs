@@ -84,11 +84,14 @@ pub enum Defect {
     TimestampByUnknownAuthority,
     /// The RFC 3161 timestamp is valid and an hour before the certificate begins.
     TimestampOutsideCertificate,
+    /// There is no RFC 3161 timestamp where nothing else states a time: of Rekor v2, and of instances without a
+    /// log. Elsewhere there may be one or not.
+    TimestampMissing,
 }
 
 impl Defect {
     /// Every defect that a verifier must refuse, whatever the policy.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::SignatureInvalid,
         Self::PayloadSwapped,
         Self::PayloadTypeSwapped,
@@ -124,12 +127,91 @@ impl Defect {
         Self::TimestampOfAnotherSignature,
         Self::TimestampByUnknownAuthority,
         Self::TimestampOutsideCertificate,
+        Self::TimestampMissing,
     ];
 
-    /// Whether a bundle of this version with the defect must be refused.
+    /// Whether the defect is one of the certificate, which nothing that is signed with a key has.
+    pub fn is_of_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::ChainOfAnotherAuthority
+                | Self::CertificateSignatureInvalid
+                | Self::CertificateExpired
+                | Self::CertificateNotYetValid
+                | Self::WrongExtendedKeyUsage
+                | Self::NoExtendedKeyUsage
+                | Self::CertificateIsAuthority
+                | Self::ExtensionMissing(_)
+                | Self::SctMissing
+                | Self::SctByUnknownLog
+                | Self::SctSignatureInvalid
+                | Self::SctOfAnotherCertificate
+                | Self::SctOfAnotherIssuer
+                | Self::TimestampOutsideCertificate
+        )
+    }
+
+    /// Whether the defect is one of the certificate's timestamp, which instances without logs do not have.
+    pub fn is_of_sct(self) -> bool {
+        matches!(
+            self,
+            Self::SctMissing
+                | Self::SctByUnknownLog
+                | Self::SctSignatureInvalid
+                | Self::SctOfAnotherCertificate
+                | Self::SctOfAnotherIssuer
+        )
+    }
+
+    /// Whether the defect is one of the log's entry or of how the log vouches for it.
+    pub fn is_of_log(self) -> bool {
+        self.is_of_proof()
+            || self.is_of_log_time()
+            || matches!(
+                self,
+                Self::NoLogEntry
+                    | Self::LogEntryByUnknownLog
+                    | Self::LogEntryOfAnotherEnvelope
+                    | Self::LogEntryOfAnotherSignature
+                    | Self::LogEntryOfAnotherCertificate
+                    | Self::LogEntryKindWrong
+            )
+    }
+
+    /// Whether the defect is one of the time that Rekor v1 signs, which Rekor v2 does not.
+    pub fn is_of_log_time(self) -> bool {
+        matches!(self, Self::SetMissing | Self::SetInvalid | Self::IntegratedTimeChanged)
+    }
+
+    /// Whether the defect is one of the inclusion proof or its checkpoint.
+    pub fn is_of_proof(self) -> bool {
+        matches!(
+            self,
+            Self::InclusionProofMissing
+                | Self::InclusionProofInvalid
+                | Self::InclusionProofOfAnotherEntry
+                | Self::CheckpointSignatureInvalid
+                | Self::CheckpointByUnknownLog
+                | Self::CheckpointRootWrong
+        )
+    }
+
+    /// Whether the defect is one of an RFC 3161 timestamp.
+    pub fn is_of_timestamp(self) -> bool {
+        matches!(
+            self,
+            Self::TimestampInvalid
+                | Self::TimestampOfAnotherSignature
+                | Self::TimestampByUnknownAuthority
+                | Self::TimestampOutsideCertificate
+                | Self::TimestampMissing
+        )
+    }
+
+    /// Whether a bundle of this version with the defect must be refused, of Rekor v1.
     pub fn spoils_bundle(self, version: BundleVersion) -> bool {
         match self {
-            Self::ExtensionMissing(_) => false,
+            Self::ExtensionMissing(_) | Self::TimestampMissing => false,
             Self::InclusionProofMissing => version != BundleVersion::V01,
             _ => true,
         }
@@ -138,21 +220,9 @@ impl Defect {
     /// Whether a cosign `.att` layer with the defect must be refused. A layer carries no inclusion
     /// proof; its RFC 3161 timestamp is one more annotation, which a verifier may leave alone.
     pub fn spoils_att_layer(self) -> bool {
-        !matches!(
-            self,
-            Self::ExtensionMissing(_)
-                | Self::LogEntryKindWrong
-                | Self::InclusionProofMissing
-                | Self::InclusionProofInvalid
-                | Self::InclusionProofOfAnotherEntry
-                | Self::CheckpointSignatureInvalid
-                | Self::CheckpointByUnknownLog
-                | Self::CheckpointRootWrong
-                | Self::TimestampInvalid
-                | Self::TimestampOfAnotherSignature
-                | Self::TimestampByUnknownAuthority
-                | Self::TimestampOutsideCertificate
-        )
+        !(self.is_of_proof()
+            || self.is_of_timestamp()
+            || matches!(self, Self::ExtensionMissing(_) | Self::LogEntryKindWrong))
     }
 
     /// Whether the defect needs an RFC 3161 timestamp to be there at all.

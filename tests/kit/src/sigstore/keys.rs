@@ -1,46 +1,110 @@
 //! Signing keys: ECDSA on P-256 (logs, leaves, timestamps) and P-384 (certificate authorities), the
-//! curves that Sigstore's public instance has for the same parts.
+//! curves that Sigstore's public instance has for the same parts; Ed25519 (logs of Rekor v2); and RSA,
+//! which people bring along.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::der;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Curve {
+/// The kinds of keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KeyKind {
+    /// ECDSA on P-256, over SHA-256.
     P256,
+    /// ECDSA on P-384, over SHA-384.
     P384,
+    /// Ed25519.
+    Ed25519,
+    /// RSA of 2048 bits, PKCS #1 v1.5 over SHA-256.
+    Rsa2048,
+}
+
+impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
+
+    /// What protobuf-specs calls signatures by such a key.
+    pub(super) fn details(self) -> &'static str {
+        match self {
+            Self::P256 => "PKIX_ECDSA_P256_SHA_256",
+            Self::P384 => "PKIX_ECDSA_P384_SHA_384",
+            Self::Ed25519 => "PKIX_ED25519",
+            Self::Rsa2048 => "PKIX_RSA_PKCS1V15_2048_SHA256",
+        }
+    }
+}
+
+/// A key that somebody signs with in place of a certificate.
+#[derive(Debug)]
+pub struct SigningKey(pub(super) Key);
+
+impl SigningKey {
+    /// Make one.
+    pub fn generate(kind: KeyKind) -> Self {
+        Self(Key::generate(kind))
+    }
+
+    /// The public half, PEM.
+    pub fn public_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.0.spki())
+    }
+}
+
+#[derive(Debug)]
+enum Pair {
+    Ecdsa(Box<EcdsaKeyPair>),
+    Ed25519(Box<Ed25519KeyPair>),
+    Rsa(Box<RsaKeyPair>),
 }
 
 /// A key pair made for this run.
 #[derive(Debug)]
 pub(super) struct Key {
-    pair: EcdsaKeyPair,
-    curve: Curve,
+    pair: Pair,
+    pub(super) kind: KeyKind,
 }
 
 impl Key {
-    pub(super) fn generate(curve: Curve) -> Self {
-        let algorithm = match curve {
-            Curve::P256 => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            Curve::P384 => &ECDSA_P384_SHA384_ASN1_SIGNING,
+    pub(super) fn generate(kind: KeyKind) -> Self {
+        let ecdsa = |algorithm| Pair::Ecdsa(Box::new(EcdsaKeyPair::generate(algorithm).unwrap()));
+        let pair = match kind {
+            KeyKind::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            KeyKind::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            KeyKind::Ed25519 => Pair::Ed25519(Box::new(Ed25519KeyPair::generate().unwrap())),
+            KeyKind::Rsa2048 => Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())),
         };
-        Self { pair: EcdsaKeyPair::generate(algorithm).unwrap(), curve }
+        Self { pair, kind }
     }
 
-    /// An ASN.1 signature, over SHA-256 of the message for P-256 and SHA-384 for P-384.
+    /// A signature; of ECDSA, in ASN.1.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec()
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
+                signature
+            }
+        }
     }
 
     /// The `SubjectPublicKeyInfo`.
     pub(super) fn spki(&self) -> Vec<u8> {
-        AsDer::<PublicKeyX509Der<'_>>::as_der(self.pair.public_key()).unwrap().as_ref().to_vec()
+        let der: PublicKeyX509Der<'_> = match &self.pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_der().unwrap(),
+            Pair::Ed25519(pair) => pair.public_key().as_der().unwrap(),
+            Pair::Rsa(pair) => pair.public_key().as_der().unwrap(),
+        };
+        der.as_ref().to_vec()
     }
 
     /// The identifier of a log: SHA-256 of its `SubjectPublicKeyInfo`.
@@ -50,15 +114,21 @@ impl Key {
 
     /// The `AlgorithmIdentifier` of signatures by this key.
     pub(super) fn signature_algorithm(&self) -> Vec<u8> {
-        der::sequence(&[&der::oid(match self.curve {
-            Curve::P256 => "1.2.840.10045.4.3.2",
-            Curve::P384 => "1.2.840.10045.4.3.3",
-        })])
+        match self.kind {
+            KeyKind::P256 => der::sequence(&[&der::oid("1.2.840.10045.4.3.2")]),
+            KeyKind::P384 => der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]),
+            KeyKind::Ed25519 => der::sequence(&[&der::oid("1.3.101.112")]),
+            KeyKind::Rsa2048 => der::sequence(&[&der::oid("1.2.840.113549.1.1.11"), &der::null()]),
+        }
     }
 
-    /// The point alone, of which RFC 5280 hashes make key identifiers.
+    /// The key without its algorithm, of which RFC 5280 hashes make key identifiers.
     pub(super) fn point(&self) -> &[u8] {
-        self.pair.public_key().as_ref()
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+        }
     }
 }
 
@@ -69,6 +139,10 @@ pub(super) fn sha256(data: &[u8]) -> [u8; 32] {
 /// A key identifier of 20 bytes: SHA-1 of the point, as Fulcio writes it.
 pub(super) fn key_identifier(key: &Key) -> Vec<u8> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, key.point()).as_ref().to_vec()
+}
+
+pub(super) fn sha384(data: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, data).as_ref().to_vec()
 }
 
 pub(super) fn base64(data: &[u8]) -> String {

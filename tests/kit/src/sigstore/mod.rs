@@ -1,5 +1,5 @@
 //! A throwaway Sigstore made in memory: certificate authority, certificate-transparency log,
-//! transparency log (Rekor v1) and RFC 3161 timestamping authority, the trust root that describes
+//! transparency logs (Rekor v1 and v2) and RFC 3161 timestamping authority, the trust root that describes
 //! them, and signatures of their making — right ones, and wrong ones with one [`Defect`] each.
 //!
 //! It must not depend on Bonafide or on a library that Bonafide verifies with: formats are written
@@ -21,6 +21,7 @@
 //! # let _ = (trusted_root, bundle, layer, annotations, forged);
 //! ```
 
+mod body;
 mod ca;
 mod defect;
 mod der;
@@ -39,13 +40,15 @@ pub use defect::Defect;
 pub use identity::{GITHUB_ISSUER, Identity, San};
 pub(crate) use keys::pem;
 pub use signed::{BundleVersion, DSSE_MEDIA_TYPE, EntryKind, Signed};
+use signing::Signer;
 pub use signing::{IN_TOTO, Signing};
 pub use statement::{
     Build, COSIGN_SIGN, SLSA_V1, SLSA_V02, statement_cosign_sign, statement_v1, statement_v02,
 };
 
 use ca::Authority;
-use keys::{Curve, Key, base64};
+use keys::{Key, base64};
+pub use keys::{KeyKind, SigningKey};
 use rekor::Log;
 use tsa::Tsa;
 
@@ -67,6 +70,7 @@ struct Parts {
     authority: Authority,
     ct_key: Key,
     log: Log,
+    log_v2: Log,
     tsa: Tsa,
 }
 
@@ -134,8 +138,9 @@ impl Builder {
         let validity = (self.valid_from, self.valid_until);
         Parts {
             authority: Authority::new(&self.organisation, "throwaway", validity),
-            ct_key: Key::generate(Curve::P256),
+            ct_key: Key::generate(KeyKind::P256),
             log: Log::new(&self.rekor_host),
+            log_v2: Log::v2(&format!("log2025-1.{}", self.rekor_host)),
             tsa: Tsa::new(&self.organisation, validity),
         }
     }
@@ -175,7 +180,12 @@ impl Sigstore {
 
     /// Sign, with a choice of time, log entry, timestamp and defect.
     pub fn signing(&self, identity: &Identity) -> Signing<'_> {
-        Signing::new(self, identity)
+        Signing::new(self, Signer::Identity(Box::new(identity.clone())))
+    }
+
+    /// The same with a key in place of a certificate.
+    pub fn signing_with<'a>(&'a self, key: &'a SigningKey) -> Signing<'a> {
+        Signing::new(self, Signer::Key(&key.0))
     }
 
     /// The trust root, in the format of Sigstore's `trusted_root.json`.
@@ -185,16 +195,23 @@ impl Sigstore {
 
     /// The same, to be edited.
     pub fn trusted_root(&self) -> Value {
-        let Parts { authority, ct_key, log, tsa } = &self.trusted;
+        let Parts { authority, ct_key, log, log_v2, tsa } = &self.trusted;
         let chain = [&authority.intermediate, &authority.root];
-        let logs = |present: bool, url: &str, key: &Key| {
-            if present { vec![self.log_json(url, key)] } else { Vec::new() }
-        };
+        let mut tlogs: Vec<Value> = [log, log_v2]
+            .map(|log| self.log_json(&format!("https://{}", log.host), &log.key, &log.id()))
+            .to_vec();
+        let mut ctlogs = vec![self.log_json("https://ctfe.throwaway.example/log", ct_key, &ct_key.id())];
+        if !self.settings.log {
+            tlogs.clear();
+        }
+        if !self.settings.sct {
+            ctlogs.clear();
+        }
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-            "tlogs": logs(self.settings.log, &format!("https://{}", log.host), &log.key),
+            "tlogs": tlogs,
             "certificateAuthorities": [self.authority_json("throwaway", "https://fulcio.throwaway.example", &chain)],
-            "ctlogs": logs(self.settings.sct, "https://ctfe.throwaway.example/log", ct_key),
+            "ctlogs": ctlogs,
             "timestampAuthorities": [self.authority_json(
                 "throwaway-tsa",
                 "https://timestamp.throwaway.example/api/v1/timestamp",
@@ -203,16 +220,16 @@ impl Sigstore {
         })
     }
 
-    fn log_json(&self, url: &str, key: &Key) -> Value {
+    fn log_json(&self, url: &str, key: &Key, id: &[u8; 32]) -> Value {
         json!({
             "baseUrl": url,
             "hashAlgorithm": "SHA2_256",
             "publicKey": {
                 "rawBytes": base64(&key.spki()),
-                "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+                "keyDetails": key.kind.details(),
                 "validFor": self.window_json(),
             },
-            "logId": { "keyId": base64(&key.id()) },
+            "logId": { "keyId": base64(id) },
         })
     }
 

@@ -1,10 +1,11 @@
-//! The transparency log: a Merkle tree (RFC 6962) that grows with each signature, with signed entry
-//! timestamps, inclusion proofs and checkpoints (signed notes) as Rekor v1 gives them.
+//! The transparency logs: Merkle trees (RFC 6962) that grow with each signature, with inclusion proofs and
+//! checkpoints (signed notes). Rekor v1 signs entry and time too; Rekor v2 has an Ed25519 key and signs
+//! checkpoints alone.
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::keys::{Curve, Key, base64, sha256};
+use super::keys::{Key, KeyKind, base64, sha256};
 
 /// Rekor's tree is a shard: an entry's index in the whole log and in its tree differ, so that code
 /// which takes one for the other is found out.
@@ -17,6 +18,7 @@ const OLDER_ENTRIES: u64 = 11;
 pub(super) struct Log {
     pub(super) key: Key,
     pub(super) host: String,
+    is_v2: bool,
     leaves: Mutex<Vec<[u8; 32]>>,
 }
 
@@ -31,9 +33,29 @@ pub(super) struct Inclusion {
 }
 
 impl Log {
+    /// A log of Rekor v1.
     pub(super) fn new(host: &str) -> Self {
+        Self::with(host, KeyKind::P256, false)
+    }
+
+    /// A log of Rekor v2.
+    pub(super) fn v2(host: &str) -> Self {
+        Self::with(host, KeyKind::Ed25519, true)
+    }
+
+    fn with(host: &str, kind: KeyKind, is_v2: bool) -> Self {
         let leaves = (0..OLDER_ENTRIES).map(|index| leaf_hash(&index.to_be_bytes())).collect();
-        Self { key: Key::generate(Curve::P256), host: host.to_owned(), leaves: Mutex::new(leaves) }
+        Self { key: Key::generate(kind), host: host.to_owned(), is_v2, leaves: Mutex::new(leaves) }
+    }
+
+    /// What the log is known by: v1, the hash of its key; v2, that of a signed note's key (C2SP), whose first
+    /// bytes stand in the note.
+    pub(super) fn id(&self) -> [u8; 32] {
+        if self.is_v2 {
+            sha256(&[self.host.as_bytes(), b"\n\x01", self.key.point()].concat())
+        } else {
+            self.key.id()
+        }
     }
 
     /// Add an entry, and prove that it is in.
@@ -43,7 +65,7 @@ impl Log {
         let index = leaves.len() - 1;
         let tree_index = u64::try_from(index).unwrap();
         Inclusion {
-            log_index: EARLIER_SHARDS + tree_index,
+            log_index: if self.is_v2 { tree_index } else { EARLIER_SHARDS + tree_index },
             tree_index,
             tree_size: tree_index + 1,
             root: tree_hash(&leaves),
@@ -53,7 +75,7 @@ impl Log {
 
     /// The name of the tree in its checkpoints.
     pub(super) fn origin(&self) -> String {
-        format!("{} - 2605736670972794746", self.host)
+        if self.is_v2 { self.host.clone() } else { format!("{} - 2605736670972794746", self.host) }
     }
 }
 

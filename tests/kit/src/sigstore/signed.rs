@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::keys::{base64, pem};
+use super::keys::{KeyKind, base64, pem, sha256};
 use super::rekor::Inclusion;
 
 /// The media type of the layer of a cosign `.att` image.
@@ -47,6 +47,10 @@ pub enum EntryKind {
     Intoto001,
     /// `intoto` 0.0.2: in bundles of its time.
     Intoto002,
+    /// `dsse` 0.0.2, of Rekor v2: what cosign logged there at first.
+    Dsse002,
+    /// `hashedrekord` 0.0.2, of Rekor v2: over what the envelope's signature covers.
+    HashedRekord002,
 }
 
 impl EntryKind {
@@ -56,7 +60,14 @@ impl EntryKind {
             Self::Dsse001 => ("dsse", "0.0.1"),
             Self::Intoto001 => ("intoto", "0.0.1"),
             Self::Intoto002 => ("intoto", "0.0.2"),
+            Self::Dsse002 => ("dsse", "0.0.2"),
+            Self::HashedRekord002 => ("hashedrekord", "0.0.2"),
         }
+    }
+
+    /// Whether the entry is in a log of Rekor v2.
+    pub fn is_v2(self) -> bool {
+        matches!(self, Self::Dsse002 | Self::HashedRekord002)
     }
 }
 
@@ -101,17 +112,50 @@ pub(super) struct Entry {
     pub(super) body: Vec<u8>,
     pub(super) log_id: [u8; 32],
     pub(super) log_index: u64,
-    pub(super) integrated: Timestamp,
+    /// Rekor v2 states no time.
+    pub(super) integrated: Option<Timestamp>,
     pub(super) set: Option<Vec<u8>>,
     /// The proof and its checkpoint.
     pub(super) proof: Option<(Inclusion, String)>,
+}
+
+/// What verifies the signature.
+#[derive(Clone, Debug)]
+pub(super) enum Verifier {
+    /// A certificate, DER.
+    Certificate(Vec<u8>),
+    /// A public key (SPKI, DER), which nothing carries; and its kind.
+    Key(Vec<u8>, KeyKind),
+}
+
+impl Verifier {
+    /// PEM, as the log has it.
+    pub(super) fn pem(&self) -> String {
+        match self {
+            Self::Certificate(der) => pem("CERTIFICATE", der),
+            Self::Key(spki, _) => pem("PUBLIC KEY", spki),
+        }
+    }
+
+    /// As Rekor v2 has it.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Certificate(der) => json!({
+                "keyDetails": KeyKind::P256.details(),
+                "x509Certificate": { "rawBytes": base64(der) },
+            }),
+            Self::Key(spki, kind) => {
+                json!({ "keyDetails": kind.details(), "publicKey": { "rawBytes": base64(spki) } })
+            }
+        }
+    }
 }
 
 /// A signed statement with everything that vouches for it.
 #[derive(Clone, Debug)]
 pub struct Signed {
     pub(super) envelope: Envelope,
-    pub(super) certificate: Vec<u8>,
+    pub(super) verifier: Verifier,
     /// Intermediate and root.
     pub(super) chain: Vec<Vec<u8>>,
     pub(super) entry: Option<Entry>,
@@ -124,14 +168,12 @@ impl Signed {
         self.envelope.to_bytes()
     }
 
-    /// The leaf certificate.
-    pub fn certificate_der(&self) -> &[u8] {
-        &self.certificate
-    }
-
-    /// The leaf certificate as PEM.
-    pub fn certificate_pem(&self) -> String {
-        pem("CERTIFICATE", &self.certificate)
+    /// The leaf certificate, where it is not signed with a key.
+    pub fn certificate_der(&self) -> Option<&[u8]> {
+        match &self.verifier {
+            Verifier::Certificate(der) => Some(der),
+            Verifier::Key(..) => None,
+        }
     }
 
     /// The intermediate and the root as PEM, as cosign's annotation has them.
@@ -142,7 +184,7 @@ impl Signed {
 
     /// When the log says to have taken the entry.
     pub fn integrated_time(&self) -> Option<Timestamp> {
-        self.entry.as_ref().map(|entry| entry.integrated)
+        self.entry.as_ref().and_then(|entry| entry.integrated)
     }
 
     /// The log entry's canonical body.
@@ -157,18 +199,23 @@ impl Signed {
 
     /// The same, to be edited.
     pub fn bundle(&self, version: BundleVersion) -> Value {
-        let certificate = json!({ "rawBytes": base64(&self.certificate) });
         let stamps: Vec<Value> =
             self.timestamps.iter().map(|stamp| json!({ "signedTimestamp": base64(stamp) })).collect();
         let mut material = json!({
             "tlogEntries": self.entry.iter().map(tlog_entry).collect::<Vec<_>>(),
             "timestampVerificationData": { "rfc3161Timestamps": stamps },
         });
-        match version {
-            BundleVersion::V01 | BundleVersion::V02 => {
+        match (&self.verifier, version) {
+            (Verifier::Key(spki, _), _) => {
+                material["publicKey"] = json!({ "hint": base64(&sha256(spki)) });
+            }
+            (Verifier::Certificate(der), BundleVersion::V01 | BundleVersion::V02) => {
+                let certificate = json!({ "rawBytes": base64(der) });
                 material["x509CertificateChain"] = json!({ "certificates": [certificate] });
             }
-            BundleVersion::V03 => material["certificate"] = certificate,
+            (Verifier::Certificate(der), BundleVersion::V03) => {
+                material["certificate"] = json!({ "rawBytes": base64(der) });
+            }
         }
         json!({
             "mediaType": version.media_type(),
@@ -183,11 +230,12 @@ impl Signed {
 
     /// The layer of a cosign `.att` image (of type [`DSSE_MEDIA_TYPE`]): its bytes and annotations.
     pub fn cosign_att_layer(&self) -> (Vec<u8>, BTreeMap<String, String>) {
-        let mut annotations = BTreeMap::from([
-            ("dev.cosignproject.cosign/signature".to_owned(), String::new()),
-            ("dev.sigstore.cosign/certificate".to_owned(), self.certificate_pem()),
-            ("dev.sigstore.cosign/chain".to_owned(), self.chain_pem()),
-        ]);
+        let mut annotations =
+            BTreeMap::from([("dev.cosignproject.cosign/signature".to_owned(), String::new())]);
+        if let Verifier::Certificate(der) = &self.verifier {
+            annotations.insert("dev.sigstore.cosign/certificate".to_owned(), pem("CERTIFICATE", der));
+            annotations.insert("dev.sigstore.cosign/chain".to_owned(), self.chain_pem());
+        }
         if let Some(entry) = &self.entry {
             annotations.insert("dev.sigstore.cosign/bundle".to_owned(), cosign_bundle(entry));
         }
@@ -217,9 +265,11 @@ fn tlog_entry(entry: &Entry) -> Value {
         "logIndex": entry.log_index.to_string(),
         "logId": { "keyId": base64(&entry.log_id) },
         "kindVersion": { "kind": kind, "version": version },
-        "integratedTime": entry.integrated.as_second().to_string(),
         "canonicalizedBody": base64(&entry.body),
     });
+    if let Some(time) = entry.integrated {
+        value["integratedTime"] = json!(time.as_second().to_string());
+    }
     if let Some(set) = &entry.set {
         value["inclusionPromise"] = json!({ "signedEntryTimestamp": base64(set) });
     }
@@ -254,7 +304,7 @@ fn cosign_bundle(entry: &Entry) -> String {
     }
     let payload = Payload {
         body: base64(&entry.body),
-        integrated_time: entry.integrated.as_second(),
+        integrated_time: entry.integrated.map_or(0, Timestamp::as_second),
         log_index: entry.log_index,
         log_id: hex::encode(entry.log_id),
     };

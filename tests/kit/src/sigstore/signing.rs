@@ -4,23 +4,33 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::body::canonical_body;
 use super::ca::{Authority, LeafPlan, SctPlan, Usage, short_validity};
 use super::defect::Defect;
 use super::identity::Identity;
-use super::keys::{Curve, Key, base64, pem, sha256};
+use super::keys::{Key, KeyKind, sha256};
 use super::rekor::{checkpoint, set_payload};
-use super::signed::{Entry, EntryKind, Envelope, Signed};
+use super::signed::{Entry, EntryKind, Envelope, Signed, Verifier};
 use super::{Sigstore, truncated};
 
 /// The payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// Who signs.
+#[derive(Clone, Debug)]
+pub(super) enum Signer<'a> {
+    /// Somebody with a certificate for a key that is made for the occasion.
+    Identity(Box<Identity>),
+    /// Somebody with a key.
+    Key(&'a Key),
+}
 
 /// A signature about to be made; see [`Sigstore::signing`].
 #[derive(Debug)]
 #[must_use]
 pub struct Signing<'a> {
     sigstore: &'a Sigstore,
-    identity: Identity,
+    signer: Signer<'a>,
     at: Timestamp,
     entry: EntryKind,
     timestamp: bool,
@@ -29,10 +39,10 @@ pub struct Signing<'a> {
 }
 
 impl<'a> Signing<'a> {
-    pub(super) fn new(sigstore: &'a Sigstore, identity: &Identity) -> Self {
+    pub(super) fn new(sigstore: &'a Sigstore, signer: Signer<'a>) -> Self {
         Self {
             sigstore,
-            identity: identity.clone(),
+            signer,
             at: truncated(Timestamp::now()),
             entry: EntryKind::Dsse001,
             timestamp: false,
@@ -76,17 +86,20 @@ impl<'a> Signing<'a> {
         if self.has(Defect::IntegratedTimeInFuture) {
             self.at += SignedDuration::from_hours(24);
         }
-        if let Some(Defect::ExtensionMissing(number)) = self.defect {
-            self.identity = self.identity.without_extension(number);
-        }
-        let key = Key::generate(Curve::P256);
         let authority = self.authority();
-        let certificate = self.certificate(authority, &key);
-        let envelope = self.envelope(&key, statement.as_ref());
-        let entry = self.log_entry(&key, &certificate, &envelope);
+        let made;
+        let (key, verifier) = match &self.signer {
+            Signer::Identity(identity) => {
+                made = Key::generate(KeyKind::P256);
+                (&made, Verifier::Certificate(self.certificate(identity, authority, &made)))
+            }
+            Signer::Key(key) => (*key, Verifier::Key(key.spki(), key.kind)),
+        };
+        let envelope = self.envelope(key, statement.as_ref());
+        let entry = self.log_entry(key, &verifier, &envelope);
         let timestamps = self.timestamps(&envelope.signature);
         let chain = vec![authority.intermediate.certificate.clone(), authority.root.certificate.clone()];
-        Signed { envelope, certificate, chain, entry, timestamps }
+        Signed { envelope, verifier, chain, entry, timestamps }
     }
 
     fn has(&self, defect: Defect) -> bool {
@@ -106,13 +119,20 @@ impl<'a> Signing<'a> {
         match self.defect {
             Some(Defect::CertificateExpired) => short_validity(self.at - hour),
             Some(Defect::CertificateNotYetValid) => short_validity(self.at + hour),
-            _ => self.identity.validity.unwrap_or_else(|| short_validity(self.at)),
+            _ => match &self.signer {
+                Signer::Identity(identity) => identity.validity.unwrap_or_else(|| short_validity(self.at)),
+                Signer::Key(_) => short_validity(self.at),
+            },
         }
     }
 
-    fn certificate(&self, authority: &Authority, key: &Key) -> Vec<u8> {
+    fn certificate(&self, identity: &Identity, authority: &Authority, key: &Key) -> Vec<u8> {
+        let identity = match self.defect {
+            Some(Defect::ExtensionMissing(number)) => &identity.clone().without_extension(number),
+            _ => identity,
+        };
         authority.issue(&LeafPlan {
-            identity: &self.identity,
+            identity,
             key,
             validity: self.validity(),
             usage: match self.defect {
@@ -151,7 +171,7 @@ impl<'a> Signing<'a> {
         let signed_type =
             if self.has(Defect::PayloadTypeSwapped) { "text/plain" } else { &self.payload_type };
         let signature = if self.has(Defect::SignatureInvalid) {
-            Key::generate(Curve::P256).sign(&pae(signed_type, statement))
+            Key::generate(key.kind).sign(&pae(signed_type, statement))
         } else {
             key.sign(&pae(signed_type, statement))
         };
@@ -159,21 +179,26 @@ impl<'a> Signing<'a> {
         Envelope { payload_type: self.payload_type.clone(), payload, signature }
     }
 
-    fn log_entry(&self, key: &Key, certificate: &[u8], envelope: &Envelope) -> Option<Entry> {
+    fn log_entry(&self, key: &Key, verifier: &Verifier, envelope: &Envelope) -> Option<Entry> {
         if self.has(Defect::NoLogEntry) || !self.sigstore.settings.log {
             return None;
         }
-        let body = self.entry_body(key, certificate, envelope);
-        let stranger = &self.sigstore.stranger.log;
-        let log = if self.has(Defect::LogEntryByUnknownLog) { stranger } else { &self.sigstore.trusted.log };
+        let body = self.entry_body(key, verifier, envelope);
+        let (trusted, stranger) = (&self.sigstore.trusted, &self.sigstore.stranger);
+        let (trusted, stranger) = if self.entry.is_v2() {
+            (&trusted.log_v2, &stranger.log_v2)
+        } else {
+            (&trusted.log, &stranger.log)
+        };
+        let log = if self.has(Defect::LogEntryByUnknownLog) { stranger } else { trusted };
         let mut inclusion = log.append(&body);
-        let (log_id, log_index) = (log.key.id(), inclusion.log_index);
+        let (log_id, log_index) = (log.id(), inclusion.log_index);
         if self.has(Defect::InclusionProofOfAnotherEntry) {
             inclusion = log.append(b"another entry");
         }
         let (head_key, hint) = match self.defect {
             Some(Defect::CheckpointSignatureInvalid) => (&stranger.key, log_id),
-            Some(Defect::CheckpointByUnknownLog) => (&stranger.key, stranger.key.id()),
+            Some(Defect::CheckpointByUnknownLog) => (&stranger.key, stranger.id()),
             _ => (&log.key, log_id),
         };
         let head =
@@ -195,8 +220,8 @@ impl<'a> Signing<'a> {
             body,
             log_id,
             log_index,
-            integrated: self.at,
-            set: (!self.has(Defect::SetMissing)).then_some(set),
+            integrated: (!self.entry.is_v2()).then_some(self.at),
+            set: (!self.entry.is_v2() && !self.has(Defect::SetMissing)).then_some(set),
             proof: (!self.has(Defect::InclusionProofMissing)).then_some((inclusion, note)),
         })
     }
@@ -205,34 +230,48 @@ impl<'a> Signing<'a> {
         match (self.has(Defect::LogEntryKindWrong), self.entry) {
             (true, EntryKind::Dsse001) => EntryKind::Intoto002,
             (true, EntryKind::Intoto001 | EntryKind::Intoto002) => EntryKind::Dsse001,
+            (true, EntryKind::Dsse002) => EntryKind::HashedRekord002,
+            (true, EntryKind::HashedRekord002) => EntryKind::Dsse002,
             (false, kind) => kind,
         }
     }
 
-    fn entry_body(&self, key: &Key, certificate: &[u8], envelope: &Envelope) -> Vec<u8> {
+    fn entry_body(&self, key: &Key, verifier: &Verifier, envelope: &Envelope) -> Vec<u8> {
         let mut logged = envelope.clone();
-        let mut verifier = certificate.to_vec();
+        let mut verifier = verifier.clone();
         match self.defect {
             Some(Defect::LogEntryOfAnotherEnvelope) => {
                 logged.payload = swapped(&envelope.payload);
                 logged.signature = key.sign(&pae(&logged.payload_type, &logged.payload));
             }
-            // ECDSA is randomised: the same key signs the same bytes differently.
             Some(Defect::LogEntryOfAnotherSignature) => {
-                logged.signature = key.sign(&pae(&logged.payload_type, &logged.payload));
+                let signed = pae(&logged.payload_type, &logged.payload);
+                // ECDSA is randomised: the same key signs the same bytes differently. The other kinds are not.
+                logged.signature = key.sign(&signed);
+                if logged.signature == envelope.signature {
+                    logged.signature = Key::generate(key.kind).sign(&signed);
+                }
             }
             Some(Defect::LogEntryOfAnotherCertificate) => {
-                verifier = self.certificate(self.authority(), &Key::generate(Curve::P256));
+                let other = Key::generate(key.kind);
+                verifier = match &self.signer {
+                    Signer::Identity(identity) => {
+                        Verifier::Certificate(self.certificate(identity, self.authority(), &other))
+                    }
+                    Signer::Key(_) => Verifier::Key(other.spki(), other.kind),
+                };
             }
             _ => {}
         }
-        canonical_body(self.entry, &logged, &base64(pem("CERTIFICATE", &verifier).as_bytes()))
+        canonical_body(self.entry, &logged, &verifier, key.kind)
     }
 
     fn timestamps(&self, signature: &[u8]) -> Vec<Vec<u8>> {
-        let wanted =
-            self.timestamp || !self.sigstore.settings.log || self.defect.is_some_and(Defect::needs_timestamp);
-        if !wanted {
+        let wanted = self.timestamp
+            || self.entry.is_v2()
+            || !self.sigstore.settings.log
+            || self.defect.is_some_and(Defect::needs_timestamp);
+        if !wanted || self.has(Defect::TimestampMissing) {
             return Vec::new();
         }
         let (tsa, stranger) = (&self.sigstore.trusted.tsa, &self.sigstore.stranger.tsa);
@@ -269,35 +308,4 @@ fn swapped(statement: &[u8]) -> Vec<u8> {
         }
         _ => [statement, b" "].concat(),
     }
-}
-
-/// The canonical JSON of an entry: keys in order, no spaces. `verifier` is base64 of PEM.
-fn canonical_body(kind: EntryKind, envelope: &Envelope, verifier: &str) -> Vec<u8> {
-    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex::encode(sha256(bytes)) });
-    let envelope_hash = hash(&envelope.to_bytes());
-    let payload_hash = hash(&envelope.payload);
-    let signature = base64(&envelope.signature);
-    let spec = match kind {
-        EntryKind::Dsse001 => json!({
-            "envelopeHash": envelope_hash,
-            "payloadHash": payload_hash,
-            "signatures": [{ "signature": signature, "verifier": verifier }],
-        }),
-        EntryKind::Intoto001 => json!({
-            "content": { "hash": envelope_hash, "payloadHash": payload_hash },
-            "publicKey": verifier,
-        }),
-        EntryKind::Intoto002 => json!({
-            "content": {
-                "envelope": {
-                    "payloadType": envelope.payload_type,
-                    "signatures": [{ "publicKey": verifier, "sig": base64(signature.as_bytes()) }],
-                },
-                "hash": envelope_hash,
-                "payloadHash": payload_hash,
-            },
-        }),
-    };
-    let (name, version) = kind.names();
-    json!({ "apiVersion": version, "kind": name, "spec": spec }).to_string().into_bytes()
 }
