@@ -58,9 +58,6 @@ impl SigstoreBundle {
         }
         let read = Self { bundle, others };
         limits::material(&read.bundle.verification_material, read.entries())?;
-        if read.entries().any(|entry| entry.inclusion_promise.is_none() && entry.inclusion_proof.is_none()) {
-            return Err(Refusal::EntryUnproved);
-        }
         Ok(read)
     }
 
@@ -140,7 +137,7 @@ impl SigstoreBundle {
         }
     }
 
-    /// What a log entry must be before the library looks at it: there, of a log of the root, not of the future.
+    /// What a log entry must be before the library looks at it: there, of a log of the root, proved, not of the future.
     pub(super) fn check_entries(&self, root: &Root, wanted: bool, now: Timestamp) -> Result<(), Refusal> {
         let future = |time: &Timestamp| time.duration_since(now) > CLOCK_SKEW;
         if let Some(time) = self.entries().filter_map(|entry| entry.integrated_time).find(future) {
@@ -156,7 +153,13 @@ impl SigstoreBundle {
                 None => root.logs.key(&log).is_some(),
             })
         };
-        if self.entries().all(known) { Ok(()) } else { Err(Refusal::UnknownLog(root.name.0.clone())) }
+        if !self.entries().all(known) {
+            return Err(Refusal::UnknownLog(root.name.0.clone()));
+        }
+        let bare = |entry: &TransparencyLogEntry| {
+            entry.inclusion_promise.is_none() && entry.inclusion_proof.is_none()
+        };
+        if self.entries().any(bare) { Err(Refusal::EntryUnproved) } else { Ok(()) }
     }
 
     /// The entries that the library does not see.
@@ -210,7 +213,7 @@ impl SigstoreBundle {
     }
 
     /// Whether it says of itself that it is about this artifact.
-    fn names(&self, artifact: &Artifact<'_>) -> bool {
+    pub(super) fn names(&self, artifact: &Artifact<'_>) -> bool {
         let hash = match (artifact.blob(), artifact.digest()) {
             (Some(blob), _) => sha256(blob).as_bytes().to_vec(),
             (None, Some(digest)) => digest.as_bytes().to_vec(),

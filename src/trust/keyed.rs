@@ -155,7 +155,17 @@ pub(super) fn logged(
 ) -> Result<Option<Timestamp>, Refusal> {
     read.check_entries(root, true, now)?;
     let verifier = Verifier::Key(key);
-    let by_library = !read.bundle.verification_material.tlog_entries.is_empty();
+    let material = &read.bundle.verification_material;
+    let by_library = !material.tlog_entries.is_empty();
+    if !by_library && material.timestamp_verification_data.rfc3161_timestamps.is_empty() {
+        // To the library, what has neither an entry that it knows nor a timestamp is no bundle. Of a key, the time need not
+        // be known.
+        signature(read.envelope().ok_or(Refusal::EntryMismatch)?, key)?;
+        if !read.names(&artifact) {
+            return Err(Refusal::Artifact);
+        }
+        return read.check_others(root, verifier).map(|()| None);
+    }
     let mut policy = PublicKeyVerificationPolicy::new(key.clone());
     if !by_library {
         policy = policy.skip_tlog_unsafe();

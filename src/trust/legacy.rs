@@ -59,7 +59,8 @@ impl<'a> Layer<'a> {
     /// Verifies it. Under a root without a log nothing in a layer says when it was signed, so that none verifies.
     pub(super) fn verify(&self, root: &Root, now: Timestamp) -> Result<(Certificate, Statement), Refusal> {
         let Self { bytes, envelope, certificate, entry } = self;
-        let entry = entry.as_ref().ok_or(Refusal::LogEntryMissing)?;
+        let missing = if root.demands.log { Refusal::LogEntryMissing } else { Refusal::NoTime };
+        let entry = entry.as_ref().ok_or(missing)?;
         let time = entry.verify(&root.logs, now, &root.name.0)?;
         let claims = certificate::read(certificate.as_bytes())?;
         if time < claims.not_before || time > claims.not_after {

@@ -299,13 +299,14 @@ pub(super) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
-/// The same statement with a predicate that claims something else; other bytes where it is none.
+/// The same statement with another builder; other bytes where it is none.
 fn swapped(statement: &[u8]) -> Vec<u8> {
-    match serde_json::from_slice::<Value>(statement) {
-        Ok(Value::Object(mut fields)) => {
-            fields.insert("predicate".to_owned(), json!({ "builder": { "id": "https://attacker.example" } }));
-            Value::Object(fields).to_string().into_bytes()
+    let mut value: Value = serde_json::from_slice(statement).unwrap_or_default();
+    for place in ["/predicate/runDetails/builder/id", "/predicate/builder/id"] {
+        if let Some(builder) = value.pointer_mut(place) {
+            *builder = json!("https://attacker.example");
+            return value.to_string().into_bytes();
         }
-        _ => [statement, b" "].concat(),
     }
+    [statement, b" "].concat()
 }

@@ -1,69 +1,20 @@
-//! Forged attestations: a Sigstore of our own, right in all but one thing at a time, in every layout. Each has a good
-//! twin that differs in that one thing alone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! What stands beside the table: certificates and payloads that can be read in two ways, bundles with too little or too much
+//! in them, and what is not even close.
 
-mod trust_support;
-
-use bonafide::{
-    domain::{evidence::Finding, identity::TrustRootName, provenance::SLSA_V1},
-    gather::ports::{RawAttestation, TrustRoots},
-    trust::Roots,
-};
+use bonafide::{domain::evidence::Finding, gather::ports::TrustRoots, trust::Roots};
 use bonafide_kit::sigstore::{
-    Build, BundleVersion, Defect, EntryKind, GITHUB_ISSUER, Identity, San, Signed, Signing, Sigstore,
-    statement_cosign_sign, statement_v1, statement_v02,
+    Build, BundleVersion, EntryKind, GITHUB_ISSUER, Identity, San, Signing, Sigstore, statement_cosign_sign,
+    statement_v1, statement_v02,
 };
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use trust_support::{bundle, layer, refused, verified};
+use crate::{
+    form::{By, Form, Kept},
+    trust_support::{bundle, layer, refused, verified},
+};
 
 const REPOSITORY: &str = "https://github.com/acme/app";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Bundle(BundleVersion, EntryKind),
-    Att(EntryKind),
-}
-
-const FORMS: [Form; 7] = [
-    Form::Bundle(BundleVersion::V01, EntryKind::Dsse001),
-    Form::Bundle(BundleVersion::V02, EntryKind::Dsse001),
-    Form::Bundle(BundleVersion::V02, EntryKind::Intoto002),
-    Form::Bundle(BundleVersion::V03, EntryKind::Dsse001),
-    Form::Att(EntryKind::Intoto001),
-    Form::Att(EntryKind::Intoto002),
-    Form::Att(EntryKind::Dsse001),
-];
-
-impl Form {
-    fn entry(self) -> EntryKind {
-        match self {
-            Self::Bundle(_, kind) | Self::Att(kind) => kind,
-        }
-    }
-
-    fn is_bundle(self) -> bool {
-        matches!(self, Self::Bundle(..))
-    }
-
-    fn of(self, signed: &Signed) -> RawAttestation {
-        match self {
-            Self::Bundle(version, _) => bundle(signed.bundle_json(version).into_bytes()),
-            Self::Att(_) => {
-                let (envelope, annotations) = signed.cosign_att_layer();
-                layer(envelope, annotations)
-            }
-        }
-    }
-
-    fn spoiled_by(self, defect: Defect) -> bool {
-        match self {
-            Self::Bundle(version, _) => defect.spoils_bundle(version),
-            Self::Att(_) => defect.spoils_att_layer(),
-        }
-    }
-}
 
 fn identity() -> Identity {
     Identity::github("acme/app", ".github/workflows/build.yml", "refs/heads/main", "push")
@@ -74,100 +25,19 @@ fn statement(identity: &Identity) -> Value {
 }
 
 fn roots(sigstore: &Sigstore) -> Roots {
-    Roots::from_json(TrustRootName::default(), &sigstore.trusted_root_json()).unwrap()
+    crate::form::roots("sigstore", sigstore)
 }
 
-/// What the refusal must say: the check that found the defect.
-fn expected(defect: Defect, form: Form) -> &'static str {
-    const CHAIN: &str = "does not chain to the trust root sigstore";
-    const SCT: &str = "(SCT) does not verify";
-    const SET: &str = "signed timestamp (SET) does not verify";
-    const ENTRY: &str = "does not describe this signature by this signer";
-    match defect {
-        Defect::SignatureInvalid | Defect::PayloadSwapped | Defect::PayloadTypeSwapped => {
-            "its signature does not verify with the key of its certificate"
-        }
-        Defect::ChainOfAnotherAuthority
-        | Defect::CertificateSignatureInvalid
-        | Defect::CertificateIsAuthority
-        | Defect::TimestampOutsideCertificate => CHAIN,
-        Defect::CertificateExpired | Defect::CertificateNotYetValid => "not valid at the time of signing",
-        Defect::WrongExtendedKeyUsage | Defect::NoExtendedKeyUsage => "for signing code",
-        Defect::SctMissing => "carries no timestamp of a certificate-transparency log (SCT)",
-        Defect::SctByUnknownLog
-        | Defect::SctSignatureInvalid
-        | Defect::SctOfAnotherCertificate
-        | Defect::SctOfAnotherIssuer => SCT,
-        Defect::NoLogEntry => "no transparency log entry",
-        Defect::LogEntryByUnknownLog => "of a log that the trust root sigstore does not know",
-        Defect::LogEntryOfAnotherEnvelope
-        | Defect::LogEntryOfAnotherSignature
-        | Defect::LogEntryOfAnotherCertificate => ENTRY,
-        Defect::LogEntryKindWrong => "its log entry cannot be read",
-        Defect::SetMissing if form == Form::Bundle(BundleVersion::V01, EntryKind::Dsse001) => SET,
-        Defect::SetMissing => "nothing vouches for the time of signing",
-        Defect::SetInvalid | Defect::IntegratedTimeChanged => SET,
-        Defect::IntegratedTimeInFuture => "logged in the future",
-        Defect::InclusionProofMissing
-        | Defect::InclusionProofInvalid
-        | Defect::InclusionProofOfAnotherEntry => "inclusion proof does not verify",
-        Defect::CheckpointSignatureInvalid | Defect::CheckpointByUnknownLog | Defect::CheckpointRootWrong => {
-            "the checkpoint of its log entry's inclusion proof does not verify"
-        }
-        Defect::TimestampInvalid
-        | Defect::TimestampOfAnotherSignature
-        | Defect::TimestampByUnknownAuthority => "its timestamp (RFC 3161) does not verify",
-        Defect::ExtensionMissing(_) => unreachable!("for the policy to refuse"),
-    }
+fn certified(kept: Kept, entry: EntryKind) -> Form {
+    Form { by: By::Certificate, kept, entry: Some(entry) }
 }
 
-#[test]
-fn one_wrong_thing_is_enough_in_every_form() {
-    let sigstore = Sigstore::new();
-    let roots = roots(&sigstore);
-    let (identity, now) = (identity(), Timestamp::now());
-    let statement = statement(&identity).to_string();
-    for form in FORMS {
-        let signing = || sigstore.signing(&identity).entry(form.entry());
-        for signing in [signing(), signing().with_timestamp()] {
-            let twin = verified(roots.verify(&form.of(&signing.sign(&statement)), now));
-            assert_eq!(twin.statement.predicate_type, SLSA_V1, "{form:?}");
-            assert_eq!(twin.certificate.source_repository.as_deref(), Some(REPOSITORY));
-        }
-        for defect in Defect::ALL {
-            let attestation = form.of(&signing().defect(defect).sign(&statement));
-            let found = roots.verify(&attestation, now);
-            if !form.spoiled_by(defect) {
-                verified(found);
-                continue;
-            }
-            let (kind, reason) = refused(&found);
-            let expected_kind = if defect == Defect::LogEntryKindWrong { "malformed" } else { "untrusted" };
-            assert_eq!(kind, expected_kind, "{form:?} {defect:?}: {reason}");
-            assert!(reason.contains(expected(defect, form)), "{form:?} {defect:?}: {reason}");
-            assert!(reason.len() < 300 && !reason.contains('\n'), "{reason}");
-        }
-    }
-}
-
-#[test]
-fn another_sigstore_of_the_same_names_is_not_trusted() {
-    let (ours, theirs) = (Sigstore::new(), Sigstore::new());
-    let (identity, now) = (identity(), Timestamp::now());
-    let statement = statement(&identity).to_string();
-    for form in FORMS {
-        let attestation = form.of(&theirs.signing(&identity).entry(form.entry()).sign(&statement));
-        verified(roots(&theirs).verify(&attestation, now));
-        assert_eq!(refused(&roots(&ours).verify(&attestation, now)).0, "untrusted", "{form:?}");
-    }
-}
-
-/// Signs with the identity, in a bundle and in a layer; both must give the same.
 fn finding_of(sigstore: &Sigstore, identity: &Identity, statement: &str) -> Finding {
     let sign = |signing: Signing<'_>| signing.sign(statement);
-    let bundle = Form::Bundle(BundleVersion::V03, EntryKind::Dsse001).of(&sign(sigstore.signing(identity)));
+    let bundle =
+        certified(Kept::Bundle(BundleVersion::V03), EntryKind::Dsse001).of(&sign(sigstore.signing(identity)));
     let legacy = EntryKind::Intoto001;
-    let layer = Form::Att(legacy).of(&sign(sigstore.signing(identity).entry(legacy)));
+    let layer = certified(Kept::Att, legacy).of(&sign(sigstore.signing(identity).entry(legacy)));
     let [bundle, layer] = [bundle, layer].map(|raw| roots(sigstore).verify(&raw, Timestamp::now()).finding);
     assert_eq!(std::mem::discriminant(&bundle), std::mem::discriminant(&layer), "{bundle:?} {layer:?}");
     if let (Finding::Untrusted(a), Finding::Untrusted(b)) = (&bundle, &layer) {
@@ -287,40 +157,6 @@ fn an_entry_without_any_proof_does_not_ride_along() {
 }
 
 #[test]
-fn what_is_left_to_a_later_release_says_so() {
-    let sigstore = Sigstore::new();
-    let identity = identity();
-    let signed = sigstore.sign_statement(&identity, statement(&identity).to_string());
-    let verify = |raw| refused(&roots(&sigstore).verify(&raw, Timestamp::now()));
-
-    let mut keyed = signed.bundle(BundleVersion::V03);
-    let material = keyed["verificationMaterial"].as_object_mut().unwrap();
-    material.remove("certificate");
-    material.insert("publicKey".to_owned(), json!({"hint": "key"}));
-    let (kind, reason) = verify(bundle(keyed.to_string().into_bytes()));
-    assert_eq!(
-        (kind, reason.as_str()),
-        ("untrusted", "it is signed with a key instead of a certificate, which is not supported yet")
-    );
-
-    let (envelope, mut annotations) = signed.cosign_att_layer();
-    annotations.remove("dev.sigstore.cosign/certificate");
-    let (kind, reason) = verify(layer(envelope, annotations));
-    assert_eq!(
-        (kind, reason.as_str()),
-        ("untrusted", "it is signed with a key instead of a certificate, which is not supported yet")
-    );
-
-    let private = Sigstore::builder().timestamps_only().build();
-    let signed = private.sign_statement(&identity, statement(&identity).to_string());
-    let raw = bundle(signed.bundle_json(BundleVersion::V03).into_bytes());
-    for sigstore in [&sigstore, &private] {
-        let reason = refused(&roots(sigstore).verify(&raw, Timestamp::now())).1;
-        assert!(reason.contains("not supported yet") || reason.contains("(SCT)"), "{reason}");
-    }
-}
-
-#[test]
 fn other_payloads_are_malformed_and_other_predicates_are_no_provenance() {
     let sigstore = Sigstore::new();
     let identity = identity();
@@ -343,7 +179,7 @@ fn other_payloads_are_malformed_and_other_predicates_are_no_provenance() {
     }
 
     let signing = sigstore.signing(&identity).payload_type("text/plain\u{7}");
-    let raw = Form::Bundle(BundleVersion::V03, EntryKind::Dsse001).of(&signing.sign(&good));
+    let raw = certified(Kept::Bundle(BundleVersion::V03), EntryKind::Dsse001).of(&signing.sign(&good));
     let (kind, reason) = refused(&roots(&sigstore).verify(&raw, Timestamp::now()));
     assert_eq!(kind, "malformed");
     assert!(reason.contains(r"text/plain\u{7}"), "{reason}");

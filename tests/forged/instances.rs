@@ -1,0 +1,145 @@
+//! One instance does not stand for another: what is verified under one trust root satisfies no signer that names another.
+
+use bonafide::domain::{
+    identity::TrustRootName,
+    verdict::{Outcome, Reason},
+};
+use bonafide::trust::{RootError, Roots};
+use bonafide_kit::sigstore::{EntryKind, Sigstore};
+use serde_json::json;
+
+use crate::form::{By, FORMS, Form, Kept, World, denied, judge, statement};
+use bonafide_kit::sigstore::{BundleVersion, KeyKind};
+
+#[test]
+fn another_instance_of_the_same_names_is_not_trusted_in_any_form() {
+    let statement = statement();
+    for form in FORMS {
+        let (ours, theirs) = (World::of(form), World::of(form));
+        let signed = theirs.signing().sign(&statement);
+        theirs.admitted(&signed);
+        // With the key of the other, what is left is the log.
+        let policy = theirs.policy();
+        let verdict = judge(&ours.roots, &policy, &form.of(&signed));
+        let words = match form {
+            Form { by: By::Key(_), .. } => "of a log that the trust root sigstore does not know",
+            Form { kept: Kept::Att, .. } => "of a log that the trust root sigstore does not know",
+            Form { entry: None, .. } => "its timestamp (RFC 3161) does not verify",
+            _ => "of a log that the trust root sigstore does not know",
+        };
+        denied(&verdict, Reason::UntrustedSignature, words, &form);
+    }
+}
+
+#[test]
+fn a_signer_is_satisfied_under_the_root_it_names_and_under_no_other() {
+    let statement = statement();
+    for form in FORMS {
+        let world = World::of(form);
+        let raw = form.of(&world.signing().sign(&statement));
+        let root = world.sigstore.trusted_root_json();
+        let under = |names: &[&str]| {
+            let mut all = Roots::embedded().unwrap();
+            for name in names {
+                all = all.with(TrustRootName((*name).to_owned()), &root).unwrap();
+            }
+            all
+        };
+        let wanting = |name: &str| {
+            let mut policy = world.policy();
+            policy["spec"]["signers"][0]["trustRoot"] = json!(name);
+            policy
+        };
+        assert_eq!(judge(&under(&["corp"]), &wanting("corp"), &raw).outcome, Outcome::Allow, "{form:?}");
+        let both = under(&["corp", "lab"]);
+        for name in ["corp", "lab"] {
+            let verdict = judge(&both, &wanting(name), &raw);
+            assert_eq!(verdict.outcome, Outcome::Allow, "{form:?}");
+            assert_eq!(verdict.proofs[0].trust_root, Some(TrustRootName(name.to_owned())));
+        }
+        // The same attestation, the same roots, a signer that names one that did not vouch.
+        for name in ["sigstore", "other"] {
+            let verdict = judge(&under(&["corp"]), &wanting(name), &raw);
+            let (reason, words) = if form.is_keyed() {
+                (
+                    Reason::UntrustedSignature,
+                    format!("its log entry is of the trust root corp, not of {name}"),
+                )
+            } else {
+                (Reason::WrongSigner, format!("signed under the trust root corp, not under {name}"))
+            };
+            denied(&verdict, reason, &words, &(form, name));
+        }
+    }
+}
+
+#[test]
+fn a_root_asks_for_what_it_has() {
+    let statement = statement();
+    let certificate = Form { by: By::Certificate, kept: Kept::Bundle(BundleVersion::V03), entry: None };
+    let private = World::of(certificate);
+    let signed = private.signing().sign(&statement);
+    private.admitted(&signed);
+
+    // The same authorities with a log beside them: what is not logged is not enough any more.
+    let logged = Sigstore::new().trusted_root();
+    let mut root = private.sigstore.trusted_root();
+    root["tlogs"] = logged["tlogs"].clone();
+    let with_log = Roots::from_json(TrustRootName::github(), &root.to_string()).unwrap();
+    let verdict = judge(&with_log, &private.policy(), &certificate.of(&signed));
+    denied(&verdict, Reason::UntrustedSignature, "(SCT)", &"a root with a log");
+    root["tlogs"] = json!([]);
+    root["ctlogs"] = logged["ctlogs"].clone();
+    let with_ct = Roots::from_json(TrustRootName::github(), &root.to_string()).unwrap();
+    let verdict = judge(&with_ct, &private.policy(), &certificate.of(&signed));
+    denied(&verdict, Reason::UntrustedSignature, "(SCT)", &"a root with a certificate-transparency log");
+
+    // What is logged is not believed by a root that knows no log.
+    let public = World::of(Form { entry: Some(EntryKind::Dsse001), ..certificate });
+    let signed = public.signing().with_timestamp().sign(&statement);
+    public.admitted(&signed);
+    let mut root = public.sigstore.trusted_root();
+    (root["tlogs"], root["ctlogs"]) = (json!([]), json!([]));
+    let without = Roots::from_json(TrustRootName::default(), &root.to_string()).unwrap();
+    let verdict = judge(&without, &public.policy(), &public.form.of(&signed));
+    denied(
+        &verdict,
+        Reason::UntrustedSignature,
+        "of a log that the trust root sigstore does not know",
+        &"no log",
+    );
+
+    // Without a log and without a timestamp authority there is no time, and no root.
+    root["timestampAuthorities"] = json!([]);
+    let timeless = Roots::from_json(TrustRootName::default(), &root.to_string());
+    assert!(matches!(timeless, Err(RootError::NoTime)));
+}
+
+#[test]
+fn layers_of_an_instance_without_a_log_have_no_time() {
+    let form = Form { by: By::Certificate, kept: Kept::Att, entry: None };
+    let world = World::of(form);
+    let verdict = world.judge(&world.signing().sign(statement()));
+    denied(&verdict, Reason::UntrustedSignature, "nothing vouches for the time of signing", &form);
+    // Its twin is of an instance with a log.
+    let logged = World::of(Form { entry: Some(EntryKind::Dsse001), ..form });
+    logged.admitted(&logged.signing().sign(statement()));
+}
+
+#[test]
+fn a_log_that_is_retired_vouches_for_nothing_new() {
+    let statement = statement();
+    for entry in [EntryKind::HashedRekord002, EntryKind::Dsse002] {
+        for by in [By::Certificate, By::Key(KeyKind::P256)] {
+            let form = Form { by, kept: Kept::Bundle(BundleVersion::V03), entry: Some(entry) };
+            let world = World::of(form);
+            let signed = world.signing().sign(&statement);
+            world.admitted(&signed);
+            let mut root = world.sigstore.trusted_root();
+            root["tlogs"][1]["publicKey"]["validFor"]["end"] = json!("2026-01-01T00:00:00Z");
+            let retired = Roots::from_json(TrustRootName::default(), &root.to_string()).unwrap();
+            let verdict = judge(&retired, &world.policy(), &form.of(&signed));
+            denied(&verdict, Reason::UntrustedSignature, "does not know at that time", &form);
+        }
+    }
+}

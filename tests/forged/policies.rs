@@ -1,0 +1,199 @@
+//! What is genuine and not what the policy asks for: each form with each thing that a policy looks at.
+
+use bonafide::domain::verdict::Reason;
+use bonafide_kit::sigstore::{Build, Identity, statement_cosign_sign, statement_v1, statement_v02};
+use serde_json::{Value, json};
+
+use crate::form::{FORMS, WORKFLOW, World, denied, identity, image, judge, statement};
+
+/// Somebody else than the policy names, or built from something else.
+fn strangers() -> Vec<(&'static str, Identity, Reason, &'static str)> {
+    let of = |repository: &str, git_ref: &str, trigger: &str| {
+        Identity::github(repository, WORKFLOW, git_ref, trigger)
+    };
+    let main = "refs/heads/main";
+    vec![
+        (
+            "another repository",
+            of("evil/app", main, "push"),
+            Reason::WrongSigner,
+            "signed by https://github.com/evil/app",
+        ),
+        (
+            "another workflow",
+            Identity::github("acme/app", ".github/workflows/other.yml", main, "push"),
+            Reason::WrongSigner,
+            "other.yml",
+        ),
+        (
+            "another branch",
+            of("acme/app", "refs/heads/dev", "push"),
+            Reason::WrongSource,
+            "ref is refs/heads/dev",
+        ),
+        (
+            "a pull request",
+            of("acme/app", "refs/pull/1/merge", "push"),
+            Reason::WrongSource,
+            "ref is refs/pull/1/merge",
+        ),
+        (
+            "another trigger",
+            of("acme/app", main, "issue_comment"),
+            Reason::WrongSource,
+            "trigger is issue_comment",
+        ),
+        (
+            "another issuer",
+            identity().issuer("https://issuer.example"),
+            Reason::WrongSigner,
+            "with the issuer https://issuer.example",
+        ),
+        (
+            "a reusable workflow of another repository",
+            identity().signed_by("evil/workflows/.github/workflows/build.yml@refs/heads/main"),
+            Reason::WrongSigner,
+            "signed by https://github.com/evil/workflows",
+        ),
+        (
+            "no source",
+            identity().without_extension(12).without_extension(5),
+            Reason::WrongSource,
+            "names no source repository",
+        ),
+        (
+            "no ref",
+            identity().without_extension(14).without_extension(6),
+            Reason::WrongSource,
+            "names no source ref",
+        ),
+        (
+            "no trigger",
+            identity().without_extension(20).without_extension(2),
+            Reason::WrongSource,
+            "names no source trigger",
+        ),
+        (
+            "a person",
+            Identity::email("dev@acme.example", "https://accounts.example"),
+            Reason::WrongSigner,
+            "signed by dev@acme.example",
+        ),
+    ]
+}
+
+#[test]
+fn only_whom_the_policy_names_may_sign_in_every_form() {
+    let statement = statement();
+    for form in FORMS.into_iter().filter(|form| !form.is_keyed()) {
+        let world = World::of(form);
+        world.admitted(&world.signing().sign(&statement));
+        for (what, stranger, reason, words) in strangers() {
+            let signed = world.signing_by(&stranger).sign(&statement);
+            denied(&world.judge(&signed), reason, words, &(form, what));
+        }
+    }
+}
+
+/// A policy that asks for more, which the good statement does not say.
+fn rules() -> Vec<(&'static str, Value, Reason, &'static str)> {
+    vec![
+        ("types", json!({"types": ["https://slsa.dev/provenance/v0.2"]}), Reason::NoProvenance, "of type"),
+        ("builder", json!({"builderIds": ["https://other.example"]}), Reason::WrongBuilder, "the builder"),
+        (
+            "build type",
+            json!({"buildTypes": ["https://other.example"]}),
+            Reason::WrongBuilder,
+            "the build type",
+        ),
+        (
+            "source",
+            json!({"source": {"repository": "https://github.com/evil/app"}}),
+            Reason::WrongSource,
+            "the source https://github.com/acme/app",
+        ),
+        (
+            "ref",
+            json!({"source": {"refs": ["refs/heads/dev"]}}),
+            Reason::WrongSource,
+            "the source ref refs/heads/main",
+        ),
+        ("age", json!({"maxAge": "1h"}), Reason::ProvenanceTooOld, "built at 2026-01-01T00:10:00Z"),
+    ]
+}
+
+/// Statements that say something else than the policy wants to hear.
+fn statements() -> Vec<(&'static str, String, Reason, &'static str)> {
+    let build = Build::of(&identity());
+    let (ours, other) = (image().hex(), "cd".repeat(32));
+    let good = statement_v1(&[("ghcr.io/acme/app", &ours)], &build).to_string();
+    let mislabelled =
+        statement_v02(&[("x", &ours)], &build).to_string().replace("provenance/v0.2", "provenance/v1");
+    let nameless = statement_v1(&[], &build).to_string();
+    vec![
+        (
+            "another image",
+            statement_v1(&[("ghcr.io/acme/app", &other)], &build).to_string(),
+            Reason::NoProvenance,
+            "it is about another digest",
+        ),
+        (
+            "no provenance",
+            statement_cosign_sign(&[("ghcr.io/acme/app", &ours)]).to_string(),
+            Reason::NoProvenance,
+            "of type https://sigstore.dev/cosign/sign/v1",
+        ),
+        ("no statement", "{}".to_owned(), Reason::MalformedAttestation, "not an in-toto statement"),
+        (
+            "no JSON",
+            "provenance".to_owned(),
+            Reason::MalformedAttestation,
+            "not the JSON of an in-toto statement",
+        ),
+        (
+            "a key twice",
+            good.replacen('{', r#"{"predicateType":"other","#, 1),
+            Reason::MalformedAttestation,
+            "not the JSON of an in-toto statement",
+        ),
+        (
+            "a type of another version",
+            mislabelled,
+            Reason::MalformedAttestation,
+            "its predicate is not SLSA provenance",
+        ),
+        (
+            "a statement of a version to come",
+            good.replace("in-toto.io/Statement/v1", "in-toto.io/Statement/v9"),
+            Reason::MalformedAttestation,
+            "not an in-toto statement v0.1 or v1",
+        ),
+        ("no subject", nameless, Reason::MalformedAttestation, "names no sha256 or sha512 digest"),
+    ]
+}
+
+#[test]
+fn what_is_claimed_must_be_what_the_policy_asks_in_every_form() {
+    let good = statement();
+    for form in FORMS {
+        let world = World::of(form);
+        let signed = world.signing().sign(&good);
+        world.admitted(&signed);
+        for (what, asked, reason, words) in rules() {
+            let mut policy = world.policy();
+            policy["spec"]["provenance"] = asked;
+            denied(&judge(&world.roots, &policy, &form.of(&signed)), reason, words, &(form, what));
+        }
+        for (what, statement, reason, words) in statements() {
+            let verdict = world.judge(&world.signing().sign(&statement));
+            // A statement without a subject can be read from a layer, and is about nothing.
+            if what == "no subject" && verdict.problems[0].reason == Reason::NoProvenance {
+                denied(&verdict, Reason::NoProvenance, "names no digest", &(form, what));
+            } else if what == "no subject" && form.is_keyed() {
+                denied(&verdict, Reason::UntrustedSignature, "is not by the key", &(form, what));
+            } else {
+                denied(&verdict, reason, words, &(form, what));
+            }
+        }
+    }
+}
