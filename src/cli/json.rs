@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::domain::{
-    identity::Certificate,
+    identity::{Certificate, TrustRootName},
     provenance::Provenance,
     verdict::{ImageVerdict, Outcome, PlatformCoverage, Problem, Proof, SignedBy},
 };
@@ -80,9 +80,13 @@ struct ReasonJson {
 struct ProofJson<'a> {
     policy: String,
     signer: &'a str,
+    /// Of another root than the usual one alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     trust_root: Option<&'a str>,
     predicate_type: &'a str,
     certificate: Option<CertificateJson<'a>>,
+    /// Of what is signed with a key alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyJson>,
     provenance: ProvenanceJson<'a>,
 }
@@ -204,7 +208,11 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
         Self {
             policy: proof.policy.to_string(),
             signer: &proof.signer,
-            trust_root: proof.trust_root.as_ref().map(|root| root.0.as_str()),
+            trust_root: proof
+                .trust_root
+                .as_ref()
+                .filter(|root| **root != TrustRootName::default())
+                .map(|root| root.0.as_str()),
             predicate_type: &proof.predicate_type,
             certificate,
             public_key,

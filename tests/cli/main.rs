@@ -13,6 +13,7 @@ mod manifests;
 mod policies;
 mod registry;
 mod reviews;
+mod signers;
 mod usage;
 
 use std::{
