@@ -7,7 +7,7 @@
 //! ```
 //! Exit 0: it verifies. Exit 1: it does not, and standard error says why.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use bonafide::{
     api::compile::public_key,
@@ -50,16 +50,19 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    // The protocol knows two answers; what clap refuses is the second as well.
-    let outcome = Command::try_parse().map_err(|error| error.to_string()).and_then(|command| match command {
-        Command::VerifyBundle(args) => verify(&args),
-    });
-    match outcome {
+    match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{reason}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs a command line. The protocol knows two answers; what clap refuses is the second as well.
+pub fn run<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<(), String> {
+    match Command::try_parse_from(line).map_err(|error| error.to_string())? {
+        Command::VerifyBundle(args) => verify(&args),
     }
 }
 

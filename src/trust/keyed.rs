@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, VerificationAlgorithm,
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use sigstore_crypto::{KeyAlgorithm, verify_signature};
@@ -184,9 +187,21 @@ pub(super) fn logged(
     Ok(result.verified_timestamps().iter().min().copied())
 }
 
-/// Whether the envelope's signature is by the key.
+/// Whether the envelope's signature is by the key. Of ECDSA it is in ASN.1, or the two numbers side by side, as signers
+/// outside of Sigstore write it.
 fn signature(envelope: &DsseEnvelope, key: &DerPublicKey) -> Result<(), Refusal> {
     let algorithm = KeyAlgorithm::from_spki(key).map_err(|_| Refusal::KeySignature)?;
-    verify_signature(key, &envelope.pae(), &envelope.signature.sig, algorithm.default_signing_scheme())
+    let (signed, signature) = (envelope.pae(), &envelope.signature.sig);
+    if verify_signature(key, &signed, signature, algorithm.default_signing_scheme()).is_ok() {
+        return Ok(());
+    }
+    let fixed: &dyn VerificationAlgorithm = match algorithm {
+        KeyAlgorithm::EcdsaP256 => &ECDSA_P256_SHA256_FIXED,
+        KeyAlgorithm::EcdsaP384 => &ECDSA_P384_SHA384_FIXED,
+        _ => return Err(Refusal::KeySignature),
+    };
+    ParsedPublicKey::new(fixed, key.as_bytes())
+        .map_err(|_| Refusal::KeySignature)?
+        .verify_sig(&signed, signature.as_bytes())
         .map_err(|_| Refusal::KeySignature)
 }

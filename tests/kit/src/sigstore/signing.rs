@@ -34,6 +34,7 @@ pub struct Signing<'a> {
     at: Timestamp,
     entry: EntryKind,
     timestamp: bool,
+    stamped_again: Option<Timestamp>,
     payload_type: String,
     defect: Option<Defect>,
 }
@@ -46,6 +47,7 @@ impl<'a> Signing<'a> {
             at: truncated(Timestamp::now()),
             entry: EntryKind::Dsse001,
             timestamp: false,
+            stamped_again: None,
             payload_type: IN_TOTO.to_owned(),
             defect: None,
         }
@@ -66,6 +68,12 @@ impl<'a> Signing<'a> {
     /// With an RFC 3161 timestamp beside the log's.
     pub fn with_timestamp(mut self) -> Self {
         self.timestamp = true;
+        self
+    }
+
+    /// With one more RFC 3161 timestamp over the same signature, of another time.
+    pub fn also_stamped_at(mut self, time: Timestamp) -> Self {
+        self.stamped_again = Some(truncated(time));
         self
     }
 
@@ -289,7 +297,8 @@ impl<'a> Signing<'a> {
             }
             _ => tsa.stamp(signature, self.at, &tsa.signer.key),
         };
-        vec![stamp]
+        let again = self.stamped_again.map(|time| tsa.stamp(signature, time, &tsa.signer.key));
+        [Some(stamp), again].into_iter().flatten().collect()
     }
 }
 
