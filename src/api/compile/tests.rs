@@ -111,13 +111,9 @@ fn every_mistake_names_field_and_value() {
         ("/spec/signers/0", json!({"name": "x"})),
         ("/spec/signers/0/certificate", json!({"issuer": "https://i.example", "subject": "x"})),
         ("/spec/signers/0", json!({"publicKey": {"pem": "x"}})),
-<<<<<<< HEAD
-        ("/spec/signers/0/trustRoot", json!("our root")),
-=======
         ("/spec/signers/0", json!({"publicKey": {"pem": KEY, "transparencyLog": "Never"}})),
         ("/spec/signers/0", json!({"publicKey": {"pem": KEY}, "trustRoot": "github"})),
         ("/spec/signers/0/trustRoot", json!("Corp Root")),
->>>>>>> dd7dcf1 (Say of each key why it is no key to verify with, and test what policies may name)
         (&format!("{github}/repository"), json!("*/*")),
         (&format!("{github}/repository"), json!("o*/a")),
         (&format!("{github}/repository"), json!("github.com/o/a")),
