@@ -260,6 +260,46 @@ async fn an_identity_token_is_exchanged() {
 }
 
 #[tokio::test]
+async fn a_token_for_the_registry_is_shown_as_it_is() {
+    for (token, expected) in [("t", Ok(())), ("other", Err(FetchErrorKind::Denied))] {
+        let config = format!(r#"{{"auths": {{"HOST": {{"registrytoken": "{token}"}}}}}}"#);
+        let setup = setup_with(&config).await;
+        setup.registry.require_token(TokenAuth::for_user("u", "p").fixed_token("t"));
+        assert_eq!(setup.manifest().await.map(|_| ()), expected);
+        assert_eq!(setup.registry.token_count(), 0);
+        assert_eq!(setup.registry.count(), 1, "what was refused is not shown again");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_with_the_scope_that_the_registry_states() {
+    use FetchErrorKind::Denied;
+    for (scope, expected) in [
+        ("repository:REPO:pull", Ok(())),
+        ("", Ok(())),
+        ("repository:tenant/REPO:pull", Ok(())),
+        ("registry:catalog:*", Ok(())),
+        // Nothing is asked for that is another's.
+        ("repository:other/REPO-of-theirs:pull", Err(Denied)),
+    ] {
+        for config in ["{}", r#"{"auths": {"HOST": {"identitytoken": "refresh"}}}"#] {
+            let setup = setup_with(config).await;
+            let auth = match config {
+                "{}" => TokenAuth::anonymous(),
+                _ => TokenAuth::for_user("u", "p").refresh_token("refresh"),
+            };
+            setup.registry.require_token(auth.scope(scope));
+            assert_eq!(setup.manifest().await.map(|_| ()), expected, "{scope} {config}");
+            // The next repository is not asked for with the scope of this one.
+            Image::single("linux/amd64").push(&setup.registry, "team/second", "v1");
+            let second: Reference = format!("{}/team/second:v1", setup.registry.host()).parse().unwrap();
+            let resolved = setup.client.resolve(&second).await;
+            assert_eq!(resolved.map(|_| ()).map_err(|error| error.kind), expected, "{scope} {config}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_credential_does_not_follow_to_another_host() {
     let setup = setup_with(r#"{"auths": {"HOST": {"username": "u", "password": "p"}}}"#).await;
     setup.registry.require_basic("u", "p");

@@ -19,9 +19,13 @@ use crate::{
         ports::{Attestations, Images as _, TrustRoots, Unobserved},
         reviewer::Reviewer,
     },
-    registry::{Client, ClientConfig, DockerConfig, Layout},
+    registry::{Authorities, Client, ClientConfig, DockerConfig, Layout},
+    server::files,
     trust::Roots,
 };
+
+/// The most that a file of certificate authorities may be long.
+const MAX_AUTHORITIES: usize = 4 << 20;
 
 /// Where images and trust come from.
 #[derive(Debug, Args)]
@@ -38,6 +42,10 @@ pub struct SourceArgs {
     /// A registry to speak plain http with; loopback ones need not be named.
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "layout")]
     insecure_registry: Vec<String>,
+
+    /// Certificate authorities of registries, PEM, beside those that the system trusts; repeatable.
+    #[arg(long, value_name = "FILE", conflicts_with = "layout")]
+    registry_ca: Vec<PathBuf>,
 
     /// A Sigstore trust root (JSON) in place of the built-in public-good root; with a name, one more that signers may name.
     /// Repeatable.
@@ -107,10 +115,26 @@ impl SourceArgs {
         let config = ClientConfig {
             insecure_registries: self.insecure_registry.clone(),
             credentials: credentials(self.docker_config.as_deref())?,
+            authorities: authorities(&self.registry_ca).map_err(|(path, problem)| {
+                Failure::new(format!("--registry-ca {}: {problem}", path.display()))
+            })?,
             ..ClientConfig::default()
         };
         Client::new(config).map_err(|error| Failure::new(format!("registries cannot be asked: {error}")))
     }
+}
+
+/// The certificate authorities of files.
+///
+/// # Errors
+/// The first file that cannot be used, and why.
+pub(super) fn authorities(paths: &[PathBuf]) -> Result<Authorities, (&Path, String)> {
+    let mut all = Authorities::default();
+    for path in paths {
+        let pem = files::read(path, MAX_AUTHORITIES).map_err(|error| (path.as_path(), error.to_string()))?;
+        all.add_pem(&pem).map_err(|error| (path.as_path(), error.to_string()))?;
+    }
+    Ok(all)
 }
 
 /// Those of the file that is named, else of the one that docker uses, where there is one.

@@ -10,11 +10,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::FutureExt;
 use reqwest::{
     Method, Url,
-    header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE},
+    header::{HeaderMap, HeaderValue},
 };
 use serde::Deserialize;
 
 use super::{
+    challenge::{Challenge, challenge, scopes},
     credentials::{Credential, DockerConfig},
     transport::{Ask, Transport},
 };
@@ -38,33 +39,10 @@ const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 const MARGIN: Duration = Duration::from_secs(5);
 /// How many bytes of challenges are remembered.
 const CHALLENGES: u64 = 1 << 20;
+/// How long it is remembered what a registry wants.
+const KNOWN: Duration = Duration::from_hours(1);
 /// How long a token is asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How a registry wants to be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Challenge {
-    /// With a user and a password.
-    Basic,
-    /// With a token of this server.
-    Bearer {
-        /// The token server.
-        realm: String,
-        /// The service to name there.
-        service: Option<String>,
-    },
-}
-
-impl Challenge {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Basic => 0,
-            Self::Bearer { realm, service } => {
-                realm.len().saturating_add(service.as_ref().map_or(0, String::len))
-            }
-        }
-    }
-}
 
 #[derive(Clone)]
 struct Token {
@@ -81,6 +59,8 @@ pub struct Doors {
     transport: Arc<Transport>,
     config: Arc<DockerConfig>,
     challenges: moka::sync::Cache<String, Challenge>,
+    /// The scopes of repositories that want another than the usual one.
+    scopes: moka::sync::Cache<Repository, Arc<[String]>>,
     tokens: Arc<Flights<Key, Token>>,
 }
 
@@ -92,12 +72,21 @@ impl Doors {
             .weigher(|registry: &String, challenge: &Challenge| {
                 capped(registry.len().saturating_add(challenge.bytes()))
             })
-            .time_to_live(Duration::from_hours(1))
+            .time_to_live(KNOWN)
+            .build();
+        let scopes = moka::sync::Cache::builder()
+            .max_capacity(CHALLENGES)
+            .weigher(|repository: &Repository, scopes: &Arc<[String]>| {
+                let all: usize = scopes.iter().map(String::len).sum();
+                capped(repository.as_str().len().saturating_add(all))
+            })
+            .time_to_live(KNOWN)
             .build();
         Self {
             transport,
             config: Arc::new(config),
             challenges,
+            scopes,
             tokens: Arc::new(Flights::new(1 << 20, |key: &Key, token| {
                 capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
             })),
@@ -111,7 +100,7 @@ impl Doors {
 
     /// How many bytes are held: of tokens, and of what registries want.
     pub fn bytes(&self) -> [u64; 2] {
-        [self.tokens.bytes(), held(&self.challenges)]
+        [self.tokens.bytes(), held(&self.challenges).saturating_add(held(&self.scopes))]
     }
 
     /// What to send to a registry at once, from what it asked for before.
@@ -119,9 +108,11 @@ impl Doors {
     /// # Errors
     /// Where a token is needed and cannot be had.
     pub async fn authorization(&self, repository: &Repository) -> Result<Option<HeaderValue>, FetchError> {
-        match self.challenges.get(repository.registry()) {
-            Some(challenge) => self.open(repository, &challenge).await,
-            None => Ok(None),
+        match (self.challenges.get(repository.registry()), self.config.credential(repository)) {
+            // Made for the registry itself: there is nothing to ask for first.
+            (None, Some(Credential::Registry(token))) => bearer(token).map(Some),
+            (None, _) => Ok(None),
+            (Some(challenge), _) => self.open(repository, &challenge).await,
         }
     }
 
@@ -135,14 +126,21 @@ impl Doors {
         headers: &HeaderMap,
         rejected: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, FetchError> {
-        let Some(challenge) = challenge(headers) else { return Ok(None) };
+        let Some((challenge, stated)) = challenge(headers) else { return Ok(None) };
         self.challenges.insert(repository.registry().to_owned(), challenge.clone());
-        let is_rejected = |token: &Token| bearer(token).ok().as_ref() == rejected;
+        let wanted = scopes(repository, stated.as_deref());
+        if wanted == scopes(repository, None) {
+            self.scopes.invalidate(repository);
+        } else {
+            self.scopes.insert(repository.clone(), wanted.into());
+        }
+        let is_rejected = |token: &Token| bearer(&token.text).ok().as_ref() == rejected;
         self.tokens.forget(&self.key(repository), is_rejected);
         let authorization = self.open(repository, &challenge).await?;
-        // A password that was refused stays refused; a token is a new one even where its text is the same.
-        let is_new = |fresh: &HeaderValue| challenge != Challenge::Basic || Some(fresh) != rejected;
-        Ok(authorization.filter(is_new))
+        // What is configured and was refused stays refused; a token that was made is a new one even where its text is the same.
+        let made = challenge != Challenge::Basic
+            && !matches!(self.config.credential(repository), Some(Credential::Registry(_)));
+        Ok(authorization.filter(|fresh| made || Some(fresh) != rejected))
     }
 
     /// With what a registry was asked that refuses access, for its message; `sent`: whether it was shown anything.
@@ -168,11 +166,12 @@ impl Doors {
         challenge: &Challenge,
     ) -> Result<Option<HeaderValue>, FetchError> {
         match (challenge, self.config.credential(repository)) {
+            (_, Some(Credential::Registry(token))) => bearer(token).map(Some),
             (Challenge::Basic, Some(Credential::Basic { user, password })) => basic(user, password).map(Some),
-            (Challenge::Basic, _) => Ok(None),
+            (Challenge::Basic, Some(Credential::Identity(_)) | None) => Ok(None),
             (Challenge::Bearer { realm, service }, credential) => {
                 let token = self.token(repository, realm, service.as_deref(), credential).await?;
-                bearer(&token).map(Some)
+                bearer(&token.text).map(Some)
             }
         }
     }
@@ -193,6 +192,7 @@ impl Doors {
             repository: repository.clone(),
             realm: realm.to_owned(),
             service: service.map(ToOwned::to_owned),
+            scopes: self.scopes.get(repository).unwrap_or_else(|| scopes(repository, None).into()),
             credential: credential.cloned(),
         };
         let deadline =
@@ -208,6 +208,7 @@ struct Request {
     repository: Repository,
     realm: String,
     service: Option<String>,
+    scopes: Arc<[String]>,
     credential: Option<Credential>,
 }
 
@@ -234,8 +235,12 @@ impl Request {
         let mut url = Url::parse(&self.realm).map_err(|error| wrong(&error.to_string()))?;
         let base = self.transport.addresses().base(registry)?;
         self.transport.addresses().check_hop(&base, &url).map_err(|error| wrong(&error.detail))?;
-        let scope = format!("repository:{}:pull", self.repository.path());
-        let mut parameters: Vec<(&str, &str)> = vec![("scope", &scope)];
+        let joined = self.scopes.join(" ");
+        let mut parameters: Vec<(&str, &str)> = match self.credential {
+            // A form has one scope, with spaces (RFC 6749); a query one for each.
+            Some(Credential::Identity(_)) => vec![("scope", &joined)],
+            _ => self.scopes.iter().map(|scope| ("scope", scope.as_str())).collect(),
+        };
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
         let what = format!("a token for {}", self.repository);
         let (method, authorization, form) = match &self.credential {
@@ -256,7 +261,7 @@ impl Request {
                 )
             }
             Some(Credential::Basic { user, password }) => (Method::GET, Some(basic(user, password)?), None),
-            None => (Method::GET, None, None),
+            Some(Credential::Registry(_)) | None => (Method::GET, None, None),
         };
         if method == Method::GET {
             url.query_pairs_mut().extend_pairs(&parameters);
@@ -294,8 +299,8 @@ impl Request {
     }
 }
 
-fn bearer(token: &Token) -> Result<HeaderValue, FetchError> {
-    sensitive(&format!("Bearer {}", token.text))
+fn bearer(token: &str) -> Result<HeaderValue, FetchError> {
+    sensitive(&format!("Bearer {token}"))
 }
 
 fn basic(user: &str, password: &str) -> Result<HeaderValue, FetchError> {
@@ -309,79 +314,4 @@ fn sensitive(text: &str) -> Result<HeaderValue, FetchError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The challenge that can be answered: a token rather than a password.
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let challenges: Vec<Challenge> = all.filter_map(parse_challenge).collect();
-    let is_bearer = |challenge: &&Challenge| matches!(challenge, Challenge::Bearer { .. });
-    challenges.iter().find(is_bearer).or(challenges.first()).cloned()
-}
-
-/// `Bearer realm="https://…",service="…",scope="…"`
-fn parse_challenge(text: &str) -> Option<Challenge> {
-    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    match scheme.to_ascii_lowercase().as_str() {
-        "basic" => Some(Challenge::Basic),
-        "bearer" => {
-            let parameters = parameters(rest);
-            let find = |name: &str| {
-                parameters
-                    .iter()
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                    .map(|(_, value)| value.clone())
-            };
-            Some(Challenge::Bearer { realm: find("realm")?, service: find("service") })
-        }
-        _ => None,
-    }
-}
-
-fn parameters(mut rest: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    while let Some((key, after)) = rest.split_once('=') {
-        let key = key.trim_matches([' ', ',', '\t']).to_owned();
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => match quoted.split_once('"') {
-                Some((value, after)) => (value, after),
-                None => break,
-            },
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        found.push((key, value.trim().to_owned()));
-        rest = after;
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn challenges_are_read_as_registries_write_them() {
-        let bearer = |realm: &str, service: Option<&str>| {
-            Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(ToOwned::to_owned) })
-        };
-        for (text, expected) in [
-            (
-                r#"Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:a/b:pull""#,
-                bearer("https://ghcr.io/token", Some("ghcr.io")),
-            ),
-            (r#"bearer  service="a,b" , realm="https://x/""#, bearer("https://x/", Some("a,b"))),
-            ("Bearer realm=https://x/,service=s", bearer("https://x/", Some("s"))),
-            (r#"Bearer service="s""#, None),
-            (r#"Bearer realm="https://x"#, None),
-            (r#"Basic realm="r""#, Some(Challenge::Basic)),
-            ("Negotiate", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_challenge(text), expected, "{text}");
-        }
-        let mut both = HeaderMap::new();
-        both.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=x"));
-        both.append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="https://x/""#));
-        assert_eq!(challenge(&both), bearer("https://x/", None));
-    }
 }

@@ -50,6 +50,8 @@ pub struct ClientConfig {
     pub credentials: DockerConfig,
     /// Whether link-local addresses may be asked.
     pub allow_link_local: bool,
+    /// Who vouches for registries beside those whom the system trusts.
+    pub authorities: Authorities,
     /// How long one request may take, its body included.
     pub request_timeout: Duration,
     /// Who is told what happens.
@@ -62,9 +64,40 @@ impl Default for ClientConfig {
             insecure_registries: Vec::new(),
             credentials: DockerConfig::default(),
             allow_link_local: false,
+            authorities: Authorities::default(),
             request_timeout: Duration::from_secs(20),
             observer: Arc::new(Unobserved),
         }
+    }
+}
+
+/// Certificate authorities.
+#[derive(Debug, Clone, Default)]
+pub struct Authorities(Vec<reqwest::Certificate>);
+
+/// Why a file names no certificate authority.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// It is no PEM, or what is in it is no certificate.
+    #[error("it is no PEM file of certificates: {0}")]
+    Parse(#[from] reqwest::Error),
+    /// It has none.
+    #[error("there is no certificate in it")]
+    Empty,
+}
+
+impl Authorities {
+    /// Adds the certificates of a PEM file.
+    ///
+    /// # Errors
+    /// A file without, or with one that cannot be read.
+    pub fn add_pem(&mut self, pem: &[u8]) -> Result<(), AuthoritiesError> {
+        let found = reqwest::Certificate::from_pem_bundle(pem)?;
+        if found.is_empty() {
+            return Err(AuthoritiesError::Empty);
+        }
+        self.0.extend(found);
+        Ok(())
     }
 }
 
@@ -120,9 +153,10 @@ impl Client {
         let insecure: BTreeSet<String> =
             config.insecure_registries.iter().map(|host| host.to_ascii_lowercase()).collect();
         let addresses = Addresses { insecure, allow_link_local: config.allow_link_local };
-        let local = builder().no_proxy().tls_certs_only([]).build()?;
+        let more = config.authorities.0;
+        let local = builder().no_proxy().tls_certs_only(more.clone()).build()?;
         let transport = Arc::new(Transport::new(
-            builder().build()?,
+            builder().tls_certs_merge(more).build()?,
             local,
             addresses,
             config.observer,

@@ -29,6 +29,8 @@ pub enum Credential {
     },
     /// A token to be exchanged at the token server.
     Identity(String),
+    /// A token for the registry itself.
+    Registry(String),
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ impl Credential {
         match self {
             Self::Basic { user, password } => Digest::of(format!("basic\0{user}\0{password}").as_bytes()),
             Self::Identity(token) => Digest::of(format!("identity\0{token}").as_bytes()),
+            Self::Registry(token) => Digest::of(format!("registry\0{token}").as_bytes()),
         }
     }
 }
@@ -85,6 +88,7 @@ struct Auth {
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
 impl DockerConfig {
@@ -130,6 +134,9 @@ impl DockerConfig {
 }
 
 fn credential(key: &str, auth: Auth) -> Result<Option<Credential>, CredentialsError> {
+    if let Some(token) = auth.registrytoken.filter(|token| !token.is_empty()) {
+        return Ok(Some(Credential::Registry(token)));
+    }
     if let Some(token) = auth.identitytoken.filter(|token| !token.is_empty()) {
         return Ok(Some(Credential::Identity(token)));
     }
@@ -189,6 +196,7 @@ mod tests {
         config.credential(&repository.parse().unwrap()).map(|credential| match credential {
             Credential::Basic { user, password } => format!("{user}:{password}"),
             Credential::Identity(token) => format!("identity {token}"),
+            Credential::Registry(token) => format!("registry {token}"),
         })
     }
 
@@ -199,6 +207,7 @@ mod tests {
             "ghcr.io": {"username": "all", "password": "p:w"},
             "ghcr.io/team": {"username": "team", "password": "x"},
             "*.azurecr.io": {"identitytoken": "t"},
+            "token.example": {"registrytoken": "r", "identitytoken": "", "auth": "aHViOnB3"},
             "empty.example": {}
         }, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}"#;
         assert_eq!(user(config, "nginx").as_deref(), Some("hub:pw"));
@@ -206,6 +215,7 @@ mod tests {
         assert_eq!(user(config, "ghcr.io/team/a").as_deref(), Some("team:x"));
         assert_eq!(user(config, "ghcr.io/teammate/a").as_deref(), Some("all:p:w"));
         assert_eq!(user(config, "x.azurecr.io/a").as_deref(), Some("identity t"));
+        assert_eq!(user(config, "token.example/a").as_deref(), Some("registry r"));
         for none in ["azurecr.io/a", "x.y.azurecr.io/a", "gcr.io/a", "empty.example/a", "ghcr.io:5000/team/a"]
         {
             assert_eq!(user(config, none), None, "{none}");

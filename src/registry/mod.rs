@@ -7,6 +7,7 @@
 mod address;
 mod agents;
 mod auth;
+mod challenge;
 mod client;
 mod credentials;
 mod lacking;
@@ -16,6 +17,6 @@ mod referrers;
 mod transport;
 
 pub use agents::SecretAgents;
-pub use client::{Client, ClientConfig, ClientError};
+pub use client::{Authorities, AuthoritiesError, Client, ClientConfig, ClientError};
 pub use credentials::{CredentialsError, DockerConfig};
 pub use layout::{Layout, LayoutError};

@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", value_parser = host)]
     pub insecure_registries: Vec<String>,
 
+    /// Certificate authorities of registries, PEM, beside those that the system trusts. Can be repeated
+    #[arg(long = "registry-ca", value_name = "FILE")]
+    pub registry_cas: Vec<PathBuf>,
+
     /// Sigstore trust root (JSON) in place of the built-in public one; with a name, one more that signers may name. Can be repeated
     #[arg(long = "trust-root", value_name = "[NAME=]FILE")]
     pub trust_roots: Vec<RootFile>,

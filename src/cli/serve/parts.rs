@@ -63,6 +63,8 @@ pub(super) fn reviewer(
     let images = Arc::new(Client::new(ClientConfig {
         insecure_registries: args.insecure_registries.clone(),
         credentials: credentials(args)?,
+        authorities: sources::authorities(&args.registry_cas)
+            .map_err(|(path, problem)| ServeError::flag("registry-ca", &path.display(), &problem))?,
         observer: Arc::clone(&observer),
         ..ClientConfig::default()
     })?);

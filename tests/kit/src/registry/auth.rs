@@ -52,6 +52,8 @@ pub struct TokenAuth {
     lifetime: Duration,
     announced: Option<u64>,
     field: TokenField,
+    scope: Option<String>,
+    fixed: Option<String>,
 }
 
 impl TokenAuth {
@@ -65,6 +67,8 @@ impl TokenAuth {
             lifetime: Duration::from_mins(5),
             announced: Some(300),
             field: TokenField::default(),
+            scope: None,
+            fixed: None,
         }
     }
 
@@ -117,6 +121,21 @@ impl TokenAuth {
     #[must_use]
     pub fn service(mut self, service: &str) -> Self {
         service.clone_into(&mut self.service);
+        self
+    }
+
+    /// The scope that the challenge states and a token must have, with `REPO` for the repository; an empty one is not stated, and the usual
+    /// one is wanted.
+    #[must_use]
+    pub fn scope(mut self, scope: &str) -> Self {
+        self.scope = Some(scope.to_owned());
+        self
+    }
+
+    /// A token that opens everything (`registrytoken` in a docker config).
+    #[must_use]
+    pub fn fixed_token(mut self, token: &str) -> Self {
+        self.fixed = Some(token.to_owned());
         self
     }
 
@@ -196,11 +215,16 @@ impl Auth {
     fn token_refusal(&self, auth: &TokenAuth, request: &Request, host: &str) -> Option<Reply> {
         let realm = auth.realm.clone().unwrap_or_else(|| format!("http://{host}/token"));
         let mut header = format!("Bearer realm=\"{realm}\",service=\"{}\"", auth.service);
-        let scope = request.repo.as_ref().map(|repo| format!("repository:{repo}:pull"));
-        if let Some(scope) = &scope {
+        let stated = auth.scope.as_deref().unwrap_or("repository:REPO:pull");
+        let usual = if stated.is_empty() { "repository:REPO:pull" } else { stated };
+        let scope = request.repo.as_ref().map(|repo| usual.replace("REPO", repo));
+        if let (Some(scope), false) = (&scope, stated.is_empty()) {
             header = format!("{header},scope=\"{scope}\"");
         }
         let token = request.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer "));
+        if token.is_some() && token == auth.fixed.as_deref() {
+            return None;
+        }
         let issued = self.issued.lock();
         let Some(issued) =
             token.and_then(|token| issued.get(token)).filter(|issued| issued.until > Instant::now())
@@ -262,6 +286,9 @@ impl Auth {
 
 /// `repository:NAME:pull,push` as `repository:NAME:pull`; nothing for a scope that does not include pulling.
 fn pull_scope(scope: &str) -> Option<String> {
+    if scope == "registry:catalog:*" {
+        return Some(scope.to_owned());
+    }
     let (name, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
     actions
         .split(',')
