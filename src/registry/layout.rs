@@ -21,10 +21,13 @@ use crate::{
 
 /// The largest manifest.
 const MAX_MANIFEST: usize = 4 << 20;
-/// How many entries the folder's index may have.
+/// How many manifests are looked at that the folder's index leads to.
 const MAX_ENTRIES: usize = 1000;
+/// How deep indexes may be nested.
+const MAX_DEPTH: usize = 4;
 /// Where `cosign save` says what an entry is.
 const COSIGN_KIND: &str = "kind";
+const COSIGN_ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layout folder.
@@ -36,6 +39,24 @@ pub struct Layout {
     /// What `cosign save` calls the attestations of its one image.
     attestations: Option<Digest>,
     referrers: BTreeMap<Digest, Vec<Referrer>>,
+    unusable: Vec<Unusable>,
+}
+
+/// An entry of the folder's index that names nothing.
+#[derive(Debug)]
+struct Unusable {
+    /// Its tag.
+    name: Option<String>,
+    /// What `cosign save` calls it.
+    kind: Option<String>,
+    /// What stands for its digest.
+    digest: String,
+}
+
+impl Unusable {
+    fn is_named(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
+    }
 }
 
 /// Why a folder cannot stand for a registry.
@@ -55,8 +76,7 @@ pub enum LayoutError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
-    #[serde(default)]
-    manifests: Vec<Entry>,
+    manifests: Option<Vec<Entry>>,
     subject: Option<Entry>,
     artifact_type: Option<String>,
 }
@@ -64,7 +84,8 @@ struct Body {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    digest: Digest,
+    /// Parsed by itself: a wrong one spoils no other entry.
+    digest: String,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -72,6 +93,10 @@ struct Entry {
 impl Entry {
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.digest.parse().ok()
     }
 }
 
@@ -87,54 +112,103 @@ impl Layout {
             read_limited(&path, MAX_MANIFEST).map_err(|error| LayoutError::Read(path.clone(), error))?;
         let index: Body = serde_json::from_slice(&bytes)
             .map_err(|error| LayoutError::Parse(path.clone(), error.to_string()))?;
-        if index.manifests.len() > MAX_ENTRIES {
-            return Err(LayoutError::Parse(path, format!("it has more than {MAX_ENTRIES} entries")));
-        }
+        let Some(entries) = index.manifests else {
+            return Err(LayoutError::Parse(path, "it has no list `manifests`".to_owned()));
+        };
         let mut layout = Self {
             folder,
             images: Vec::new(),
             tags: BTreeMap::new(),
             attestations: None,
             referrers: BTreeMap::new(),
+            unusable: Vec::new(),
         };
+        let mut seen: BTreeSet<Digest> = BTreeSet::new();
         let mut below: BTreeSet<Digest> = BTreeSet::new();
-        for entry in &index.manifests {
-            layout.take_in(entry, &mut below);
+        for entry in &entries {
+            layout.take_in(entry, &mut seen, &mut below);
+            if seen.len() > MAX_ENTRIES {
+                return Err(LayoutError::Parse(
+                    path,
+                    format!("it leads to more than {MAX_ENTRIES} manifests"),
+                ));
+            }
         }
         // An index's own manifests may be listed beside it.
         layout.images.retain(|image| !below.contains(image));
         Ok(layout)
     }
 
-    fn take_in(&mut self, entry: &Entry, below: &mut BTreeSet<Digest>) {
+    /// Takes in an entry of the folder's index.
+    fn take_in(&mut self, entry: &Entry, seen: &mut BTreeSet<Digest>, below: &mut BTreeSet<Digest>) {
+        let Some(digest) = entry.digest() else {
+            self.unusable.push(Unusable {
+                name: entry.annotation(REF_NAME).map(ToOwned::to_owned),
+                kind: entry.annotation(COSIGN_KIND).map(ToOwned::to_owned),
+                digest: entry.digest.chars().take(200).collect(),
+            });
+            return;
+        };
         if let Some(name) = entry.annotation(REF_NAME) {
-            self.tags.insert(name.to_owned(), entry.digest);
+            self.tags.insert(name.to_owned(), digest);
             if is_attached(name) {
                 return;
             }
         }
         match entry.annotation(COSIGN_KIND) {
-            Some("dev.cosignproject.cosign/atts") => {
-                self.attestations = Some(entry.digest);
+            Some(COSIGN_ATTESTATIONS) => {
+                self.attestations = Some(digest);
                 return;
             }
             Some("dev.cosignproject.cosign/sigs" | "dev.cosignproject.cosign/sboms") => return,
             _ => {}
         }
-        // What cannot be read is told when it is asked for.
-        let bytes = read_limited(&self.path(&entry.digest), MAX_MANIFEST).unwrap_or_default();
-        let body = serde_json::from_slice::<Body>(&bytes).ok();
-        if let Some(body) = body {
-            below.extend(body.manifests.iter().map(|manifest| manifest.digest));
-            if let Some(subject) = body.subject {
-                let referrer = Referrer { digest: entry.digest, artifact_type: body.artifact_type };
-                self.referrers.entry(subject.digest).or_default().push(referrer);
-                return;
+        let is_referrer = self.look_into(digest, MAX_DEPTH, seen, below);
+        if !is_referrer && !self.images.contains(&digest) {
+            self.images.push(digest);
+        }
+    }
+
+    /// Notes what a manifest refers to, and what those do that it lists; whether it is a referrer itself. What cannot be read is told
+    /// when it is asked for.
+    fn look_into(
+        &mut self,
+        digest: Digest,
+        depth: usize,
+        seen: &mut BTreeSet<Digest>,
+        below: &mut BTreeSet<Digest>,
+    ) -> bool {
+        if seen.len() > MAX_ENTRIES || !seen.insert(digest) {
+            return self.referrers.values().flatten().any(|known| known.digest == digest);
+        }
+        let bytes = read_limited(&self.path(&digest), MAX_MANIFEST).unwrap_or_default();
+        let Some(body) = Some(bytes)
+            .filter(|bytes| digest.is_of(bytes))
+            .and_then(|bytes| serde_json::from_slice::<Body>(&bytes).ok())
+        else {
+            return false;
+        };
+        for listed in body.manifests.iter().flatten().filter_map(Entry::digest) {
+            below.insert(listed);
+            if let Some(depth) = depth.checked_sub(1) {
+                self.look_into(listed, depth, seen, below);
             }
         }
-        if !self.images.contains(&entry.digest) {
-            self.images.push(entry.digest);
-        }
+        let Some(subject) = body.subject.as_ref().and_then(Entry::digest) else { return false };
+        let referrer = Referrer { digest, artifact_type: body.artifact_type };
+        self.referrers.entry(subject).or_default().push(referrer);
+        true
+    }
+
+    /// An entry of the folder's index that cannot be used and might be what is looked for, as an error.
+    fn doubt(&self, is_it: impl Fn(&Unusable) -> bool) -> Option<FetchError> {
+        let Unusable { name, digest, .. } = self.unusable.iter().find(|entry| is_it(entry))?;
+        let named = name.as_ref().map_or_else(|| "an entry".to_owned(), |name| format!("the entry {name}"));
+        let shown = self.folder.display();
+        Some(FetchError {
+            kind: FetchErrorKind::Malformed,
+            detail: format!("{named} of the index of {shown} cannot be used: {digest:?} is no digest"),
+        })
     }
 
     /// The layout's one image.
@@ -144,7 +218,10 @@ impl Layout {
     pub fn image(&self) -> Result<Digest, LayoutError> {
         match self.images.as_slice() {
             [image] => Ok(*image),
-            [] => Err(LayoutError::NotOne(format!("{} has no image", self.folder.display()))),
+            [] => Err(LayoutError::NotOne(match self.doubt(|entry| entry.kind.is_none()) {
+                Some(doubt) => doubt.detail,
+                None => format!("{} has no image", self.folder.display()),
+            })),
             several => {
                 let digests: Vec<String> = several.iter().map(ToString::to_string).collect();
                 let shown = self.folder.display();
@@ -224,10 +301,12 @@ impl Images for Layout {
     fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, FetchError>> {
         async move {
             let tag = reference.tag().unwrap_or_default();
-            let named = self.tags.get(tag).or_else(|| self.tags.get(&reference.to_string()));
-            match named {
-                Some(digest) => Ok(*digest),
-                None => self.image().map_err(|error| FetchError {
+            let full = reference.to_string();
+            let named = self.tags.get(tag).or_else(|| self.tags.get(&full));
+            match (self.doubt(|entry| entry.is_named(tag) || entry.is_named(&full)), named) {
+                (Some(doubt), _) => Err(doubt),
+                (None, Some(digest)) => Ok(*digest),
+                (None, None) => self.image().map_err(|error| FetchError {
                     kind: FetchErrorKind::NotFound,
                     detail: error.to_string(),
                 }),
@@ -262,11 +341,19 @@ impl Attestations for Layout {
     ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>> {
         async move {
             let mut found = self.referrers.get(subject).cloned().unwrap_or_default();
-            if let Some(list) = self.tags.get(&format!("{}-{}", subject.algorithm(), subject.hex())) {
+            let tag = format!("{}-{}", subject.algorithm(), subject.hex());
+            if let Some(list) = self.tags.get(&tag) {
                 let manifest = self.read_manifest(list).await?;
-                found.extend(super::referrers::parse(&manifest.bytes).unwrap_or_default());
+                found.extend(super::referrers::parse(&manifest.bytes).ok_or_else(|| FetchError {
+                    kind: FetchErrorKind::Malformed,
+                    detail: format!("what the layout has under {tag} is no list of referrers"),
+                })?);
             }
-            Ok(found)
+            // "There is none" can be said only where nothing is in doubt.
+            match self.doubt(|entry| entry.is_named(&tag) || (entry.name.is_none() && entry.kind.is_none())) {
+                Some(doubt) if found.is_empty() => Err(doubt),
+                _ => Ok(found),
+            }
         }
         .boxed()
     }
@@ -283,7 +370,13 @@ impl Attestations for Layout {
             };
             match self.tags.get(tag).copied().or_else(of_the_image) {
                 Some(digest) => self.read_manifest(&digest).await.map(Some),
-                None => Ok(None),
+                None => {
+                    let doubt = self.doubt(|entry| {
+                        entry.is_named(tag)
+                            || (tag.ends_with(".att") && entry.kind.as_deref() == Some(COSIGN_ATTESTATIONS))
+                    });
+                    doubt.map_or(Ok(None), Err)
+                }
             }
         }
         .boxed()
