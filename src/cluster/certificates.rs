@@ -205,7 +205,8 @@ impl<F: FnMut(&[u8], &[u8]) -> Result<(), String> + Send> Keeper<F> {
         }
         if content.is_none() && self.kept.is_some() {
             let gone = self.gone_since.get_or_insert_with(Instant::now);
-            if gone.elapsed() < GONE {
+            // A certificate must not end meanwhile.
+            if gone.elapsed() < GONE.min(self.settings.lifetimes.certificate / 6) {
                 return false;
             }
         }

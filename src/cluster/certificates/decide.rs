@@ -71,8 +71,8 @@ pub(super) enum Cause {
 /// What to do about the Secret.
 pub(super) fn decide(view: &View<'_>) -> Action {
     let Some(seen) = view.seen else {
-        let good = view.kept.is_some_and(|kept| kept.serving(view.names, view.now).is_ok());
-        return if good { Action::Replace } else { Action::Begin(Cause::NoSecret) };
+        let is_good = view.kept.is_some_and(|kept| is_usable(kept, view.now));
+        return if is_good { Action::Replace } else { Action::Begin(Cause::NoSecret) };
     };
     match seen.serving(view.names, view.now) {
         Ok(serving) => maintain(view, seen, &serving),
@@ -94,9 +94,13 @@ fn repair(view: &View<'_>, seen: &Content, fault: Fault) -> Action {
     }
 }
 
-/// Whether what this process knows can be served with and renewed, and is not what was seen.
+/// Whether what this process knows can be served with, if need be after it was renewed, and is not what was seen.
 fn is_better(view: &View<'_>, seen: &Content) -> bool {
-    view.kept.is_some_and(|kept| kept != seen && is_whole(kept, view.names, view.now))
+    view.kept.is_some_and(|kept| kept != seen && is_usable(kept, view.now))
+}
+
+fn is_usable(content: &Content, now: Timestamp) -> bool {
+    content.signer(AUTHORITY_KEY, now).is_ok()
 }
 
 /// Whether a content can be served with, and signed with.
@@ -164,9 +168,9 @@ pub(super) fn perform(view: &View<'_>, action: &Action) -> Result<Option<Content
     let content = match action {
         Action::Nothing => return Ok(None),
         Action::Begin(_) => maker.begin()?,
-        Action::Restore(_) => view.kept.cloned().unwrap_or_default(),
+        Action::Restore(_) => restored(view, maker)?,
         Action::Replace => {
-            let kept = view.kept.cloned().unwrap_or_default();
+            let kept = restored(view, maker)?;
             if kept.signer(NEXT_KEY, view.now).is_ok() { kept } else { maker.announce(&kept)? }
         }
         Action::Certify(_, signer) => maker.certify(&seen, signer)?,
@@ -175,6 +179,15 @@ pub(super) fn perform(view: &View<'_>, action: &Action) -> Result<Option<Content
         Action::Forget(kept) => maker.forget(&seen, kept),
     };
     Ok(Some(content))
+}
+
+/// What was good, with a new certificate where the time of the one that was in it is over.
+fn restored(view: &View<'_>, maker: Maker<'_>) -> Result<Content, rcgen::Error> {
+    let kept = view.kept.cloned().unwrap_or_default();
+    match kept.signer(AUTHORITY_KEY, view.now) {
+        Ok(signer) if kept.serving(view.names, view.now).is_err() => maker.certify(&kept, &signer),
+        _ => Ok(kept),
+    }
 }
 
 #[cfg(test)]

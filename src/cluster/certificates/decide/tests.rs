@@ -166,13 +166,17 @@ fn what_cannot_be_served_with_is_replaced_by_what_was_good() {
 }
 
 #[test]
-fn a_memory_that_is_of_no_use_is_not_written() {
-    let expired = made();
-    let empty = Content::default();
-    let case = Case { after: DAY * 90, kept: Some(&expired), ..Case::of(&empty) };
-    insta::assert_snapshot!(case.words(), @"made a certificate authority and a certificate: tls.crt is missing");
-    let case = Case { seen: None, ..case };
-    insta::assert_snapshot!(case.words(), @"made a certificate authority and a certificate: there is no Secret");
+fn a_memory_whose_certificate_has_ended_is_renewed_and_one_whose_authority_has_is_not_written() {
+    let (good, empty) = (made(), Content::default());
+    for seen in [None, Some(&empty)] {
+        let case = Case { seen, kept: Some(&good), is_trusted: false, after: DAY * 90 };
+        let restored = case.act().1.unwrap();
+        let serving = restored.serving(&names(), later(start(), DAY * 90)).unwrap();
+        assert_eq!(serving.signer, good.serving(&names(), start()).unwrap().signer);
+        assert_eq!(serving.leaf.not_after, later(start(), DAY * 180));
+        let words = Case { after: DAY * 730, ..case }.words();
+        assert!(words.starts_with("made a certificate authority and a certificate: "), "{words}");
+    }
 }
 
 #[test]
