@@ -110,7 +110,7 @@ async fn a_body_that_breaks_off_is_asked_for_once_more_and_each_answer_counts_as
 
 #[tokio::test]
 async fn a_body_that_drips_is_given_up() {
-    let setup = setup_of("{}", |config| config.request_timeout = Duration::from_millis(2000)).await;
+    let setup = setup_of("{}", |config| config.request_timeout = Duration::from_secs(2)).await;
     for (pause, expected) in
         [(Duration::ZERO, Ok(setup.digest)), (Duration::from_millis(100), Err(FetchErrorKind::Deadline))]
     {
@@ -169,8 +169,7 @@ async fn every_failure_names_the_registry_and_the_repository() {
             assert!(error.detail.contains(REPO), "{fault:?}: {error}");
             let line = error.detail.replace(setup.registry.host(), "HOST");
             told.push(
-                line.replace(&setup.digest.to_string(), "DIGEST")
-                    .replace(&setup.digest.hex().to_string(), "HEX"),
+                line.replace(&setup.digest.to_string(), "DIGEST").replace(&setup.digest.hex().clone(), "HEX"),
             );
         }
     }

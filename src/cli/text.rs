@@ -105,7 +105,11 @@ impl Page {
         self.title("  claimed by the provenance");
         self.row(6, "builder", Some(&provenance.builder_id));
         self.row(6, "build type", Some(&provenance.build_type));
-        self.row(6, "source", with(&provenance.source, "at", &provenance.source_ref).as_deref());
+        self.row(
+            6,
+            "source",
+            with(provenance.source.as_ref(), "at", provenance.source_ref.as_ref()).as_deref(),
+        );
         self.row(6, "commit", provenance.commit.as_deref());
         self.row(6, "workflow", provenance.workflow.as_deref());
         let finished = provenance.finished_on.or(provenance.started_on).map(|time| time.to_string());
@@ -116,16 +120,20 @@ impl Page {
         self.title("  proved by the certificate");
         self.row(6, "signer", Some(&certificate.subject));
         self.row(6, "issuer", Some(&certificate.issuer));
-        let source = with(&certificate.source_repository, "at", &certificate.source_ref);
+        let source = with(certificate.source_repository.as_ref(), "at", certificate.source_ref.as_ref());
         self.row(6, "source", source.as_deref());
         self.row(6, "commit", certificate.source_digest.as_deref());
-        self.row(6, "trigger", with(&certificate.trigger, "on", &certificate.runner).as_deref());
+        self.row(
+            6,
+            "trigger",
+            with(certificate.trigger.as_ref(), "on", certificate.runner.as_ref()).as_deref(),
+        );
         self.row(6, "run", certificate.run_uri.as_deref());
     }
 }
 
 /// A value and what goes with it.
-fn with(value: &Option<String>, word: &str, more: &Option<String>) -> Option<String> {
-    let more = more.as_ref().map(|more| format!(" {word} {more}")).unwrap_or_default();
-    value.as_ref().map(|value| format!("{value}{more}"))
+fn with(value: Option<&String>, word: &str, more: Option<&String>) -> Option<String> {
+    let more = more.map(|more| format!(" {word} {more}")).unwrap_or_default();
+    value.map(|value| format!("{value}{more}"))
 }

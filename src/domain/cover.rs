@@ -121,7 +121,7 @@ impl<'a> Judge<'a> {
         let key = match signed {
             Signed::Certificate(_) => None,
             Signed::Key(keyed) => match match_key(policy, keyed, &self.facts.key_checks) {
-                Ok((signer, key)) => Some(Fit { signer, by: By::Key(key) }),
+                Ok((whose, key)) => Some(Fit { signer: whose, by: By::Key(key) }),
                 Err(mismatch) => return Ruled::Unbelieved(mismatch),
             },
         };

@@ -1,6 +1,6 @@
 //! Whether an attestation that is signed with a key is by one that a policy names. Nothing in it is believed before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
 use super::{
     authorize::Mismatch,
@@ -16,10 +16,10 @@ use super::{
 ///
 /// # Errors
 /// `UntrustedSignature`: the policy names no key, the signature is by none that it names, or no log has it that should.
-pub fn match_key<'a>(
+pub fn match_key<'a, S: BuildHasher>(
     policy: &'a Policy,
     keyed: &Keyed,
-    checks: &HashMap<(KeyId, Digest), Arc<KeyCheck>>,
+    checks: &HashMap<(KeyId, Digest), Arc<KeyCheck>, S>,
 ) -> Result<(&'a Signer, SignedBy), Mismatch> {
     let untrusted = |found: String| Mismatch { reason: Reason::UntrustedSignature, found };
     let keys = || {

@@ -101,7 +101,7 @@ impl Facts {
             in_index: Flights::new(TAGS_BYTES, |(repository, ..), found| {
                 key(repository, found.as_deref().map_or(0, weigh::attestation))
             }),
-            keys: KeyChecks::new(),
+            keys: KeyChecks::default(),
         }
     }
 

@@ -41,13 +41,14 @@ pub struct KeyChecks {
     made: moka::sync::Cache<Pair, Arc<KeyCheck>>,
 }
 
-impl KeyChecks {
-    /// None was made yet.
-    pub fn new() -> Self {
+impl Default for KeyChecks {
+    fn default() -> Self {
         let weigh = |_: &Pair, check: &Arc<KeyCheck>| capped(weigh::key_check(check).saturating_add(ENTRY));
         Self { made: moka::sync::Cache::builder().max_capacity(CHECKS_BYTES).weigher(weigh).build() }
     }
+}
 
+impl KeyChecks {
     /// How many bytes they take.
     pub fn bytes(&self) -> u64 {
         weigh::held(&self.made)

@@ -368,16 +368,14 @@ impl Attestations for Layout {
                 let image = self.image().ok()?;
                 (tag == format!("{}-{}.att", image.algorithm(), image.hex())).then_some(self.attestations)?
             };
-            match self.tags.get(tag).copied().or_else(of_the_image) {
-                Some(digest) => self.read_manifest(&digest).await.map(Some),
-                None => {
-                    let doubt = self.doubt(|entry| {
-                        entry.is_named(tag)
-                            || (tag.ends_with(".att") && entry.kind.as_deref() == Some(COSIGN_ATTESTATIONS))
-                    });
-                    doubt.map_or(Ok(None), Err)
-                }
+            if let Some(digest) = self.tags.get(tag).copied().or_else(of_the_image) {
+                return self.read_manifest(&digest).await.map(Some);
             }
+            let is_att = tag.strip_suffix(".att").is_some();
+            let doubt = self.doubt(|entry| {
+                entry.is_named(tag) || (is_att && entry.kind.as_deref() == Some(COSIGN_ATTESTATIONS))
+            });
+            doubt.map_or(Ok(None), Err)
         }
         .boxed()
     }

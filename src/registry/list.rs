@@ -105,13 +105,11 @@ impl Client {
                     return Err(FetchError { kind: FetchErrorKind::Unavailable, detail });
                 }
             }
-            match next? {
-                Some(next) => url = next,
-                None => {
-                    self.lacking.answered(repository);
-                    return Ok(Some(all));
-                }
-            }
+            let Some(next) = next? else {
+                self.lacking.answered(repository);
+                return Ok(Some(all));
+            };
+            url = next;
         }
         Err(referrers::too_many(&what))
     }

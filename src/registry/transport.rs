@@ -384,12 +384,11 @@ fn is_asked_back(status: StatusCode) -> bool {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     static DATES: DateTimeParser = DateTimeParser::new();
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DATES.parse_timestamp(text).ok()?.duration_since(Timestamp::now());
-            Duration::try_from(until).unwrap_or(Duration::ZERO)
-        }
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let until = DATES.parse_timestamp(text).ok()?.duration_since(Timestamp::now());
+        Duration::try_from(until).unwrap_or(Duration::ZERO)
     };
     Some(wait.min(LONGEST_TOLD))
 }

@@ -104,7 +104,7 @@ impl SigstoreBundle {
     pub(super) fn verify(
         &self,
         root: &Root,
-        artifact: Artifact<'_>,
+        artifact: &Artifact<'_>,
         now: Timestamp,
     ) -> Result<Certificate, Refusal> {
         let der = self.certificate()?.ok_or(Refusal::Key)?;
@@ -124,7 +124,7 @@ impl SigstoreBundle {
         let verifier = Verifier::Certificate(der);
         let result = root.verifier.verify(artifact.clone(), &self.bundle, &policy).map_err(|error| {
             let refusal = Refusal::of_library(&error, &root.name.0);
-            self.dated(self.explained(refusal, &artifact, verifier), root, &certificate)
+            self.dated(self.explained(refusal, artifact, verifier), root, &certificate)
         })?;
         self.check_others(root, verifier)?;
         self.check_times(root, result.verified_timestamps(), now)?;

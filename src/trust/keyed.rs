@@ -103,7 +103,7 @@ fn check_bundle(
     let artifact = statement.digests().next().ok_or_else(|| {
         Refusal::Malformed("its statement names no sha256 or sha512 digest of a subject".to_owned())
     })?;
-    Ok(in_logs(roots, |root| logged(&read, root, Subject::Digest(&artifact).to_library()?, key, now)))
+    Ok(in_logs(roots, |root| logged(&read, root, &Subject::Digest(&artifact).to_library()?, key, now)))
 }
 
 fn check_layer(
@@ -152,7 +152,7 @@ fn in_logs(roots: &[Root], logged: impl Fn(&Root) -> Result<Option<Timestamp>, R
 pub(super) fn logged(
     read: &SigstoreBundle,
     root: &Root,
-    artifact: Artifact<'_>,
+    artifact: &Artifact<'_>,
     key: &DerPublicKey,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Refusal> {
@@ -164,7 +164,7 @@ pub(super) fn logged(
         // To the library, what has neither an entry that it knows nor a timestamp is no bundle. Of a key, the time need not
         // be known.
         signature(read.envelope().ok_or(Refusal::EntryMismatch)?, key)?;
-        if !read.names(&artifact) {
+        if !read.names(artifact) {
             return Err(Refusal::Artifact);
         }
         return read.check_others(root, verifier).map(|()| None);
@@ -174,7 +174,7 @@ pub(super) fn logged(
         policy = policy.skip_tlog_unsafe();
     }
     let result = root.verifier.verify(artifact.clone(), &read.bundle, &policy).map_err(|error| match read
-        .explained(Refusal::of_library(&error, &root.name.0), &artifact, verifier)
+        .explained(Refusal::of_library(&error, &root.name.0), artifact, verifier)
     {
         Refusal::Signature => Refusal::KeySignature,
         refusal => refusal,

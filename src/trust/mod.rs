@@ -112,7 +112,7 @@ impl Roots {
         unless_it_panics(|| {
             let read = SigstoreBundle::parse(bundle)?;
             read.statement()?;
-            let verify = |root: &Root| read.verify(root, artifact.to_library()?, now);
+            let verify = |root: &Root| read.verify(root, &artifact.to_library()?, now);
             self.under_each(read.certificates(), verify).map(|(_, certificate)| certificate)
         })
     }
@@ -137,7 +137,7 @@ impl Roots {
             let key = DerPublicKey::new(key.spki().to_vec());
             let mut closest: Option<Refusal> = None;
             for root in self.roots.iter().filter(|root| root.demands.log) {
-                match keyed::logged(&read, root, artifact.to_library()?, &key, now) {
+                match keyed::logged(&read, root, &artifact.to_library()?, &key, now) {
                     Ok(_) => return Ok(()),
                     Err(refusal) if closest.as_ref().is_none_or(Refusal::is_of_another_root) => {
                         closest = Some(refusal);
@@ -170,7 +170,7 @@ impl Roots {
                         "its statement names no sha256 or sha512 digest of a subject".to_owned(),
                     )
                 })?;
-                let verify = |root: &Root| read.verify(root, Subject::Digest(&artifact).to_library()?, now);
+                let verify = |root: &Root| read.verify(root, &Subject::Digest(&artifact).to_library()?, now);
                 let (roots, certificate) = self.under_each(read.certificates(), verify)?;
                 Ok(verified(roots, certificate, statement.try_into()?))
             }

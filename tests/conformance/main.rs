@@ -1,6 +1,14 @@
 //! The client of `examples/conformance.rs`, as sigstore-conformance runs it: on the cases of that suite that are at hand, and
 //! on cases of our own making for what the suite looks at.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 #[allow(dead_code)] // its main
 #[path = "../../examples/conformance.rs"]

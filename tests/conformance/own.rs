@@ -191,7 +191,7 @@ fn parts_that_are_missing_or_of_another_kind_are_refused() {
             "an empty timestamp",
             |b| {
                 b["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"][0]["signedTimestamp"] =
-                    json!("")
+                    json!("");
             },
             "timestamp (RFC 3161) does not verify",
         ),
@@ -199,7 +199,7 @@ fn parts_that_are_missing_or_of_another_kind_are_refused() {
             "a timestamp that is none",
             |b| {
                 b["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"][0]["signedTimestamp"] =
-                    json!("MAA=")
+                    json!("MAA=");
             },
             "timestamp (RFC 3161) does not verify",
         ),

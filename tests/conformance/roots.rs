@@ -106,7 +106,7 @@ fn each_of_several_timestamps_must_hold() {
     let place = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
     let own = bundle.pointer(place).unwrap()[0].clone();
     let add = |bundle: &mut Value, stamp: &Value| {
-        bundle.pointer_mut(place).unwrap().as_array_mut().unwrap().push(stamp.clone())
+        bundle.pointer_mut(place).unwrap().as_array_mut().unwrap().push(stamp.clone());
     };
     add(&mut bundle, &own);
     verify(&root, &bundle).unwrap();

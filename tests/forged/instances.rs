@@ -21,11 +21,12 @@ fn another_instance_of_the_same_names_is_not_trusted_in_any_form() {
         // With the key of the other, what is left is the log.
         let policy = theirs.policy();
         let verdict = judge(&ours.roots, &policy, &form.of(&signed));
-        let words = match form {
-            Form { by: By::Key(_), .. } => "of a log that the trust root sigstore does not know",
-            Form { kept: Kept::Att, .. } => "of a log that the trust root sigstore does not know",
-            Form { entry: None, .. } => "its timestamp (RFC 3161) does not verify",
-            _ => "of a log that the trust root sigstore does not know",
+        let by_timestamp_alone =
+            form.entry.is_none() && !matches!(form.by, By::Key(_)) && !matches!(form.kept, Kept::Att);
+        let words = if by_timestamp_alone {
+            "its timestamp (RFC 3161) does not verify"
+        } else {
+            "of a log that the trust root sigstore does not know"
         };
         denied(&verdict, Reason::UntrustedSignature, words, &form);
     }

@@ -76,7 +76,7 @@ fn what_is_proved_is_the_key_and_the_time_that_the_log_states() {
         let SignedBy::Key { kind, logged, at, .. } = &verdict.proofs[0].signed_by else { panic!("{form:?}") };
         assert_eq!(By::Key(kit_kind(*kind)), form.by);
         assert!(*logged);
-        assert_eq!(at.is_some(), true, "{form:?}");
+        assert!(at.is_some(), "{form:?}");
         if let Some(time) = signed.integrated_time() {
             assert_eq!(*at, Some(time), "{form:?}");
         }

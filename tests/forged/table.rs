@@ -64,7 +64,6 @@ fn expected(defect: Defect, form: Form) -> Option<(Reason, &'static str)> {
         Defect::SetInvalid | Defect::IntegratedTimeChanged => {
             untrusted("signed timestamp (SET) does not verify")
         }
-        Defect::IntegratedTimeInFuture if form.is_keyed() && form.is_v2() => untrusted("in the future"),
         Defect::IntegratedTimeInFuture => untrusted("in the future"),
         Defect::InclusionProofMissing if is_v01 => None,
         Defect::InclusionProofMissing if form.is_v2() => {
