@@ -60,6 +60,9 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command line. The protocol knows two answers; what clap refuses is the second as well.
+///
+/// # Errors
+/// Why the answer is no.
 pub fn run<T: Into<OsString> + Clone>(line: impl IntoIterator<Item = T>) -> Result<(), String> {
     match Command::try_parse_from(line).map_err(|error| error.to_string())? {
         Command::VerifyBundle(args) => verify(&args),

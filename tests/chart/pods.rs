@@ -42,6 +42,7 @@ const EVERYTHING: &[&str] = &[
     "platforms={linux/arm64,linux/arm/v7}",
     "registries.insecure={registry.example:5000}",
     "registries.credentialsSecret=mine",
+    "registries.caConfigMap=mine",
     "trustRoot.configMap=mine",
     "failurePolicy=Ignore",
     "unmatchedImages=deny",
