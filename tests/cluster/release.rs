@@ -37,6 +37,7 @@ impl<'a> Release<'a> {
             "--cluster".to_owned(),
             "--pinning".to_owned(),
             format!("--trust-root={}", file("root.json", &world.sigstore.trusted_root_json())),
+            "--certificates=files".to_owned(),
             format!("--tls-cert={}", file("tls.crt", &certificate.chain)),
             format!("--tls-key={}", file("tls.key", &certificate.key)),
         ];
