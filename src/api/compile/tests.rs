@@ -5,13 +5,7 @@ mod objects;
 use serde_json::json;
 
 use super::*;
-use crate::{
-    api::v1alpha1::API_VERSION,
-    domain::{
-        identity::SignerIdentity,
-        key::{KeyKind, TransparencyLog},
-    },
-};
+use crate::api::v1alpha1::API_VERSION;
 
 fn good() -> Value {
     json!({
@@ -39,37 +33,6 @@ fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
     assert_eq!(compiled.errors.is_empty(), matches!(compiled.entry, PolicyEntry::Valid(_)));
     let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect();
     (texts(&compiled.errors), texts(&compiled.warnings))
-}
-
-/// A key on P-256.
-const KEY: &str = "-----BEGIN PUBLIC KEY-----
-MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEBj+VPsSk6BDIbeWNpzTOJzmMbF4E
-ZxOUPNIU8vfPLNO6XjLYrniwWnhoohWYHGTkeqLO9K9vEKjo4I1bJ80ggw==
------END PUBLIC KEY-----
-";
-
-#[test]
-fn keys_and_roots_are_taken_as_they_are_named() {
-    let key = |log: &str| json!({"publicKey": {"pem": KEY, "transparencyLog": log}});
-    for (signer, log, root) in [
-        (json!({"publicKey": {"pem": KEY}}), TransparencyLog::Required, "sigstore"),
-        (key("Required"), TransparencyLog::Required, "sigstore"),
-        (key("Optional"), TransparencyLog::Optional, "sigstore"),
-        (json!({"publicKey": {"pem": KEY}, "trustRoot": "corp"}), TransparencyLog::Required, "corp"),
-    ] {
-        let mut object = good();
-        object["spec"]["signers"] = json!([signer]);
-        let PolicyEntry::Valid(policy) = compile(&object).entry else { panic!("{signer}") };
-        let SignerIdentity::PublicKey(identity) = &policy.signers[0].identity else { panic!("{signer}") };
-        assert_eq!((identity.log, identity.key.kind()), (log, KeyKind::P256));
-        assert_eq!(policy.signers[0].trust_root.0, root);
-    }
-    for root in ["sigstore", "github", "corp", "a.b-c"] {
-        let mut object = good();
-        object["spec"]["signers"][0]["trustRoot"] = json!(root);
-        let PolicyEntry::Valid(policy) = compile(&object).entry else { panic!("{root}") };
-        assert_eq!(policy.signers[0].trust_root.0, root);
-    }
 }
 
 #[test]
@@ -113,8 +76,6 @@ fn every_mistake_names_field_and_value() {
         ("/spec/signers/0", json!({"name": "x"})),
         ("/spec/signers/0/certificate", json!({"issuer": "https://i.example", "subject": "x"})),
         ("/spec/signers/0", json!({"publicKey": {"pem": "x"}})),
-        ("/spec/signers/0", json!({"publicKey": {"pem": KEY, "transparencyLog": "Never"}})),
-        ("/spec/signers/0", json!({"publicKey": {"pem": KEY}, "trustRoot": "github"})),
         ("/spec/signers/0/trustRoot", json!("Corp Root")),
         (&format!("{github}/repository"), json!("*/*")),
         (&format!("{github}/repository"), json!("o*/a")),
@@ -169,10 +130,6 @@ fn what_is_wider_than_it_looks_is_a_warning() {
         (&format!("{github}/triggers/0"), json!("psh")),
         (&format!("{github}/workflow"), json!("o/b/.github/workflows/x.yml")),
         (&format!("{github}/issuer"), json!("https://token.actions.githubusercontent.com/")),
-        (
-            "/spec/signers/0",
-            json!({"publicKey": {"pem": KEY, "transparencyLog": "Optional"}, "trustRoot": "corp"}),
-        ),
         (
             "/spec/signers/0",
             json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "https://github.com/o/.*"}}),

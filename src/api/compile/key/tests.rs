@@ -1,6 +1,12 @@
 //! Which keys are accepted, and what is said of the others. The keys were made with openssl for these tests.
 
+use serde_json::{Value, json};
+
 use super::*;
+use crate::{
+    api::compile::compile,
+    domain::{identity::SignerIdentity, key::TransparencyLog, policy::PolicyEntry},
+};
 
 const P256: &str = "\
 -----BEGIN PUBLIC KEY-----
@@ -144,4 +150,73 @@ fn a_point_that_is_on_no_curve_is_no_key() {
     *last ^= 1;
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", STANDARD.encode(der));
     assert_eq!(refusal(&pem), "is no valid P-256 key");
+}
+
+fn with(signer: &Value) -> Value {
+    json!({
+        "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+        "spec": {"images": {"include": ["ghcr.io/o/**"]}, "signers": [signer]},
+    })
+}
+
+#[test]
+fn keys_and_roots_are_taken_as_they_are_named() {
+    let key = |log: &str| json!({"publicKey": {"pem": P256, "transparencyLog": log}});
+    for (signer, log, root) in [
+        (json!({"publicKey": {"pem": P256}}), TransparencyLog::Required, "sigstore"),
+        (key("Required"), TransparencyLog::Required, "sigstore"),
+        (key("Optional"), TransparencyLog::Optional, "sigstore"),
+        (json!({"publicKey": {"pem": P256}, "trustRoot": "corp"}), TransparencyLog::Required, "corp"),
+    ] {
+        let PolicyEntry::Valid(policy) = compile(&with(&signer)).entry else { panic!("{signer}") };
+        let SignerIdentity::PublicKey(identity) = &policy.signers[0].identity else { panic!("{signer}") };
+        assert_eq!((identity.log, identity.key.kind()), (log, KeyKind::P256));
+        assert_eq!(policy.signers[0].trust_root.0, root);
+    }
+    for root in ["sigstore", "github", "corp", "a.b-c"] {
+        let signer = json!({"github": {"repository": "o/a"}, "trustRoot": root});
+        let PolicyEntry::Valid(policy) = compile(&with(&signer)).entry else { panic!("{root}") };
+        assert_eq!(policy.signers[0].trust_root.0, root);
+    }
+}
+
+#[test]
+fn a_private_key_in_a_policy_is_not_repeated() {
+    let pem = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+    let errors = compile(&with(&json!({"publicKey": {"pem": pem}}))).errors;
+    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert!(
+        told.len() == 1 && told[0].starts_with("spec.signers[0].publicKey.pem: is a private key"),
+        "{told:?}"
+    );
+    assert!(!told[0].contains("c2VjcmV0"));
+}
+
+#[test]
+fn a_log_that_cannot_be_or_need_not_be_is_told() {
+    let told = |signer: &Value| {
+        let compiled = compile(&with(signer));
+        compiled.errors.iter().chain(&compiled.warnings).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (signer, expected) in [
+        (
+            json!({"publicKey": {"pem": P256, "transparencyLog": "Never"}}),
+            r#"spec.signers[0].publicKey.transparencyLog: "Never" is not one of Required, Optional"#,
+        ),
+        (
+            json!({"publicKey": {"pem": P256}, "trustRoot": "github"}),
+            r#"spec.signers[0].trustRoot: "github" has no transparency log"#,
+        ),
+        (
+            json!({"publicKey": {"pem": P256, "transparencyLog": "Optional"}, "trustRoot": "corp"}),
+            r#"spec.signers[0].trustRoot: "corp" says nothing here"#,
+        ),
+    ] {
+        let notes = told(&signer);
+        assert!(notes.len() == 1 && notes[0].starts_with(expected), "{notes:?}");
+    }
+    assert_eq!(
+        told(&json!({"publicKey": {"pem": P256, "transparencyLog": "Optional"}})),
+        Vec::<String>::new()
+    );
 }
