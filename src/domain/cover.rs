@@ -116,26 +116,26 @@ impl<'a> Judge<'a> {
     }
 
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
-        let Some(signed) = &seen.signed else { return Ruled::Elsewhere };
+        let Some(signature) = &seen.signed else { return Ruled::Elsewhere };
         // Of what is signed with a key, the first question is whose it is.
-        let key = match signed {
+        let key = match signature {
             Signed::Certificate(_) => None,
-            Signed::Key(keyed) => match match_key(policy, keyed, &self.facts.key_checks) {
-                Ok((whose, key)) => Some(Fit { signer: whose, by: By::Key(key) }),
+            Signed::Key(keyed) => match match_key(policy, keyed, self.facts) {
+                Ok((signer, key)) => Some(Fit { signer, by: By::Key(key) }),
                 Err(mismatch) => return Ruled::Unbelieved(mismatch),
             },
         };
         let Some(provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty()) else {
             return Ruled::Elsewhere;
         };
-        let fit = match (key, signed) {
+        let fit = match (key, signature) {
             (Some(fit), _) => Ok(fit),
             (None, Signed::Certificate(verified)) => match_signer(self.plan, policy, verified)
                 .map(|signer| Fit { signer, by: By::Certificate(&verified.certificate) }),
             (None, Signed::Key(_)) => return Ruled::Elsewhere,
         };
         let ruled = fit.and_then(|fit| {
-            let (rules, statement) = (&policy.provenance, signed.statement());
+            let (rules, statement) = (&policy.provenance, signature.statement());
             check_provenance(rules, statement, provenance, fit.proved_time(), self.now).map(|()| fit)
         });
         ruled.map_or_else(Ruled::Differs, Ruled::Fits)

@@ -1,13 +1,10 @@
 //! Whether an attestation that is signed with a key is by one that a policy names. Nothing in it is believed before.
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
-
 use super::{
     authorize::Mismatch,
-    digest::Digest,
-    evidence::Keyed,
+    evidence::{ImageFacts, Keyed},
     identity::{Signer, SignerIdentity},
-    key::{KeyCheck, KeyId, KeyIdentity, TransparencyLog},
+    key::{KeyCheck, KeyIdentity, TransparencyLog},
     policy::Policy,
     verdict::{Reason, SignedBy},
 };
@@ -16,10 +13,10 @@ use super::{
 ///
 /// # Errors
 /// `UntrustedSignature`: the policy names no key, the signature is by none that it names, or no log has it that should.
-pub fn match_key<'a, S: BuildHasher>(
+pub fn match_key<'a>(
     policy: &'a Policy,
     keyed: &Keyed,
-    checks: &HashMap<(KeyId, Digest), Arc<KeyCheck>, S>,
+    facts: &ImageFacts,
 ) -> Result<(&'a Signer, SignedBy), Mismatch> {
     let untrusted = |found: String| Mismatch { reason: Reason::UntrustedSignature, found };
     let keys = || {
@@ -30,7 +27,7 @@ pub fn match_key<'a, S: BuildHasher>(
     };
     let mut unlogged = None;
     for (signer, identity) in keys() {
-        let Some(check) = checks.get(&(identity.key.id(), keyed.fingerprint)) else { continue };
+        let Some(check) = facts.key_checks.get(&(identity.key.id(), keyed.fingerprint)) else { continue };
         if check.signature.is_ok() {
             match signed_by(signer, identity, check) {
                 Ok(signed_by) => return Ok((signer, signed_by)),

@@ -120,11 +120,11 @@ impl Refusal {
             Error::ArtifactMismatch(_) => Self::Artifact,
             Error::Certificate(error) => Self::of_certificate(error, root),
             Error::TransparencyLog(error) => Self::of_log(error, root),
+            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))
+            | Error::Bundle(sigstore_bundle::Error::MissingSigningTimeEvidence) => Self::NoTime,
             Error::Timestamp(TimestampError::OutsideAuthorityValidity { time }) => {
                 Self::TimestampAuthority(*time)
             }
-            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))
-            | Error::Bundle(sigstore_bundle::Error::MissingSigningTimeEvidence) => Self::NoTime,
             Error::Timestamp(_) => Self::Timestamp,
             Error::Bundle(
                 sigstore_bundle::Error::CheckpointRootMismatch | sigstore_bundle::Error::MissingCheckpoint,
