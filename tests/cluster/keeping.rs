@@ -36,6 +36,7 @@ use tokio::{
 use crate::{
     objects::{pod, service},
     shared::alone,
+    webhook::Webhook,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -257,6 +258,45 @@ async fn requests_are_refused_only_once_the_api_server_reaches_the_webhook() {
     sleep(5 * SECOND).await;
     plane.get(&["validatingwebhookconfiguration", "bonafide"]).unwrap_err();
     second.stop().await;
+}
+
+#[test]
+fn the_binary_installs_itself_and_leaves_as_it_should() {
+    let Some(plane) = alone() else { return };
+    let namespace = install(&plane, "selfmade");
+    plane.apply(&include_str!("rights.yaml").replace("NAMESPACE", "selfmade")).ok();
+    let account = plane.service_account("selfmade", "bonafide");
+    let port = free_port();
+    let service_port = format!("--service-port={port}");
+    let flags = [
+        "--cluster",
+        "--namespace=selfmade",
+        "--identity=one",
+        "--pinning",
+        "--failure-policy=Fail",
+        &service_port,
+    ];
+    let webhook = Webhook::start(&account, plane.folder(), port, &flags);
+    eventually("the entries to deny", || {
+        let mutating = plane.get(&["mutatingwebhookconfiguration", "bonafide"])?;
+        let mut policies: Vec<Value> =
+            entries(&plane).iter().map(|entry| entry["failurePolicy"].clone()).collect();
+        policies.push(mutating["webhooks"][0]["failurePolicy"].clone());
+        if policies == ["Fail", "Fail", "Ignore", "Fail"] { Ok(()) } else { Err(webhook.log()) }
+    });
+    let shop = plane.namespace("selfmade-shop");
+    eventually("a pod to be reviewed", || {
+        shop.apply(&pod("one", "example.com/one").to_string()).ok();
+        let metrics = webhook.get("/metrics")?;
+        if metrics.contains("bonafide_reviews_total{") { Ok(()) } else { Err(metrics) }
+    });
+    assert_eq!(holder(&namespace), "one");
+    let (before, log) = (entries(&plane), webhook.log());
+    assert!(!log.contains("forbidden"), "{log}");
+    assert!(webhook.stop().success());
+    assert_eq!(holder(&namespace), Value::Null);
+    assert_eq!(entries(&plane), before, "it comes again");
+    namespace.get(&["secret", "bonafide-tls"]).unwrap();
 }
 
 async fn until_refused(pods: &Api<Pod>) {
