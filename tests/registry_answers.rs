@@ -207,3 +207,32 @@ async fn a_refusal_says_whether_a_credential_was_shown() {
     }
     insta::assert_snapshot!(told.join("\n"));
 }
+
+#[tokio::test]
+async fn large_bodies_that_never_end_take_so_much_room_and_small_ones_go_on() {
+    let setup = setup_of("{}", |config| config.request_timeout = Duration::from_millis(1500)).await;
+    let blob = |bytes: Vec<u8>| -> Digest { setup.registry.push_blob(REPO, bytes).parse().unwrap() };
+    let stalled: Vec<Digest> = (0..4_u8).map(|n| blob(vec![n; 16 << 20])).collect();
+    for digest in &stalled {
+        setup.registry.fault(On::blobs().reference(digest.to_string()), Fault::Stalled);
+    }
+    let (large, small) = (blob(vec![7; 1 << 20]), blob(vec![8; 1 << 10]));
+    let get = async |digest: Digest| {
+        let bytes = setup.client.blob(&setup.repository, &digest, 16 << 20).await;
+        bytes.map(|bytes| bytes.len()).map_err(|error| error.kind)
+    };
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let begun = std::time::Instant::now();
+        let large = async { (get(large).await, begun.elapsed()) };
+        let small = async { (get(small).await, begun.elapsed()) };
+        futures::future::join(large, small).await
+    };
+    let (ended, (waiting, passing)) =
+        futures::future::join(futures::future::join_all(stalled.iter().map(|d| get(*d))), meanwhile).await;
+    assert!(ended.iter().all(|result| *result == Err(FetchErrorKind::Deadline)), "{ended:?}");
+    assert_eq!(passing.0, Ok(1 << 10));
+    // It was its turn when the others were given up.
+    assert_eq!(waiting.0, Ok(1 << 20));
+    assert!(waiting.1 > passing.1 + Duration::from_millis(300), "{waiting:?} {passing:?}");
+}

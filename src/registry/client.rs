@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 
 use super::{
     address::{Addresses, Resolver, origin},
+    answer::Answer,
     auth::Doors,
     credentials::DockerConfig,
     lacking::Lacking,
-    transport::{Answer, Ask, Failure, Transport, pause},
+    transport::{Ask, Failure, Transport, pause},
 };
 use crate::{
     domain::{

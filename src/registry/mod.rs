@@ -6,6 +6,7 @@
 
 mod address;
 mod agents;
+mod answer;
 mod auth;
 mod challenge;
 mod client;

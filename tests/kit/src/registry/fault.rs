@@ -123,6 +123,8 @@ pub enum Fault {
     Slow(Duration),
     /// Half of the body that `Content-Length` promises, then the connection is closed.
     Truncated,
+    /// Half of the body that `Content-Length` promises, and then nothing.
+    Stalled,
     /// The body with one bit flipped, everything else as it was.
     WrongBytes,
     /// This body in place of the real one, everything else as it was.
@@ -160,6 +162,7 @@ impl Fault {
             | Self::RedirectTo(_)
             | Self::RedirectLoop => Kind::Replacement,
             Self::Truncated
+            | Self::Stalled
             | Self::WrongBytes
             | Self::Body(_)
             | Self::ContentType(_)

@@ -22,6 +22,7 @@ const FLUSH: Duration = Duration::from_millis(5);
 enum Delivery {
     Whole,
     Truncated,
+    Stalled,
     Endless,
     Drip(Duration),
 }
@@ -92,6 +93,7 @@ impl Reply {
     pub(crate) fn spoil(&mut self, fault: &Fault, request: &Request) {
         match fault {
             Fault::Truncated => self.delivery = Delivery::Truncated,
+            Fault::Stalled => self.delivery = Delivery::Stalled,
             Fault::Endless => self.delivery = Delivery::Endless,
             Fault::Drip(pause) => self.delivery = Delivery::Drip(*pause),
             Fault::WrongBytes => self.body = flip_a_bit(&self.body),
@@ -143,6 +145,12 @@ impl Reply {
                     Err(io::Error::other("cut off on request"))
                 };
                 Body::from_stream(stream::once(async { Ok(half) }).chain(stream::once(cut)))
+            }
+            Delivery::Stalled => {
+                let half = self.body.slice(..length / 2);
+                sent(half.len(), false);
+                let first = stream::once(async { Ok::<_, io::Error>(half) });
+                Body::from_stream(first.chain(stream::pending()))
             }
             Delivery::Endless => Body::from_stream(endless(sent)),
         };
