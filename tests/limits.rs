@@ -153,10 +153,10 @@ async fn verification_takes_so_long_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn caches_hold_so_many_bytes_whatever_is_signed() {
-    for (predicate, kept) in [(10, true), (1 << 20, false)] {
+    for (predicate, kept) in [(10, true), (3 << 19, false)] {
         let setup = setup();
         setup.trust.predicate_bytes.store(predicate, Ordering::SeqCst);
-        let images = attested(&setup, 90);
+        let images = attested(&setup, 128);
         assert_eq!(setup.review(&images).await.outcome, Outcome::Allow);
         for (cache, most) in [("facts", 64 << 20), ("verifications", 32 << 20), ("verdicts", 64 << 20)] {
             let bytes = setup.cache_bytes(cache);

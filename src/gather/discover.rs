@@ -17,6 +17,7 @@ use super::{
     keys::KeyedAttestations,
     lanes::{Room, Stop},
     ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots},
+    weigh,
 };
 use crate::domain::{
     digest::Digest,
@@ -53,6 +54,14 @@ pub struct Gathered {
     pub read: usize,
     /// The attestations among them that are signed with keys.
     pub keyed: Arc<KeyedAttestations>,
+}
+
+impl Gathered {
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let keyed = self.keyed.values().map(|raw| raw.size()).fold(0, usize::saturating_add);
+        weigh::evidence(&self.evidence).saturating_add(keyed)
+    }
 }
 
 /// A manifest that holds attestations, as far as it is needed.

@@ -1,16 +1,17 @@
 //! The facts about an image, asked for in as few rounds as the layouts allow and kept as long as they are true.
 
-use std::{collections::HashMap, hash::Hash, num::NonZero, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, stream};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     discover::{Discovery, Gathered},
-    flight::{Dated, Flights, Freshness},
+    flight::Freshness,
     image,
     keys::{KeyChecks, KeyedAttestations},
-    lanes::{Errand, Lanes, Stop},
+    lanes::{Errand, Lanes, Room, Stop},
+    paced::Paced,
     ports::{Attestations, Observer, TrustRoots},
     weigh::{self, capped},
 };
@@ -49,10 +50,10 @@ pub struct Facts {
     discovery: Discovery,
     observer: Arc<dyn Observer>,
     lanes: Arc<Lanes>,
-    tags: Flights<(Repository, String, Credential), Digest>,
-    roots: Flights<(Repository, Digest, Credential), Arc<Root>>,
-    evidence: Flights<EvidenceKey, Gathered>,
-    in_index: Flights<(Repository, Digest, Credential), Option<Arc<Attestation>>>,
+    tags: Paced<(Repository, String, Credential), Digest>,
+    roots: Paced<(Repository, Digest, Credential), Arc<Root>>,
+    evidence: Paced<EvidenceKey, Gathered>,
+    in_index: Paced<(Repository, Digest, Credential), Option<Arc<Attestation>>>,
     keys: KeyChecks,
 }
 
@@ -86,21 +87,22 @@ impl Facts {
             .build();
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let verifying = Arc::new(Semaphore::new(processors));
+        let lanes = Arc::<Lanes>::default();
         Self {
             discovery: Discovery { source, trust, verified, verifying },
             observer,
-            lanes: Arc::default(),
-            tags: Flights::new(TAGS_BYTES, |(repository, tag, _), _| key(repository, tag.len())),
-            roots: Flights::new(ROOTS_BYTES, |(repository, ..), root| key(repository, weigh::root(root))),
-            evidence: Flights::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered: &Gathered| {
-                let raw = gathered.keyed.values().map(|raw| raw.size());
-                let raw = raw.fold(0, usize::saturating_add);
-                key(repository, weigh::evidence(&gathered.evidence).saturating_add(raw))
+            tags: Paced::new(&lanes, TAGS_BYTES, |(repository, tag, _), _| key(repository, tag.len())),
+            roots: Paced::new(&lanes, ROOTS_BYTES, |(repository, ..), root| {
+                key(repository, root.map_or(0, |root| weigh::root(root)))
+            }),
+            evidence: Paced::new(&lanes, FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
+                key(repository, gathered.map_or(0, Gathered::bytes))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
-            in_index: Flights::new(TAGS_BYTES, |(repository, ..), found| {
-                key(repository, found.as_deref().map_or(0, weigh::attestation))
+            in_index: Paced::new(&lanes, TAGS_BYTES, |(repository, ..), found| {
+                key(repository, found.and_then(Option::as_deref).map_or(0, weigh::attestation))
             }),
+            lanes,
             keys: KeyChecks::default(),
         }
     }
@@ -139,19 +141,13 @@ impl Facts {
         let key = (reference.repository().clone(), tag, errand.credential());
         let freshness = Freshness::Within(TAG_AGE);
         self.observer.cache("tags", self.tags.peek(&key, freshness).is_some());
-        let ask = || {
-            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
+        let ask = |_room: Room| {
             let source = Arc::clone(errand.source(&self.discovery.source));
             let reference = reference.clone();
-            async move {
-                lanes
-                    .run(&errand, |_room| async { source.resolve(&reference).await.map_err(Stop::from) })
-                    .await
-            }
-            .boxed()
+            async move { source.resolve(&reference).await.map_err(Stop::from) }.boxed()
         };
         let waiting_for = reference.repository().registry();
-        Ok(asked(&self.tags, key, freshness, errand, waiting_for, ask).await?.value)
+        Ok(self.tags.get(key, freshness, errand, waiting_for, ask).await?.value)
     }
 
     /// What `digest` is and the evidence that names or is attached to it.
@@ -165,18 +161,13 @@ impl Facts {
         freshness: Freshness,
         errand: &Errand,
     ) -> Result<Known, FetchError> {
-        let ask = || {
-            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
+        let ask = |room: Room| {
             let source = Arc::clone(errand.source(&self.discovery.source));
             let repository = repository.clone();
-            async move {
-                let root = lanes.run(&errand, |room| image::root(source.as_ref(), &repository, digest, room));
-                root.await.map(Arc::new)
-            }
-            .boxed()
+            async move { image::root(source.as_ref(), &repository, digest, room).await.map(Arc::new) }.boxed()
         };
         let key = (repository.clone(), digest, errand.credential());
-        let root = asked(&self.roots, key, Freshness::Any, errand, repository.registry(), ask);
+        let root = self.roots.get(key, Freshness::Any, errand, repository.registry(), ask);
         let (root, found) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
         let facts = ImageFacts {
             digest,
@@ -259,22 +250,18 @@ impl Facts {
         errand: &Errand,
     ) -> Found {
         let key = (repository.clone(), digest, self.trust_generation(), errand.credential());
-        let ask = || {
-            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let (discovery, repository) = (self.discovery(&errand), repository.clone());
+        let ask = |room: Room| {
+            let (discovery, repository) = (self.discovery(errand), repository.clone());
+            let errand = errand.clone();
             async move {
-                let (discovery, repository, mine) = (&discovery, &repository, &errand);
-                let subject = move |room| async move {
-                    let gathered = discovery.subject(repository, digest, room).await?;
-                    mine.add(gathered.read);
-                    Ok(gathered)
-                };
-                lanes.run(&errand, subject).await
+                let gathered = discovery.subject(&repository, digest, room).await?;
+                errand.add(gathered.read);
+                Ok(gathered)
             }
             .boxed()
         };
         self.observer.cache("facts", self.evidence.peek(&key, freshness).is_some());
-        match asked(&self.evidence, key, freshness, errand, repository.registry(), ask).await {
+        match self.evidence.get(key, freshness, errand, repository.registry(), ask).await {
             Ok(dated) => Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed },
             Err(gap) => Found {
                 evidence: Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }),
@@ -292,17 +279,12 @@ impl Facts {
         errand: &Errand,
     ) -> Option<Arc<Attestation>> {
         let digest = manifest?;
-        let ask = || {
-            let (lanes, errand) = (Arc::clone(&self.lanes), errand.clone());
-            let (discovery, repository) = (self.discovery(&errand), repository.clone());
-            async move {
-                let found = lanes.run(&errand, |room| discovery.in_index(&repository, digest, room));
-                found.await.map(|found| found.map(Arc::new))
-            }
-            .boxed()
+        let ask = |room: Room| {
+            let (discovery, repository) = (self.discovery(errand), repository.clone());
+            async move { Ok(discovery.in_index(&repository, digest, room).await?.map(Arc::new)) }.boxed()
         };
         let key = (repository.clone(), digest, errand.credential());
-        asked(&self.in_index, key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
+        self.in_index.get(key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
     }
 }
 
@@ -318,26 +300,6 @@ fn too_many(digest: Digest) -> SubjectEvidence {
 /// The weight of an answer about something in a repository.
 fn key(repository: &Repository, bytes: usize) -> u32 {
     capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
-}
-
-/// The answer at hand, or one that is asked for on the review's share of the turns.
-async fn asked<K, V>(
-    flights: &Flights<K, V>,
-    key: K,
-    freshness: Freshness,
-    errand: &Errand,
-    waiting_for: &str,
-    ask: impl FnOnce() -> BoxFuture<'static, Result<V, FetchError>>,
-) -> Result<Dated<V>, FetchError>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    if let Some(dated) = flights.peek(&key, freshness) {
-        return Ok(dated);
-    }
-    let _turn = errand.turn().await?;
-    flights.get(key, freshness, errand.deadline, waiting_for, ask).await
 }
 
 /// The BuildKit attestation manifest that the index lists for `subject`.

@@ -29,7 +29,7 @@ pub struct Flights<K, V> {
     answers: moka::sync::Cache<K, Dated<V>>,
     failures: moka::sync::Cache<K, FetchError>,
     running: Arc<Mutex<HashMap<K, InFlight<V>>>>,
-    keep: fn(&V) -> bool,
+    keep: Arc<dyn Fn(&V) -> bool + Send + Sync>,
 }
 
 /// An answer and when it was had.
@@ -65,7 +65,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// An empty cache that keeps at most `max_bytes` of answers, as `weigh` counts them.
-    pub fn new(max_bytes: u64, weigh: fn(&K, &V) -> u32) -> Self {
+    pub fn new(max_bytes: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         let answers = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
             .weigher(move |key: &K, dated: &Dated<V>| weigh(key, &dated.value))
@@ -75,13 +75,13 @@ where
             .weigher(|_: &K, error: &FetchError| capped(error.detail.len().saturating_add(KEY)))
             .time_to_live(BACK_OFF)
             .build();
-        Self { answers, failures, running: Arc::default(), keep: |_| true }
+        Self { answers, failures, running: Arc::default(), keep: Arc::new(|_| true) }
     }
 
     /// The same, where only answers of which `keep` holds are kept; the others go to those who wait for them.
     #[must_use]
-    pub fn keeping(self, keep: fn(&V) -> bool) -> Self {
-        Self { keep, ..self }
+    pub fn keeping(self, keep: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
+        Self { keep: Arc::new(keep), ..self }
     }
 
     /// The answer at hand, if it is fresh enough.
@@ -130,7 +130,7 @@ where
         let asking = ask();
         let (answers, failures, landed) =
             (self.answers.clone(), self.failures.clone(), Arc::clone(&self.running));
-        let (landing_key, keep) = (key.clone(), self.keep);
+        let (landing_key, keep) = (key.clone(), Arc::clone(&self.keep));
         let task = tokio::spawn(async move {
             let answer =
                 tokio::time::timeout(LONGEST, std::panic::AssertUnwindSafe(asking).catch_unwind()).await;

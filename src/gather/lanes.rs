@@ -33,7 +33,9 @@ const SMALL: usize = 512 << 10;
 /// How many bytes one of those may hold.
 const LARGE: usize = 32 << 20;
 /// How many of those run at once.
-const LARGE_LOOKUPS: usize = 3;
+pub const LARGE_LOOKUPS: usize = 6;
+/// How many of those callers of one namespace are served at once.
+const LARGE_SHARE: usize = 2;
 /// How many bytes of attestations are read for one review, over all its images.
 const REVIEW_BYTES: usize = 64 << 20;
 
@@ -41,7 +43,13 @@ const REVIEW_BYTES: usize = 64 << 20;
 pub struct Lanes {
     small: Semaphore,
     large: Semaphore,
-    shares: moka::sync::Cache<String, Arc<Semaphore>>,
+    shares: moka::sync::Cache<String, Arc<Share>>,
+}
+
+/// A namespace's share of them.
+struct Share {
+    small: Semaphore,
+    large: Semaphore,
 }
 
 /// How much a look-up may hold.
@@ -51,6 +59,13 @@ pub struct Room {
     pub bytes: usize,
     /// Whether there is no larger room to ask for.
     pub is_largest: bool,
+}
+
+impl Room {
+    /// The largest.
+    pub const LARGEST: Self = Self { bytes: LARGE, is_largest: true };
+    /// Every room, in the order in which they are tried.
+    pub const ALL: [Self; 2] = [Self { bytes: SMALL, is_largest: false }, Self::LARGEST];
 }
 
 /// Why a look-up has no answer.
@@ -82,40 +97,20 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Does `work` when it is its turn, in a small room, and where that is too small again from the start in a large one: of those a
-    /// review has one at a time. Nobody waits for a turn with a room in hand.
+    /// A turn of all that there are.
     ///
     /// # Errors
-    /// What the work failed with; `Deadline` where the review has read its bytes.
-    pub async fn run<T, F>(&self, errand: &Errand, work: impl Fn(Room) -> F) -> Result<T, FetchError>
-    where
-        F: Future<Output = Result<T, Stop>>,
-    {
-        {
-            let _turn = turn(&self.small).await?;
-            match work(Room { bytes: SMALL, is_largest: false }).await {
-                Ok(value) => return Ok(value),
-                Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::TooSmall) => {}
-            }
-        }
-        let _mine = turn(&errand.large).await?;
-        errand.check()?;
-        let _turn = turn(&self.large).await?;
-        work(Room { bytes: LARGE, is_largest: true }).await.map_err(|stop| match stop {
-            Stop::Failed(error) => error,
-            Stop::TooSmall => FetchError {
-                kind: FetchErrorKind::Malformed,
-                detail: format!("it is larger than the {LARGE} bytes that are held"),
-            },
-        })
+    /// Never, as long as there are turns.
+    pub async fn turn(&self, room: Room) -> Result<SemaphorePermit<'_>, FetchError> {
+        turn(if room.is_largest { &self.large } else { &self.small }).await
     }
 
     /// A review's share of the turns. `None`: of a caller that is in no namespace.
     pub fn errand(&self, namespace: Option<&str>, deadline: Instant) -> Errand {
-        let share =
-            self.shares.get_with_by_ref(namespace.unwrap_or_default(), || Arc::new(Semaphore::new(SHARE)));
-        Errand { deadline, share, large: Arc::new(Semaphore::new(1)), read: Arc::default(), acting: None }
+        let share = self.shares.get_with_by_ref(namespace.unwrap_or_default(), || {
+            Arc::new(Share { small: Semaphore::new(SHARE), large: Semaphore::new(LARGE_SHARE) })
+        });
+        Errand { deadline, share, read: Arc::default(), acting: None }
     }
 }
 
@@ -131,8 +126,7 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, FetchError> {
 pub struct Errand {
     /// When it is over.
     pub deadline: Instant,
-    share: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    share: Arc<Share>,
     read: Arc<AtomicUsize>,
     /// In whose name registries are asked, where it is not the webhook's own.
     acting: Option<Acting>,
@@ -169,14 +163,20 @@ impl Errand {
     ///
     /// # Errors
     /// `Deadline` where there is none in time, or where the review has read its bytes.
-    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, FetchError> {
+    pub async fn turn(&self, room: Room) -> Result<SemaphorePermit<'_>, FetchError> {
+        let (turns, count) = match room.is_largest {
+            true => (&self.share.large, LARGE_SHARE),
+            false => (&self.share.small, SHARE),
+        };
+        let late = |_| {
+            late(format!(
+                "could not find out in time: {count} look-ups for this namespace were under way all the while"
+            ))
+        };
+        let turn = tokio::time::timeout_at(self.deadline, turn(turns)).await.map_err(late)?;
+        // Others of the review may have read while this one waited.
         self.check()?;
-        match tokio::time::timeout_at(self.deadline, turn(&self.share)).await {
-            Ok(turn) => turn,
-            Err(_) => Err(late(format!(
-                "could not find out in time: {SHARE} look-ups for this namespace were under way all the while"
-            ))),
-        }
+        turn
     }
 
     /// So much was read on it.
@@ -194,47 +194,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_needs_room_begins_anew_in_a_larger_one_and_not_all_at_once() {
-        let lanes = Arc::new(Lanes::default());
-        let at_once = Arc::new(AtomicUsize::new(0));
-        let most = Arc::new(AtomicUsize::new(0));
-        let work = |needs: usize| {
-            let (lanes, at_once, most) = (Arc::clone(&lanes), Arc::clone(&at_once), Arc::clone(&most));
-            async move {
-                let errand = lanes.errand(None, Instant::now());
-                lanes
-                    .run(&errand, |room: Room| {
-                        let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
-                        async move {
-                            if needs > room.bytes {
-                                return Err(Stop::TooSmall);
-                            }
-                            if room.is_largest {
-                                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                                tokio::time::sleep(Duration::from_millis(5)).await;
-                                at_once.fetch_sub(1, Ordering::SeqCst);
-                            }
-                            Ok(room.bytes)
-                        }
-                    })
-                    .await
-            }
-        };
-        assert_eq!(work(SMALL).await.unwrap(), SMALL);
-        let large = futures::future::join_all((0..10).map(|_| work(SMALL + 1))).await;
-        assert!(large.into_iter().all(|room| room.unwrap() == LARGE));
-        assert_eq!(most.load(Ordering::SeqCst), LARGE_LOOKUPS);
-        assert_eq!(work(LARGE + 1).await.unwrap_err().kind, FetchErrorKind::Malformed);
-    }
-
-    #[tokio::test]
     async fn a_review_reads_so_much_and_no_more() {
         let soon = Instant::now() + Duration::from_secs(5);
         let errand = Lanes::default().errand(Some("n"), soon);
         errand.add(REVIEW_BYTES);
-        assert!(errand.turn().await.is_ok());
+        assert!(errand.turn(Room::ALL[0]).await.is_ok());
         errand.add(1);
-        assert_eq!(errand.turn().await.unwrap_err().kind, FetchErrorKind::Deadline);
+        assert_eq!(errand.turn(Room::ALL[0]).await.unwrap_err().kind, FetchErrorKind::Deadline);
     }
 
     #[tokio::test]
@@ -242,14 +208,14 @@ mod tests {
         let lanes = Lanes::default();
         let soon = Instant::now() + Duration::from_millis(20);
         let busy = lanes.errand(Some("busy"), soon);
-        let held = futures::future::join_all((0..SHARE).map(|_| busy.turn())).await;
+        let held = futures::future::join_all((0..SHARE).map(|_| busy.turn(Room::ALL[0]))).await;
         assert!(held.iter().all(Result::is_ok));
         // Of the same namespace, but another review.
-        let error = lanes.errand(Some("busy"), soon).turn().await.unwrap_err();
+        let error = lanes.errand(Some("busy"), soon).turn(Room::ALL[0]).await.unwrap_err();
         assert_eq!(error.kind, FetchErrorKind::Deadline);
-        assert!(lanes.errand(Some("other"), soon).turn().await.is_ok());
+        assert!(lanes.errand(Some("other"), soon).turn(Room::ALL[0]).await.is_ok());
         drop(held);
         let soon = Instant::now() + Duration::from_millis(20);
-        assert!(lanes.errand(Some("busy"), soon).turn().await.is_ok());
+        assert!(lanes.errand(Some("busy"), soon).turn(Room::ALL[0]).await.is_ok());
     }
 }

@@ -11,6 +11,7 @@ pub mod flight;
 pub mod image;
 pub mod keys;
 pub mod lanes;
+pub mod paced;
 pub mod ports;
 pub mod review;
 pub mod reviewer;

@@ -87,7 +87,7 @@ impl Doors {
             config: Arc::new(config),
             challenges,
             scopes,
-            tokens: Arc::new(Flights::new(1 << 20, |key: &Key, token| {
+            tokens: Arc::new(Flights::new(1 << 20, |key: &Key, token: &Token| {
                 capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
             })),
         }
