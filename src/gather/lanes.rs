@@ -164,10 +164,8 @@ impl Errand {
     /// # Errors
     /// `Deadline` where there is none in time, or where the review has read its bytes.
     pub async fn turn(&self, room: Room) -> Result<SemaphorePermit<'_>, FetchError> {
-        let (turns, count) = match room.is_largest {
-            true => (&self.share.large, LARGE_SHARE),
-            false => (&self.share.small, SHARE),
-        };
+        let (turns, count) =
+            if room.is_largest { (&self.share.large, LARGE_SHARE) } else { (&self.share.small, SHARE) };
         let late = |_| {
             late(format!(
                 "could not find out in time: {count} look-ups for this namespace were under way all the while"

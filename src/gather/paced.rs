@@ -84,16 +84,15 @@ where
         for room in Room::ALL {
             let key = (key.clone(), room.is_largest);
             let known = self.flights.peek(&key, freshness);
-            let Dated { value, at } = match known {
-                Some(dated) => dated,
-                None => {
-                    let _turn = errand.turn(room).await?;
-                    let fly = || {
-                        let (lanes, work) = (Arc::clone(&self.lanes), ask(room));
-                        async move { in_turn(&lanes, room, work).await }.boxed()
-                    };
-                    self.flights.get(key, freshness, errand.deadline, waiting_for, fly).await?
-                }
+            let Dated { value, at } = if let Some(dated) = known {
+                dated
+            } else {
+                let _turn = errand.turn(room).await?;
+                let fly = || {
+                    let (lanes, work) = (Arc::clone(&self.lanes), ask(room));
+                    async move { in_turn(&lanes, room, work).await }.boxed()
+                };
+                self.flights.get(key, freshness, errand.deadline, waiting_for, fly).await?
             };
             if let Found::Here(value) = value {
                 return Ok(Dated { value, at });
