@@ -36,6 +36,9 @@ impl<'a> Release<'a> {
         let flags = vec![
             "--cluster".to_owned(),
             "--pinning".to_owned(),
+            // The webhook configurations are the test's own: of this name there is none to keep.
+            format!("--name={name}"),
+            format!("--namespace={name}"),
             format!("--trust-root={}", file("root.json", &world.sigstore.trusted_root_json())),
             "--certificates=files".to_owned(),
             format!("--tls-cert={}", file("tls.crt", &certificate.chain)),
