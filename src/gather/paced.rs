@@ -83,8 +83,7 @@ where
         }
         for room in Room::ALL {
             let key = (key.clone(), room.is_largest);
-            let known = self.flights.peek(&key, freshness);
-            let Dated { value, at } = if let Some(dated) = known {
+            let Dated { value, at } = if let Some(dated) = self.flights.peek(&key, freshness) {
                 dated
             } else {
                 let _turn = errand.turn(room).await?;

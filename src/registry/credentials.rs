@@ -46,9 +46,9 @@ pub enum CredentialsError {
     /// It cannot be read.
     #[error("cannot read it: {0}")]
     Read(#[from] std::io::Error),
-    /// It is no docker config.
-    #[error("is no docker config: {0}")]
-    Parse(#[from] serde_json::Error),
+    /// It is no docker config. What stands there instead is not told: it may be a password.
+    #[error("is no docker config: line {0}, column {1}")]
+    Parse(usize, usize),
     /// An entry is malformed.
     #[error("auths[{0:?}].auth is not base64 of user:password")]
     Auth(String),
@@ -105,7 +105,8 @@ impl DockerConfig {
     /// # Errors
     /// A text that is none.
     pub fn from_json(json: &str) -> Result<Self, CredentialsError> {
-        let file: File = serde_json::from_str(json)?;
+        let file: File = serde_json::from_str(json)
+            .map_err(|error| CredentialsError::Parse(error.line(), error.column()))?;
         let mut entries = Vec::new();
         for (key, auth) in file.auths {
             if let Some(credential) = credential(&key, auth)? {
@@ -227,6 +228,16 @@ mod tests {
     fn a_broken_entry_is_named_and_a_secret_is_never_shown() {
         let error = DockerConfig::from_json(r#"{"auths": {"a.example": {"auth": "!"}}}"#).unwrap_err();
         assert!(error.to_string().contains("a.example"));
+        for config in [
+            r#"{"auths": {"a.example": "secret"}}"#,
+            r#"{"auths": {"a.example": {"password": {"secret": 1}}}}"#,
+            r#"{"auths": {"a.example": {"username": "u", "password": ["secret"]}}}"#,
+            r#"{"auths": {"a.example": {"auth": "secret!"}}}"#,
+            "secret",
+        ] {
+            let error = DockerConfig::from_json(config).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
         let credential = Credential::Basic { user: "u".into(), password: "secret".into() };
         assert!(!format!("{credential:?}").contains("secret"));
     }
