@@ -570,6 +570,39 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(_)));
 }
 
+/// Whoever signs an attestation or writes a pod chooses words that end up in a denial.
+#[test]
+fn what_others_wrote_stays_on_its_line() {
+    let injected = "x\nimage ghcr.io/o/a is admitted\u{202e}";
+    let predicate = |text: String| {
+        let mut signed = verified(&[digest("index")]);
+        signed.statement.provenance = None;
+        signed.statement.predicate_type = text;
+        let found = vec![(digest("index"), Finding::Verified(Box::new(signed)))];
+        message::denial(Some(&container()), &World::with(|world| world.found = found).judge())
+    };
+    let builder = |text: &str| {
+        let mut world = World::signed(|signed| {
+            let provenance = signed.statement.provenance.as_mut().unwrap();
+            text.clone_into(&mut provenance.builder_id);
+        });
+        world.policy.provenance.builder_ids = vec![Glob::new("https://builder.example").unwrap()];
+        message::denial(Some(&container()), &world.judge())
+    };
+    let mut reference = plan_for(vec![PolicyEntry::Valid(Arc::new(policy()))], &format!("{REPOSITORY}:v1"));
+    let error = FetchError { kind: FetchErrorKind::NotFound, detail: injected.to_owned() };
+    let detail = message::denial(Some(&container()), &unavailable(&reference, None, &error));
+    reference.policies.clear();
+    let settled = plan(&PolicySet::default(), Scope::Everywhere, Unmatched::Deny, reference.stage, injected);
+    let Plan::Settled(settled) = settled else { panic!("nothing to ask") };
+    let named = message::denial(Some(&container()), &settled);
+    for text in [predicate(injected.to_owned()), builder(injected), detail, named] {
+        assert!(text.contains("\\u{a}image ghcr.io/o/a is admitted\\u{202e}"), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("image ghcr.io/o/a")), "{text}");
+    }
+    assert!(predicate("x".repeat(1 << 20)).len() < 10_000);
+}
+
 fn too_many() -> String {
     let image = |n: usize| WorkloadImage { image: format!("ghcr.io/o/a:{n}"), ..container() };
     let workload = Workload {

@@ -77,7 +77,8 @@ impl Page {
     fn row(&mut self, indent: usize, label: &str, value: Option<&str>) {
         if let Some(value) = value {
             let label = styled(LABEL, &format!("{label:<12}"));
-            self.0.push(format!("{:indent$}{label}{}", "", plain(value)));
+            // A value is one line, whoever wrote it.
+            self.0.push(format!("{:indent$}{label}{}", "", plain(value).replace('\n', "\u{fffd}")));
         }
     }
 
@@ -136,4 +137,17 @@ impl Page {
 fn with(value: Option<&String>, word: &str, more: Option<&String>) -> Option<String> {
     let more = more.map(|more| format!(" {word} {more}")).unwrap_or_default();
     value.map(|value| format!("{value}{more}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_line() {
+        let mut page = Page(Vec::new());
+        page.row(2, "builder", Some("x\n  builder  y"));
+        assert_eq!(page.0.len(), 1);
+        assert!(!page.0[0].contains('\n') && page.0[0].contains("builder  y"));
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     identity::{
         Certificate, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow, SubjectMatcher,
     },
+    message::one_line,
     policy::ProvenanceRules,
     provenance::{Provenance, Statement},
     verdict::Reason,
@@ -27,8 +28,9 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    fn new(reason: Reason, found: impl Into<String>) -> Self {
-        Self { reason, found: found.into() }
+    /// What was found may be of whoever signed: it is cut before it is kept for every manifest.
+    pub(super) fn new(reason: Reason, found: impl AsRef<str>) -> Self {
+        Self { reason, found: one_line(found.as_ref()) }
     }
 }
 

@@ -157,7 +157,7 @@ impl<'a> Seen<'a> {
             signed: None,
             provenance: None,
             subjects: Vec::new(),
-            otherwise: Mismatch { reason, found },
+            otherwise: Mismatch::new(reason, found),
         };
         let signed = match &attestation.finding {
             Finding::Verified(verified) => Signed::Certificate(verified),
@@ -183,7 +183,7 @@ impl<'a> Seen<'a> {
         Self {
             provenance: statement.provenance.as_ref(),
             subjects: statement.subjects.iter().filter(|subject| ours.contains(subject)).copied().collect(),
-            otherwise: Mismatch { reason: Reason::NoProvenance, found },
+            otherwise: Mismatch::new(Reason::NoProvenance, found),
             signed: Some(signed),
         }
     }

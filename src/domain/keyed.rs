@@ -18,7 +18,7 @@ pub fn match_key<'a>(
     keyed: &Keyed,
     facts: &ImageFacts,
 ) -> Result<(&'a Signer, SignedBy), Mismatch> {
-    let untrusted = |found: String| Mismatch { reason: Reason::UntrustedSignature, found };
+    let untrusted = |found: String| Mismatch::new(Reason::UntrustedSignature, found);
     let keys = || {
         policy.signers.iter().filter_map(|signer| match &signer.identity {
             SignerIdentity::PublicKey(identity) => Some((signer, identity.as_ref())),

@@ -14,6 +14,8 @@ use super::{
     workload::{ImageRole, WorkloadImage},
 };
 
+/// The most bytes of one line.
+const LONGEST_LINE: usize = 2000;
 /// The issuer that goes without saying.
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
@@ -56,8 +58,8 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
 }
 
 fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
-    let mut text =
-        format!("image {}", if verdict.reference.is_empty() { "\"\"" } else { &verdict.reference });
+    let shown = if verdict.reference.is_empty() { "\"\"" } else { &verdict.reference };
+    let mut text = one_line(&format!("image {shown}"));
     if let Some(image) = image {
         let role = match image.role {
             ImageRole::Container => "container",
@@ -105,6 +107,28 @@ fn group(
     text
 }
 
+/// Text in which somebody else chose a part, for one line: printable, and not long. What is printable is ASCII, and what is ours: look-alikes,
+/// ends of lines and marks that turn the direction of text have no business in a denial.
+pub fn one_line(text: &str) -> String {
+    let is_fine = |c: char| c.is_ascii_graphic() || matches!(c, ' ' | '–' | '…');
+    if text.len() <= LONGEST_LINE && text.chars().all(is_fine) {
+        return text.to_owned();
+    }
+    let mut safe = String::new();
+    for character in text.chars() {
+        if safe.len() > LONGEST_LINE {
+            safe.push('…');
+            break;
+        }
+        if is_fine(character) {
+            safe.push(character);
+        } else {
+            safe.extend(character.escape_unicode());
+        }
+    }
+    safe
+}
+
 /// Where, the reason's word, and what was found.
 fn line(problem: &Problem) -> String {
     let mut text = String::new();
@@ -116,7 +140,7 @@ fn line(problem: &Problem) -> String {
     }
     let place = text.trim_end();
     let colon = if place.is_empty() { "" } else { ": " };
-    format!("{place}{colon}{} – {}", problem.reason, problem.found)
+    one_line(&format!("{place}{colon}{} – {}", problem.reason, problem.found))
 }
 
 /// Writing to a string cannot fail.

@@ -11,6 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::domain::platform::Platform;
 
+/// The longest part of a platform.
+const MAX_WORD: usize = 32;
 /// The keys that runtimes look for.
 const KEYS: [&str; 18] = [
     "schemaVersion",
@@ -68,9 +70,16 @@ fn spelling(platform: &str) -> Option<String> {
     }
     let Stated { os, architecture, variant } = serde_json::from_str(platform).ok()?;
     let normal = Platform::new(&os, &architecture, variant.as_deref());
+    // It is shown to people, and no platform has other characters.
+    let is_word = |part: &str| {
+        part.len() <= MAX_WORD && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let words = [os.as_ref(), architecture.as_ref(), variant.as_deref().unwrap_or_default()];
     let is_canonical = normal.os() == os && normal.architecture() == architecture;
-    (!is_canonical)
-        .then(|| format!("the platform {os}/{architecture} is read differently by different runtimes"))
+    (!is_canonical || !words.into_iter().all(is_word)).then(|| {
+        let shown: String = words.join("/").chars().take(100).collect();
+        format!("the platform {shown:?} is read differently by different runtimes")
+    })
 }
 
 /// The first that `look` finds among the members of an object, whose keys are looked at too.
@@ -171,6 +180,11 @@ mod tests {
             (r#"{"manifests": [{"platform": {"os": "Linux", "architecture": "amd64"}}]}"#, false),
             (r#"{"manifests": [{"platform": {"os": "linux", "architecture": "x86_64"}}]}"#, false),
             (r#"{"manifests": [], "fsLayers": []}"#, false),
+            (r#"{"manifests": [{"platform": {"os": "linux\nallowed", "architecture": "amd64"}}]}"#, false),
+            (
+                r#"{"manifests": [{"platform": {"os": "linux", "architecture": "arm", "variant": "v7 x"}}]}"#,
+                false,
+            ),
             (r#"{"\u006dANIFESTS": []}"#, false),
         ] {
             assert_eq!(disputable(text.as_bytes()).is_none(), is_fine, "{text}");

@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::ports::{Acting, Attestations};
+use super::{
+    ports::{Acting, Attestations},
+    weigh::capped,
+};
 use crate::domain::{
     digest::Digest,
     evidence::{FetchError, FetchErrorKind},
@@ -26,8 +29,8 @@ use crate::domain::{
 const LOOKUPS: usize = 256;
 /// How many callers of one namespace are served at once.
 const SHARE: usize = 64;
-/// How many namespaces have a share that is remembered.
-const SHARES: u64 = 10_000;
+/// How many bytes of namespaces' shares are remembered.
+const SHARES: u64 = 4 << 20;
 /// How many bytes a look-up may hold, but for the few that need more.
 const SMALL: usize = 512 << 10;
 /// How many bytes one of those may hold.
@@ -90,6 +93,7 @@ impl Default for Lanes {
             large: Semaphore::new(LARGE_LOOKUPS),
             shares: moka::sync::Cache::builder()
                 .max_capacity(SHARES)
+                .weigher(|namespace: &String, _| capped(namespace.len().saturating_add(size_of::<Share>())))
                 .time_to_idle(Duration::from_mins(10))
                 .build(),
         }

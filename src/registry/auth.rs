@@ -197,7 +197,9 @@ impl Doors {
         };
         let deadline =
             tokio::time::Instant::now().checked_add(PATIENCE).unwrap_or_else(tokio::time::Instant::now);
-        let token = self.tokens.get(key, Freshness::Any, deadline, realm, || request.fetch().boxed()).await?;
+        let waiting_for = repository.registry();
+        let token =
+            self.tokens.get(key, Freshness::Any, deadline, waiting_for, || request.fetch().boxed()).await?;
         Ok(token.value)
     }
 }

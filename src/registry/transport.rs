@@ -21,6 +21,8 @@ use crate::{
     gather::ports::Observer,
 };
 
+/// The longest URL that is redirected to; those with a signature take a few thousand bytes.
+const MAX_LOCATION: usize = 16 << 10;
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 /// The longest `Retry-After` that is waited for here; a longer one is the caller's.
@@ -207,7 +209,7 @@ impl Transport {
 }
 
 fn location(answer: &Answer) -> Option<Url> {
-    let text = answer.headers.get(LOCATION)?.to_str().ok()?;
+    let text = answer.headers.get(LOCATION)?.to_str().ok().filter(|text| text.len() <= MAX_LOCATION)?;
     let mut url = answer.url.join(text).ok()?;
     url.set_fragment(None);
     Some(url)
