@@ -1,0 +1,150 @@
+//! Private images: each namespace's workloads are judged with what they pull with, and nothing that was seen with one credential is
+//! told to whoever has another or none.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bonafide::{
+    api::manifest,
+    domain::{
+        identity::TrustRootName,
+        plan::Stage,
+        policy::PolicySet,
+        verdict::{Outcome, Reason},
+        workload::{ImageRole, Placement, PullWith, Workload, WorkloadImage},
+    },
+    gather::{
+        ports::{Keychain, PullSecret, Snapshot, Unobserved},
+        reviewer::{Pulling, Reviewer},
+    },
+    registry::{Client, ClientConfig, SecretAgents},
+    trust::Roots,
+};
+use bonafide_kit::{registry::TokenAuth, scenario::Scenario};
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::time::Instant;
+
+/// The user whose password each namespace has.
+struct ByNamespace {
+    registry: String,
+    users: HashMap<&'static str, (&'static str, &'static str)>,
+}
+
+impl Keychain for ByNamespace {
+    fn of<'a>(&'a self, workload: &'a Workload) -> BoxFuture<'a, Vec<PullSecret>> {
+        let secrets = self.users.get(workload.namespace.as_str()).map(|(user, password)| {
+            let auth = serde_json::json!({"username": user, "password": password});
+            PullSecret { config: serde_json::json!({"auths": {&self.registry: auth}}).to_string().into() }
+        });
+        async move { secrets.into_iter().collect() }.boxed()
+    }
+}
+
+struct World {
+    scenario: Scenario,
+    reviewer: Reviewer,
+    snapshot: Arc<Snapshot>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let scenario = Scenario::start().await;
+        let policy = scenario.policy().replace("ProvenancePolicy", "ClusterProvenancePolicy");
+        let policy = policy.replace("  namespace: shop\n", "");
+        let policies =
+            manifest::policies(&policy).unwrap().into_iter().map(|document| document.compiled.entry);
+        let snapshot = Snapshot { policies: PolicySet::new(policies.collect(), 1), ..Snapshot::default() };
+        let roots =
+            Roots::from_json(TrustRootName::default(), &scenario.sigstore.trusted_root_json()).unwrap();
+        let client = Arc::new(Client::new(ClientConfig::default()).unwrap());
+        let keychain = ByNamespace {
+            registry: scenario.registry.host().to_owned(),
+            users: HashMap::from([
+                ("alices", ("alice", "a")),
+                ("bobs", ("bob", "b")),
+                ("eves", ("alice", "guessed")),
+            ]),
+        };
+        let reviewer = Reviewer::new(Arc::<Client>::clone(&client), Arc::new(roots), Arc::new(Unobserved));
+        let agents = Arc::new(SecretAgents::new(client));
+        let reviewer = reviewer.pulling(Pulling { keychain: Arc::new(keychain), agents });
+        Self { scenario, reviewer, snapshot: Arc::new(snapshot) }
+    }
+
+    /// What a pod of a namespace gets, and how many requests that took.
+    async fn review(&self, namespace: &str, image: &str) -> (Outcome, Vec<Reason>, usize) {
+        let workload = Workload {
+            kind: "Pod".into(),
+            namespace: namespace.into(),
+            name: "p".into(),
+            images: vec![WorkloadImage {
+                name: "c".into(),
+                role: ImageRole::Container,
+                field: "spec.containers[0].image".into(),
+                image: image.into(),
+            }],
+            placement: Placement::default(),
+            pull: PullWith::default(),
+        };
+        let before = self.scenario.registry.count();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let review = self.reviewer.review(&self.snapshot, &workload, Stage::Final, deadline).await;
+        let reasons = review.images[0].verdict.problems.iter().map(|problem| problem.reason).collect();
+        (review.outcome, reasons, self.scenario.registry.count() - before)
+    }
+
+    /// Two namespaces with credentials are admitted, each by requests of its own; others are told nothing.
+    async fn judges_each_with_its_own(&self, image: &str) {
+        let denied = (Outcome::Unverifiable, vec![Reason::RegistryDenied]);
+        for namespace in ["none", "eves"] {
+            let (outcome, reasons, _) = self.review(namespace, image).await;
+            assert_eq!((outcome, reasons), denied, "{namespace} first");
+        }
+        for namespace in ["alices", "bobs"] {
+            let (outcome, reasons, requests) = self.review(namespace, image).await;
+            assert_eq!((outcome, reasons), (Outcome::Allow, vec![]), "{namespace}");
+            assert!(requests >= 3, "{namespace} is told what was seen with another's credential: {requests}");
+        }
+        for namespace in ["none", "eves"] {
+            let (outcome, reasons, _) = self.review(namespace, image).await;
+            assert_eq!((outcome, reasons), denied, "{namespace} after the others were admitted");
+        }
+        let (outcome, _, requests) = self.review("alices", image).await;
+        assert_eq!(
+            (outcome, requests),
+            (Outcome::Allow, 0),
+            "what is known with one's own is not asked again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn passwords_open_for_those_who_have_them() {
+    let world = World::start().await;
+    world.scenario.registry.require_basic("alice", "a");
+    world.scenario.registry.require_basic("bob", "b");
+    let image = world.scenario.image("shop").to_owned();
+    world.judges_each_with_its_own(&image).await;
+}
+
+#[tokio::test]
+async fn tokens_open_for_those_who_may_have_them() {
+    let world = World::start().await;
+    world.scenario.registry.require_token(TokenAuth::for_user("alice", "a").credential("", "bob", "b"));
+    let image = world.scenario.image("shop").to_owned();
+    world.judges_each_with_its_own(&image).await;
+}
+
+#[tokio::test]
+async fn a_credential_of_another_repository_opens_nothing() {
+    let world = World::start().await;
+    world.scenario.registry.require_token(TokenAuth::for_user("bob", "b").credential(
+        "elsewhere",
+        "alice",
+        "a",
+    ));
+    let image = world.scenario.image("shop").to_owned();
+    let (outcome, reasons, _) = world.review("alices", &image).await;
+    assert_eq!((outcome, reasons), (Outcome::Unverifiable, vec![Reason::RegistryDenied]));
+    assert_eq!(world.review("bobs", &image).await.0, Outcome::Allow, "the twin");
+}
