@@ -282,3 +282,17 @@ fn many_manifests_are_evaluated_in_little_more_time_than_one() {
         assert!(many < one * 50, "one took {one:?}, two hundred {many:?}");
     }
 }
+
+#[tokio::test]
+async fn a_large_configuration_takes_a_large_room_and_a_larger_one_is_refused() {
+    for (size, outcome) in [(100, Outcome::Allow), (2 << 20, Outcome::Allow), (5 << 20, Outcome::Deny)] {
+        let setup = setup();
+        let config = json!({"os": "linux", "architecture": "amd64", "label": "x".repeat(size)});
+        let config = setup.world.put(&config);
+        let image =
+            setup.world.put(&json!({"mediaType": OCI_MANIFEST, "config": {"digest": config}, "layers": []}));
+        setup.world.attest_by_tag(image);
+        let review = setup.review(&[at(image)]).await;
+        assert_eq!(review.outcome, outcome, "{size}: {:?}", reasons(&review));
+    }
+}

@@ -99,7 +99,11 @@ pub async fn root(
         return Err(malformed(&digest, "it is neither an image manifest nor an index").into());
     };
     // Its platform is for telling a person that an image cannot run somewhere; one that states none hides nothing.
-    let config = source.blob(repository, &config.digest, MAX_CONFIG).await?;
+    let limit = MAX_CONFIG.min(room.bytes);
+    let config = source.blob(repository, &config.digest, limit).await.map_err(|error| {
+        let is_too_large = error.kind == FetchErrorKind::Malformed && !room.is_largest;
+        if is_too_large { Stop::TooSmall } else { error.into() }
+    })?;
     Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&config).ok().and_then(stated)))
 }
 
