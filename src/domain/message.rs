@@ -266,7 +266,7 @@ pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
              see `bonafide explain UnsignedProvenance`"
         }
         Reason::UntrustedSignature => {
-            "it may be signed under another trust root; see `bonafide explain UntrustedSignature`"
+            "it may be signed under another trust root, or with another key; see `bonafide explain UntrustedSignature`"
         }
         Reason::WrongSigner | Reason::WrongSource => {
             "deploy an image built where the policy says, or have the policy name this build; `bonafide verify` shows who signed"
