@@ -39,11 +39,13 @@ pub fn head(fields: &mut Fields, object: &Value) -> (PolicyId, bool) {
     let kind = text("kind").unwrap_or_default();
     match kind {
         NAMESPACED | CLUSTER => {}
-        "TrustRoot" => fields.error(
-            "kind",
-            Some(kind),
-            "is not supported yet; --trust-root FILE replaces the trust root",
-        ),
+        "TrustRoot" => {
+            fields.error(
+                "kind",
+                Some(kind),
+                "is not supported yet; --trust-root NAME=FILE adds a trust root",
+            );
+        }
         _ => fields.error("kind", text("kind"), format!("is neither {NAMESPACED} nor {CLUSTER}")),
     }
     for field in object.as_object().into_iter().flat_map(|object| object.keys()) {

@@ -215,8 +215,11 @@ fn a_log_that_cannot_be_or_need_not_be_is_told() {
         let notes = told(&signer);
         assert!(notes.len() == 1 && notes[0].starts_with(expected), "{notes:?}");
     }
-    assert_eq!(
-        told(&json!({"publicKey": {"pem": P256, "transparencyLog": "Optional"}})),
-        Vec::<String>::new()
-    );
+    for signer in [
+        json!({"publicKey": {"pem": P256, "transparencyLog": "Optional"}}),
+        json!({"publicKey": {"pem": P256, "transparencyLog": "Optional"}, "trustRoot": "sigstore"}),
+        json!({"publicKey": {"pem": P256, "transparencyLog": "Required"}, "trustRoot": "sigstore"}),
+    ] {
+        assert_eq!(told(&signer), Vec::<String>::new(), "{signer}");
+    }
 }
