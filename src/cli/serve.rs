@@ -164,7 +164,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     });
 
     let roots = parts::trust_roots(&args)?;
-    let source = if args.in_cluster.cluster {
+    let mut source = if args.in_cluster.cluster {
         Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate).await?)
     } else {
         let policies = Arc::new(policies(&args, &roots, &metrics)?);
@@ -181,6 +181,9 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         }
     });
 
+    if let Source::Cluster(cluster) = &mut source {
+        cluster.warm(Arc::clone(&reviewer), args.timeout);
+    }
     let judge: Arc<dyn Judge> = reviewer;
     let (inventory, in_cluster) = source.ports();
     let admission = Admission::new(judge, inventory, Arc::clone(&metrics), in_cluster, args.timeout);

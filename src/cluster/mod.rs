@@ -14,5 +14,6 @@ pub mod pods;
 pub mod pull;
 mod state;
 pub mod status;
+pub mod warm;
 pub mod watch;
 pub mod webhooks;

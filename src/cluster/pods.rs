@@ -24,7 +24,7 @@ const REMEMBERED: Duration = Duration::from_mins(1);
 const MOST: u64 = 10_000;
 
 /// A pod, by its uid.
-type Known = (String, Arc<Workload>);
+pub(super) type Known = (String, Arc<Workload>);
 
 /// The pods that are not bound yet.
 pub struct PendingPods {
@@ -118,7 +118,8 @@ impl Pods for PendingPods {
     }
 }
 
-fn known(mut pod: Pod) -> Option<Known> {
+/// What a pod runs, by its uid; `None` where it cannot be read.
+pub(super) fn known(mut pod: Pod) -> Option<Known> {
     let uid = pod.metadata.uid.clone()?;
     pod.metadata.managed_fields = None;
     pod.status = None;

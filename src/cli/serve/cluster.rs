@@ -3,7 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle};
+use kube::Client;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
     Args, ServeError,
@@ -18,10 +19,13 @@ use crate::{
         lease,
         pods::PendingPods,
         pull::PullSecrets,
-        status,
+        status, warm,
     },
-    domain::policy::PolicyEntry,
-    gather::ports::{Inventory, Keychain},
+    domain::{plan::Stage, policy::PolicyEntry, workload::Workload},
+    gather::{
+        ports::{Inventory, Keychain},
+        reviewer::Reviewer,
+    },
     server::{admission::InCluster, health::Readiness, metrics::Metrics, tls::Certificate},
 };
 
@@ -30,6 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What is followed of a cluster; dropped, it is followed no more.
 pub(super) struct Cluster {
+    client: Client,
     inventory: Arc<ClusterInventory>,
     pods: Arc<PendingPods>,
     events: Arc<PolicyEvents>,
@@ -71,12 +76,12 @@ impl Cluster {
             tokio::spawn(writer.run()),
             tokio::spawn(status::run(client.clone(), Arc::clone(&inventory), leads)),
         ];
-        let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client));
+        let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted().into_iter().map(Watched::as_str).collect());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { inventory, pods, events, pull_secrets, over, keeping, following })
+        Ok(Self { client, inventory, pods, events, pull_secrets, over, keeping, following })
     }
 
     /// Gives back what others wait for.
@@ -90,6 +95,20 @@ impl Cluster {
 
     pub(super) fn inventory(&self) -> Arc<dyn Inventory> {
         Arc::<ClusterInventory>::clone(&self.inventory)
+    }
+
+    /// Looks at what runs already, before anybody asks.
+    pub(super) fn warm(&mut self, reviewer: Arc<Reviewer>, patience: Duration) {
+        let inventory = Arc::clone(&self.inventory);
+        let judge = move |workload: Arc<Workload>| {
+            let (reviewer, snapshot) = (Arc::clone(&reviewer), inventory.snapshot());
+            async move {
+                let deadline = Instant::now() + patience;
+                reviewer.review(&snapshot, &workload, Stage::Final, deadline).await;
+            }
+        };
+        let warming = warm::run(self.client.clone(), Arc::clone(&self.inventory), judge);
+        self.following.push(tokio::spawn(warming));
     }
 
     pub(super) fn keychain(&self) -> Option<Arc<dyn Keychain>> {
@@ -106,7 +125,7 @@ impl Cluster {
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
 fn keep(
-    client: &kube::Client,
+    client: &Client,
     flags: &ClusterArgs,
     lifetimes: certificates::Lifetimes,
     certificate: &Arc<Certificate>,
