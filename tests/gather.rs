@@ -57,6 +57,33 @@ async fn an_attested_index_is_not_asked_leaf_by_leaf() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_every_image_is_answered_without_asking_and_is_the_same() {
+    let setup = setup();
+    let (good, bad, new) = (setup.world.image("good"), setup.world.image("bad"), setup.world.image("new"));
+    setup.world.attest_by_tag(good);
+    let known = |images: &[String]| setup.reviewer.known(&setup.snapshot, &pod(images), Stage::Final);
+    assert!(known(&[at(good)]).is_none(), "nobody has asked yet");
+    for images in [vec![at(good), at(good)], vec![at(good), at(bad)]] {
+        let asked = setup.review(&images).await;
+        let known = known(&images).unwrap();
+        assert_eq!((known.outcome, reasons(&known)), (asked.outcome, reasons(&asked)));
+        assert_eq!(known.images.len(), 2);
+        for (known, asked) in known.images.iter().zip(&asked.images) {
+            assert_eq!(known.image, asked.image);
+            assert!(Arc::ptr_eq(&known.verdict, &asked.verdict));
+        }
+    }
+    assert!(known(&[at(good), at(new)]).is_none(), "one of them is new");
+    let other = Snapshot {
+        landscape: 7,
+        policies: PolicySet::new(Vec::new(), 9),
+        ..Snapshot::clone(&setup.snapshot)
+    };
+    let known = setup.reviewer.known(&other, &pod(&[at(good)]), Stage::Final);
+    assert!(known.is_none(), "under other policies");
+}
+
+#[tokio::test]
 async fn two_hundred_first_reviews_and_three_containers_ask_once() {
     let setup = setup();
     let image = setup.world.image("x");

@@ -15,7 +15,7 @@ mod load;
 mod process;
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -34,6 +34,10 @@ use bonafide_kit::scenario::Scenario;
 use serde_json::json;
 
 use load::{Run, Target};
+
+/// The floor is of the same stack, down to the allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(800);
@@ -116,12 +120,20 @@ impl Server {
     /// Both say on standard output where they listen.
     fn start(mut command: Command, authority: &Path) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let url =
-            lines.find_map(|line| line.strip_prefix("webhook https://").map(ToOwned::to_owned)).unwrap();
-        let address = url.trim_end_matches("/validate").parse().unwrap();
-        // Whoever writes to a pipe that nobody reads waits for ever.
-        std::thread::spawn(move || lines.for_each(drop));
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert!(output.read_line(&mut line).unwrap() > 0, "it ended before it listened");
+            if let Some(url) = line.trim_end().strip_prefix("webhook https://") {
+                break url.trim_end_matches("/validate").parse().unwrap();
+            }
+        };
+        // Whoever writes to a pipe that nobody reads waits for ever; and reading is not what is measured.
+        std::thread::spawn(move || {
+            let mut output = output.into_inner();
+            let mut discarded = vec![0; 1 << 16];
+            while output.read(&mut discarded).is_ok_and(|read| read > 0) {}
+        });
         let authority = std::fs::read_to_string(authority).unwrap();
         Self { process, target: Target::new(address, &authority) }
     }

@@ -108,11 +108,11 @@ fn object(kind: &str, shape: Shape, metadata: Option<Metadata<'_>>, spec: Option
 
 /// A pod, to be read where it stands in a larger text: nearly every review is of one.
 #[derive(Deserialize)]
-pub struct Pod<'a>(#[serde(borrow)] Whole<'a, Option<PodSpec<'a>>>);
+pub struct Pod<'a>(#[serde(borrow)] Whole<'a, Option<Box<PodSpec<'a>>>>);
 
 impl From<Pod<'_>> for Object {
     fn from(Pod(whole): Pod<'_>) -> Self {
-        object("Pod", Shape::Pod, whole.metadata, whole.spec)
+        object("Pod", Shape::Pod, whole.metadata, whole.spec.map(|spec| *spec))
     }
 }
 

@@ -62,7 +62,7 @@ async fn warm<F: Future<Output = ()>>(
         stream::iter(fresh).for_each_concurrent(AT_ONCE, &judge).await;
         match list.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) if known.len() < MOST => {
-                page = ListParams::default().limit(PAGE).continue_token(&next)
+                page = ListParams::default().limit(PAGE).continue_token(&next);
             }
             _ => return Ok(known.len()),
         }

@@ -1,6 +1,6 @@
 //! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -12,33 +12,23 @@ use tokio::{
 use super::{
     facts::{Facts, Known},
     flight::Freshness,
+    landings::Landings,
     lanes::Errand,
     ports::{Agents, Attestations, Keychain, Observer, PullSecret, Snapshot, TrustRoots},
-    review::{Phases, Review, ReviewedImage},
-    weigh::{self, capped},
+    review::{MAX_IMAGES, Phases, Review, ReviewedImage},
+    verdicts::{DENIAL_AGE, VerdictKey, Verdicts, findings, is_settled},
 };
 use crate::domain::{
     digest::Digest,
     evaluate::{evaluate, unavailable},
     evidence::FetchError,
-    placement,
     plan::{ImagePlan, Plan, Stage, plan},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
-    verdict::{ImageVerdict, Outcome, Problem, Reason},
-    workload::{Placement, Platforms, Workload, WorkloadImage},
+    verdict::{ImageVerdict, Outcome},
+    workload::{Platforms, Workload, WorkloadImage},
 };
 
-/// How old evidence may be to say no: attestations arrive seconds after the push.
-const DENIAL_AGE: Duration = Duration::from_secs(5);
-/// How many bytes of verdicts are kept.
-const VERDICT_BYTES: u64 = 64 << 20;
-/// The longest reference of which the verdict is kept: no valid one is longer.
-const LONGEST_KEPT: usize = 1024;
-/// How many bytes of placements are kept.
-const LANDING_BYTES: u64 = 4 << 20;
-/// The largest placement of which it is kept where it lands: looking for it takes longer than working it out.
-const LARGEST_PLACEMENT: usize = 16 << 10;
 /// How many images of one workload are judged at once.
 const AT_ONCE: usize = 16;
 
@@ -46,9 +36,8 @@ const AT_ONCE: usize = 16;
 pub struct Reviewer {
     facts: Facts,
     observer: Arc<dyn Observer>,
-    verdicts: moka::sync::Cache<VerdictKey, Kept>,
-    /// Where a placement lands among the nodes of a generation.
-    landings: moka::sync::Cache<(u64, Placement), Arc<Platforms>>,
+    verdicts: Verdicts,
+    landings: Landings,
     /// In a cluster, where workloads bring their own credentials.
     pulling: Option<Pulling>,
 }
@@ -75,40 +64,6 @@ struct Asking<'a> {
     secrets: OnceCell<Vec<PullSecret>>,
 }
 
-/// All that a verdict depends on, but for what the registry says.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct VerdictKey {
-    /// `None`: every policy, whatever namespace it is for.
-    namespace: Option<String>,
-    image: String,
-    /// What the tag stood for; `None` where the image's text alone decides.
-    resolved: Option<Digest>,
-    platforms: Arc<Platforms>,
-    stage: Stage,
-    policies: u64,
-    trust: u64,
-}
-
-impl VerdictKey {
-    fn bytes(&self) -> usize {
-        let namespace = self.namespace.as_ref().map_or(0, String::len);
-        [size_of::<Self>(), namespace, self.image.len(), weigh::platforms(&self.platforms)].iter().sum()
-    }
-}
-
-#[derive(Clone)]
-struct Kept {
-    verdict: Arc<ImageVerdict>,
-    at: Instant,
-}
-
-impl Kept {
-    fn holds(&self) -> bool {
-        let in_time = self.verdict.valid_until.is_none_or(|end| Timestamp::now() < end);
-        in_time && (is_settled(&self.verdict) || self.at.elapsed() <= DENIAL_AGE)
-    }
-}
-
 impl Reviewer {
     /// A reviewer with empty caches.
     pub fn new(
@@ -117,29 +72,43 @@ impl Reviewer {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let facts = Facts::new(attestations, trust, Arc::clone(&observer));
-        Self {
-            facts,
-            observer,
-            verdicts: moka::sync::Cache::builder()
-                .max_capacity(VERDICT_BYTES)
-                .weigher(|key: &VerdictKey, kept: &Kept| {
-                    capped(key.bytes().saturating_add(weigh::verdict(&kept.verdict)))
-                })
-                .build(),
-            landings: moka::sync::Cache::builder()
-                .max_capacity(LANDING_BYTES)
-                .weigher(|(_, placement): &(u64, Placement), platforms: &Arc<Platforms>| {
-                    capped(weigh::placement(placement).saturating_add(weigh::platforms(platforms)))
-                })
-                .build(),
-            pulling: None,
-        }
+        Self { facts, observer, verdicts: Verdicts::default(), landings: Landings::default(), pulling: None }
     }
 
     /// The reviewer with workloads' own credentials.
     #[must_use]
     pub fn pulling(self, pulling: Pulling) -> Self {
         Self { pulling: Some(pulling), ..self }
+    }
+
+    /// The review of a workload of which every verdict is at hand: nobody is asked anything.
+    pub fn known(&self, snapshot: &Snapshot, workload: &Workload, stage: Stage) -> Option<Review> {
+        let start = Instant::now();
+        if workload.images.len() > MAX_IMAGES {
+            return None;
+        }
+        let platforms = self.landings.of(snapshot, &workload.placement);
+        let mut images: Vec<ReviewedImage> = Vec::with_capacity(workload.images.len());
+        let mut recalled = 0_usize;
+        for image in &workload.images {
+            let known = images.iter().find(|known| known.image.image == image.image);
+            let verdict = if let Some(known) = known {
+                Arc::clone(&known.verdict)
+            } else {
+                recalled = recalled.saturating_add(1);
+                self.verdicts.get(&self.key(
+                    snapshot,
+                    Some(&workload.namespace),
+                    &image.image,
+                    &platforms,
+                    stage,
+                ))?
+            };
+            images.push(ReviewedImage { image: image.clone(), verdict });
+        }
+        (0..recalled).for_each(|_| self.observer.cache("verdicts", true));
+        let phases = Phases { plan: start.elapsed(), ..Phases::default() };
+        Some(Review { outcome: worst(&images), images, phases })
     }
 
     /// Judges every image of a workload in the workload's namespace. Never fails: what could not be found out by `deadline`
@@ -154,7 +123,7 @@ impl Reviewer {
         if let Some(refused) = Review::of_too_many(workload) {
             return refused;
         }
-        let platforms = self.landing(snapshot, &workload.placement);
+        let platforms = self.landings.of(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
         for WorkloadImage { image, .. } in &workload.images {
@@ -188,20 +157,6 @@ impl Reviewer {
         }
         review.outcome = worst(&review.images);
         review
-    }
-
-    /// The platforms a pod can land on. An unknown `RuntimeClass` narrows nothing.
-    fn landing(&self, snapshot: &Snapshot, placement: &Placement) -> Arc<Platforms> {
-        let land = || {
-            let class = placement.runtime_class.as_ref().and_then(|name| snapshot.runtime_classes.get(name));
-            let joined = class.map(|selector| placement::of_class(placement, selector));
-            let placement = joined.as_ref().unwrap_or(placement);
-            Arc::new(placement::platforms(placement, &snapshot.nodes, &snapshot.platforms))
-        };
-        if weigh::placement(placement) > LARGEST_PLACEMENT {
-            return land();
-        }
-        self.landings.get_with((snapshot.landscape, placement.clone()), land)
     }
 
     /// Judges images that no earlier verdict is at hand for, at once.
@@ -281,7 +236,7 @@ impl Reviewer {
 
     /// How many bytes each cache holds.
     pub fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
-        let own = [("verdicts", weigh::held(&self.verdicts)), ("placements", weigh::held(&self.landings))];
+        let own = [("verdicts", self.verdicts.bytes()), ("placements", self.landings.bytes())];
         own.into_iter().chain(self.facts.cache_bytes()).collect()
     }
 
@@ -314,7 +269,7 @@ impl Reviewer {
         let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, stage, image) {
             Plan::Settled(verdict) => {
                 phases.plan = start.elapsed();
-                return (self.keep(key, *verdict), phases);
+                return (self.verdicts.keep(key, *verdict), phases);
             }
             Plan::Ask(asked) => asked,
         };
@@ -336,7 +291,7 @@ impl Reviewer {
         }
         self.observer.cache("verdicts", false);
         let verdict = match self.find_out(&asked, platforms, digest, errand, &mut phases).await {
-            Ok(verdict) => self.keep(key, verdict),
+            Ok(verdict) => self.verdicts.keep(key, verdict),
             Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
         };
         phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
@@ -344,20 +299,9 @@ impl Reviewer {
     }
 
     fn recall(&self, key: &VerdictKey) -> Option<Arc<ImageVerdict>> {
-        let verdict = self.verdicts.get(key).filter(Kept::holds)?.verdict;
+        let verdict = self.verdicts.get(key)?;
         self.observer.cache("verdicts", true);
         Some(verdict)
-    }
-
-    /// Keeps a verdict unless it says that something could not be found out.
-    fn keep(&self, key: VerdictKey, verdict: ImageVerdict) -> Arc<ImageVerdict> {
-        let verdict = Arc::new(verdict);
-        let keepable = key.image.len() <= LONGEST_KEPT
-            && !findings(&verdict).any(|problem| problem.reason.is_transient());
-        if keepable {
-            self.verdicts.insert(key, Kept { verdict: Arc::clone(&verdict), at: Instant::now() });
-        }
-        verdict
     }
 
     /// Facts of any age are good for a yes; a no is given on fresh ones only.
@@ -409,25 +353,6 @@ impl Reviewer {
         self.facts.check_keys(&mut known, &keys, errand).await?;
         Ok((evaluated(&known), known.oldest))
     }
-}
-
-fn findings(verdict: &ImageVerdict) -> impl Iterator<Item = &Problem> {
-    verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit)
-}
-
-/// Whether nothing that the registry may say later changes the verdict for the better.
-fn is_settled(verdict: &ImageVerdict) -> bool {
-    findings(verdict).all(|problem| {
-        matches!(
-            problem.reason,
-            Reason::PlatformMissing
-                | Reason::UnpinnedTag
-                | Reason::UnmatchedImage
-                | Reason::InvalidReference
-                | Reason::TooManyImages
-                | Reason::InvalidPolicy
-        )
-    })
 }
 
 /// One definite no is enough; only where every no may heal is it worth asking again.

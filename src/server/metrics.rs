@@ -282,8 +282,11 @@ impl Metrics {
         }
         let seconds = |time: Duration| time.as_secs_f64();
         self.phases.plan.observe(seconds(review.phases.plan));
-        self.phases.gather.observe(seconds(review.phases.gather));
-        self.phases.evaluate.observe(seconds(review.phases.evaluate));
+        // What a review had no need of took no time, which says nothing of how long it takes.
+        if !review.phases.gather.is_zero() {
+            self.phases.gather.observe(seconds(review.phases.gather));
+            self.phases.evaluate.observe(seconds(review.phases.evaluate));
+        }
         self.phases.total.observe(seconds(took));
     }
 

@@ -17,6 +17,8 @@ use crate::{
     domain::workload::Workload,
 };
 
+/// What nearly every answer has room in.
+const ANSWER: usize = 1024;
 /// The most characters that are said of an error.
 const ERROR_LIMIT: usize = 400;
 
@@ -155,7 +157,8 @@ impl<O> ReviewIn<'_, O> {
 
 /// A pod that is made, which nearly every review is of, read in one go; `None` for everything else, and for all that is wrong.
 fn made_pod(text: &str) -> Option<Incoming<'_>> {
-    let review: ReviewIn<'_, workload::Pod<'_>> = serde_json::from_str(text).ok()?;
+    // In boxes, for what is read is handed on from one function to the next.
+    let review: ReviewIn<'_, Box<workload::Pod<'_>>> = serde_json::from_str(text).ok()?;
     let is_one = review.is_one();
     let mut request = review.request?;
     let is_made =
@@ -163,7 +166,7 @@ fn made_pod(text: &str) -> Option<Incoming<'_>> {
     if !is_one || !is_made || request.uid.is_empty() {
         return None;
     }
-    let Object { mut workload, uid, .. } = request.object.take()?.into();
+    let Object { mut workload, uid, .. } = (*request.object.take()?).into();
     place(&mut workload, &request.namespace);
     Some(incoming(request, Subject::Judge(Box::new(workload)), uid))
 }
@@ -346,5 +349,9 @@ pub fn write(uid: &str, answer: &Answer) -> Bytes {
         },
     };
     // Strings and maps of strings always have a JSON form; were that not so, an empty answer is a denial.
-    serde_json::to_vec(&review).unwrap_or_default().into()
+    let mut bytes = Vec::with_capacity(ANSWER);
+    match serde_json::to_writer(&mut bytes, &review) {
+        Ok(()) => bytes.into(),
+        Err(_) => Bytes::new(),
+    }
 }

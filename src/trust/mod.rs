@@ -44,6 +44,7 @@ use root::Root;
 /// because of it.
 pub struct Roots {
     roots: Vec<Root>,
+    generation: u64,
 }
 
 /// What a signature is held against.
@@ -56,12 +57,23 @@ pub enum Subject<'a> {
 }
 
 impl Roots {
+    fn of(roots: Vec<Root>) -> Self {
+        let mut all = Vec::new();
+        for root in &roots {
+            all.extend_from_slice(root.name.0.as_bytes());
+            all.push(0);
+            all.extend_from_slice(root.fingerprint.bytes());
+        }
+        let generation = Digest::of(&all).bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Self { roots, generation }
+    }
+
     /// The roots that are embedded in the program: Sigstore's public-good instance, and GitHub's for private repositories.
     ///
     /// # Errors
     /// Where an embedded root is not usable, which a test rules out.
     pub fn embedded() -> Result<Self, RootError> {
-        Ok(Self { roots: vec![Root::public_good()?, Root::github()?] })
+        Ok(Self::of(vec![Root::public_good()?, Root::github()?]))
     }
 
     /// Sigstore's public-good instance alone.
@@ -69,7 +81,7 @@ impl Roots {
     /// # Errors
     /// As [`Roots::embedded`].
     pub fn public_good() -> Result<Self, RootError> {
-        Ok(Self { roots: vec![Root::public_good()?] })
+        Ok(Self::of(vec![Root::public_good()?]))
     }
 
     /// One root in the format of Sigstore's `trusted_root.json`, and no other.
@@ -77,7 +89,7 @@ impl Roots {
     /// # Errors
     /// Where it does not parse, or holds a key or certificate that is not one.
     pub fn from_json(name: TrustRootName, json: &str) -> Result<Self, RootError> {
-        Ok(Self { roots: vec![Root::from_json(name, json)?] })
+        Ok(Self::of(vec![Root::from_json(name, json)?]))
     }
 
     /// These and one more; it takes the place of one of the same name.
@@ -90,7 +102,7 @@ impl Roots {
             Some(known) => *known = root,
             None => self.roots.push(root),
         }
-        Ok(self)
+        Ok(Self::of(self.roots))
     }
 
     /// The names of the roots, and in which time each is of use.
@@ -262,13 +274,7 @@ impl TrustRoots for Roots {
     }
 
     fn generation(&self) -> u64 {
-        let mut all = Vec::new();
-        for root in &self.roots {
-            all.extend_from_slice(root.name.0.as_bytes());
-            all.push(0);
-            all.extend_from_slice(root.fingerprint.bytes());
-        }
-        Digest::of(&all).bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+        self.generation
     }
 }
 

@@ -94,6 +94,11 @@ impl Fields<'_, '_> {
         self.writer.write_str(value)
     }
 
+    fn number(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+        self.name(name)?;
+        write!(self.writer, "{value}")
+    }
+
     /// Does the next thing unless one failed before.
     fn then(&mut self, next: impl FnOnce(&mut Self) -> fmt::Result) {
         if self.result.is_ok() {
@@ -112,11 +117,11 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.then(|fields| fields.bare(field.name(), &value.to_string()));
+        self.then(|fields| fields.number(field.name(), value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.then(|fields| fields.bare(field.name(), &value.to_string()));
+        self.then(|fields| fields.number(field.name(), value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
