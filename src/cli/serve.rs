@@ -3,6 +3,7 @@
 mod args;
 mod cluster;
 mod parts;
+mod vital;
 
 use std::{
     fmt,
@@ -18,6 +19,7 @@ pub use args::{Args, ClusterArgs, UnmatchedRule};
 use cluster::Cluster;
 use jiff::Timestamp;
 use tokio::{signal::unix, time::MissedTickBehavior};
+use vital::Vital;
 
 use crate::{
     api::manifest,
@@ -62,6 +64,9 @@ pub enum ServeError {
     /// Registries cannot be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// What the webhook is nothing without has ended.
+    #[error("{0} ended, which is a fault of bonafide; the log says more")]
+    Lost(&'static str),
     /// A listener cannot be had, or ended.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -78,6 +83,7 @@ impl ServeError {
             Self::Flag { .. } | Self::Certificate(_) | Self::Listen(ListenError::Bind { .. }) => 64,
             Self::Client(_)
             | Self::Cluster(_)
+            | Self::Lost(_)
             | Self::Listen(ListenError::Tls(_) | ListenError::Ended(_)) => 1,
         }
     }
@@ -226,8 +232,19 @@ impl Webhook {
     pub async fn run(self, shutdown: impl Future<Output = ()>, drain: Duration) -> Result<(), ServeError> {
         let readiness = Arc::clone(&self.service.readiness);
         let delay = self.shutdown_delay;
-        let serving = async move {
-            shutdown.await;
+        let vital = match &self.source {
+            Source::Folders(_) => Vital::new(),
+            Source::Cluster(cluster) => cluster.vital(),
+        };
+        let mut lost = None;
+        let serving = async {
+            tokio::select! {
+                () = shutdown => {}
+                name = vital.lost() => {
+                    tracing::error!(task = name, "a task ended that nothing goes without; ending, to be started anew");
+                    lost = Some(name);
+                }
+            }
             // Whoever asks readiness sends others elsewhere, and goes on sending them here until it has told everybody.
             readiness.drain();
             tokio::time::sleep(delay).await;
@@ -242,7 +259,8 @@ impl Webhook {
         if let Source::Cluster(cluster) = self.source {
             cluster.leave().await;
         }
-        Ok(served?)
+        served?;
+        lost.map_or(Ok(()), |name| Err(ServeError::Lost(name)))
     }
 }
 

@@ -207,7 +207,17 @@ impl ClusterInventory {
     fn publish_now(&self) {
         // Made and stored under one lock: an older one never follows a newer.
         let state = self.state.lock();
-        self.current.store(Arc::new(state.snapshot()));
+        let snapshot = state.snapshot();
+        if snapshot.policies.generation != self.current.load().policies.generation {
+            let all = snapshot.policies.entries();
+            let invalid = all.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
+            tracing::info!(
+                policies = all.len(),
+                invalid,
+                "other policies, or namespaces of theirs, are in force"
+            );
+        }
+        self.current.store(Arc::new(snapshot));
     }
 
     /// Takes a change in. A complete list is in the snapshot before it is said to be there.

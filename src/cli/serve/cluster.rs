@@ -9,6 +9,7 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use super::{
     Args, ServeError,
     args::{CertificateSource, ClusterArgs},
+    vital::Vital,
 };
 use crate::{
     cluster::{
@@ -41,6 +42,7 @@ pub(super) struct Cluster {
     pull_secrets: Option<Arc<PullSecrets>>,
     /// Says when it is over.
     over: watch::Sender<bool>,
+    vital: Vital,
     /// What takes leave by itself.
     keeping: Vec<JoinHandle<()>>,
     following: Vec<JoinHandle<()>>,
@@ -69,19 +71,20 @@ impl Cluster {
         let (events, writer) = PolicyEvents::new(client.clone(), Arc::clone(&inventory), flags.identity());
         let (over, ends) = watch::channel(false);
         let (leading, leads) = watch::channel(false);
-        let keeping = keep(&client, flags, lifetimes, certificate, (leading, leads.clone()), &ends);
+        let vital = Vital::new();
+        let keeping = keep(&vital, &client, flags, lifetimes, certificate, (leading, leads.clone()), &ends);
         let following = vec![
-            tokio::spawn(Arc::clone(&inventory).run(client.clone())),
-            tokio::spawn(Arc::clone(&pods).run()),
-            tokio::spawn(writer.run()),
-            tokio::spawn(status::run(client.clone(), Arc::clone(&inventory), leads)),
+            vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
+            vital.spawn("following pods", Arc::clone(&pods).run()),
+            vital.spawn("writing events", writer.run()),
+            vital.spawn("writing statuses", status::run(client.clone(), Arc::clone(&inventory), leads)),
         ];
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted().into_iter().map(Watched::as_str).collect());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { client, inventory, pods, events, pull_secrets, over, keeping, following })
+        Ok(Self { client, inventory, pods, events, pull_secrets, over, vital, keeping, following })
     }
 
     /// Gives back what others wait for.
@@ -95,6 +98,11 @@ impl Cluster {
 
     pub(super) fn inventory(&self) -> Arc<dyn Inventory> {
         Arc::<ClusterInventory>::clone(&self.inventory)
+    }
+
+    /// What nothing goes without.
+    pub(super) fn vital(&self) -> Vital {
+        self.vital.clone()
     }
 
     /// Looks at what runs already, before anybody asks.
@@ -125,6 +133,7 @@ impl Cluster {
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
 fn keep(
+    vital: &Vital,
     client: &Client,
     flags: &ClusterArgs,
     lifetimes: certificates::Lifetimes,
@@ -139,7 +148,8 @@ fn keep(
         identity: flags.identity(),
         timing: lease::Timing::default(),
     };
-    let mut keeping = vec![tokio::spawn(lease::run(client.clone(), lease, leading, end(ends.clone())))];
+    let mut keeping =
+        vec![vital.spawn("the election", lease::run(client.clone(), lease, leading, end(ends.clone())))];
     let (bundle, managed) = watch::channel(None);
     let (installing, installed) = watch::channel(None);
     let trust = match (flags.certificates, &flags.tls_ca) {
@@ -155,11 +165,11 @@ fn keep(
             certificate.replace(chain, key).map_err(|error| error.to_string())
         };
         let run = certificates::run(client.clone(), settings, links, serve, end(ends.clone()));
-        keeping.push(tokio::spawn(run));
+        keeping.push(vital.spawn("keeping the certificate", run));
     }
     let settings = install::Settings { webhooks: flags.webhook.settings(flags.pinning, None), trust };
     let run = install::run(client.clone(), settings, leads, installing, end(ends.clone()));
-    keeping.push(tokio::spawn(run));
+    keeping.push(vital.spawn("keeping the webhook configurations", run));
     keeping
 }
 
