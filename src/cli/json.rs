@@ -99,9 +99,20 @@ struct CertificateJson<'a> {
     source_repository: Option<&'a str>,
     source_ref: Option<&'a str>,
     source_digest: Option<&'a str>,
+    source_repository_id: Option<&'a str>,
+    source_owner: Option<&'a str>,
+    source_owner_id: Option<&'a str>,
+    source_visibility: Option<&'a str>,
+    build_signer_uri: Option<&'a str>,
+    build_signer_digest: Option<&'a str>,
+    build_config_uri: Option<&'a str>,
+    build_config_digest: Option<&'a str>,
+    workflow_name: Option<&'a str>,
     trigger: Option<&'a str>,
     runner: Option<&'a str>,
     run_uri: Option<&'a str>,
+    environment: Option<&'a str>,
+    token_subject: Option<&'a str>,
 }
 
 /// `id` is the SHA-256 of the key's `SubjectPublicKeyInfo`.
@@ -229,9 +240,20 @@ impl<'a> From<&'a Certificate> for CertificateJson<'a> {
             source_repository: certificate.source_repository.as_deref(),
             source_ref: certificate.source_ref.as_deref(),
             source_digest: certificate.source_digest.as_deref(),
+            source_repository_id: certificate.source_repository_id.as_deref(),
+            source_owner: certificate.source_owner.as_deref(),
+            source_owner_id: certificate.source_owner_id.as_deref(),
+            source_visibility: certificate.source_visibility.as_deref(),
+            build_signer_uri: certificate.build_signer_uri.as_deref(),
+            build_signer_digest: certificate.build_signer_digest.as_deref(),
+            build_config_uri: certificate.build_config_uri.as_deref(),
+            build_config_digest: certificate.build_config_digest.as_deref(),
+            workflow_name: certificate.workflow_name.as_deref(),
             trigger: certificate.trigger.as_deref(),
             runner: certificate.runner.as_deref(),
             run_uri: certificate.run_uri.as_deref(),
+            environment: certificate.environment.as_deref(),
+            token_subject: certificate.token_subject.as_deref(),
         }
     }
 }

@@ -129,6 +129,7 @@ impl Page {
             "trigger",
             with(certificate.trigger.as_ref(), "on", certificate.runner.as_ref()).as_deref(),
         );
+        self.row(6, "environment", certificate.environment.as_deref());
         self.row(6, "run", certificate.run_uri.as_deref());
     }
 }

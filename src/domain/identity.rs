@@ -10,14 +10,19 @@ use super::{
 };
 
 /// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**
-/// once the certificate is verified. URIs are as in the extensions; legacy extensions 2–6 fill the fields of
-/// 13, 14, 12 and 20 where the certificate has no modern ones (5 as `https://github.com/OWNER/REPO`).
+/// once the certificate is verified. URIs are as in the extensions; legacy extensions 2, 3, 5 and 6 fill the fields of
+/// 20, 13, 12 and 14 where the certificate has no modern ones (5 as `https://github.com/OWNER/REPO`). Extension 7 is no field: it
+/// marks a user name as the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Certificate {
     /// The subject alternative name: for GitHub the signing workflow, `https://github.com/OWNER/REPO/PATH@REF`.
     pub subject: String,
     /// The OIDC issuer (extension 8, legacy 1).
     pub issuer: String,
+    /// The name of the top-level workflow, which whoever writes it chooses (legacy 4).
+    pub workflow_name: Option<String>,
+    /// The signing workflow's URI with its ref (extension 9).
+    pub build_signer_uri: Option<String>,
     /// The commit of the signing workflow (extension 10).
     pub build_signer_digest: Option<String>,
     /// `github-hosted` or `self-hosted` (extension 11).
@@ -30,16 +35,24 @@ pub struct Certificate {
     pub source_ref: Option<String>,
     /// The source repository's immutable id (extension 15).
     pub source_repository_id: Option<String>,
+    /// The URI of the source repository's owner (extension 16).
+    pub source_owner: Option<String>,
     /// The source repository owner's immutable id (extension 17).
     pub source_owner_id: Option<String>,
     /// The top-level workflow's URI with its ref (extension 18).
     pub build_config_uri: Option<String>,
+    /// The commit of the top-level workflow (extension 19).
+    pub build_config_digest: Option<String>,
     /// What set off the build (extension 20, legacy 2).
     pub trigger: Option<String>,
     /// The run (extension 21).
     pub run_uri: Option<String>,
     /// `public`, `private`, `internal` (extension 22).
     pub source_visibility: Option<String>,
+    /// The environment that the job deploys to, with that environment's protection rules (extension 23).
+    pub environment: Option<String>,
+    /// The subject of the OIDC token that the certificate was asked for with (extension 24).
+    pub token_subject: Option<String>,
     /// Start of the certificate's validity.
     pub not_before: Timestamp,
     /// End of the certificate's validity.

@@ -59,17 +59,23 @@ fn json(value: &Value) -> usize {
 fn certificate(certificate: &Certificate) -> usize {
     let Certificate { subject, issuer, .. } = certificate;
     let optional = [
+        &certificate.workflow_name,
+        &certificate.build_signer_uri,
         &certificate.build_signer_digest,
         &certificate.runner,
         &certificate.source_repository,
         &certificate.source_digest,
         &certificate.source_ref,
         &certificate.source_repository_id,
+        &certificate.source_owner,
         &certificate.source_owner_id,
         &certificate.build_config_uri,
+        &certificate.build_config_digest,
         &certificate.trigger,
         &certificate.run_uri,
         &certificate.source_visibility,
+        &certificate.environment,
+        &certificate.token_subject,
     ];
     let texts = sum(optional.into_iter().map(|value| option(value.as_ref())));
     sum([size_of::<Certificate>(), text(subject), text(issuer), texts])

@@ -32,6 +32,10 @@ pub(super) fn read(certificate: &[u8]) -> Result<Certificate, Refusal> {
         return Err(says("holds an extension twice"));
     }
     let claims = Claims { extensions };
+    // It is the type of a user name among the subject alternative names; as an extension it would be a second subject.
+    if claims.raw(7).is_some() {
+        return Err(says("holds a user name (7) as an extension"));
+    }
     let time = |time: x509_cert::time::Time| {
         let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds).map_err(|_| says("has a validity that is out of range"))
@@ -41,17 +45,23 @@ pub(super) fn read(certificate: &[u8]) -> Result<Certificate, Refusal> {
         issuer.strip_prefix(GITHUB_ISSUER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     Ok(Certificate {
         subject: subject(extensions)?,
+        workflow_name: claims.legacy(4)?,
+        build_signer_uri: claims.modern(9)?,
         build_signer_digest: claims.modern(10)?,
         runner: claims.modern(11)?,
         source_repository: claims.repository(of_github)?,
         source_digest: claims.either(13, 3)?,
         source_ref: claims.either(14, 6)?,
         source_repository_id: claims.modern(15)?,
+        source_owner: claims.modern(16)?,
         source_owner_id: claims.modern(17)?,
         build_config_uri: claims.modern(18)?,
+        build_config_digest: claims.modern(19)?,
         trigger: claims.either(20, 2)?,
         run_uri: claims.modern(21)?,
         source_visibility: claims.modern(22)?,
+        environment: claims.modern(23)?,
+        token_subject: claims.modern(24)?,
         not_before: time(tbs.validity().not_before)?,
         not_after: time(tbs.validity().not_after)?,
         issuer,
@@ -220,6 +230,57 @@ mod tests {
         assert!(refusal(&longer).contains("not a UTF8String"));
         let latin = certificate(vec![uri("https://a")], &[(1, b"https://\xe9")]);
         assert!(refusal(&latin).contains("not text"));
+    }
+
+    #[test]
+    fn every_extension_has_its_field() {
+        let number = |n: u64| format!("value {n}");
+        let der = |n: u64| [&[0x0c, u8::try_from(number(n).len()).unwrap()], number(n).as_bytes()].concat();
+        let raw = |n: u64| number(n).into_bytes();
+        // Of the legacy ones, those that say what no modern one says.
+        let mut values: Vec<(u64, Vec<u8>)> = (8..=24).map(|n| (n, der(n))).collect();
+        values.push((4, raw(4)));
+        let with = |values: &[(u64, Vec<u8>)]| {
+            let borrowed: Vec<(u64, &[u8])> =
+                values.iter().map(|(n, value)| (*n, value.as_slice())).collect();
+            certificate(vec![uri("https://a")], &borrowed)
+        };
+        let read = read(&with(&values)).unwrap();
+        let found = [
+            (4, &read.workflow_name),
+            (8, &Some(read.issuer.clone())),
+            (9, &read.build_signer_uri),
+            (10, &read.build_signer_digest),
+            (11, &read.runner),
+            (12, &read.source_repository),
+            (13, &read.source_digest),
+            (14, &read.source_ref),
+            (15, &read.source_repository_id),
+            (16, &read.source_owner),
+            (17, &read.source_owner_id),
+            (18, &read.build_config_uri),
+            (19, &read.build_config_digest),
+            (20, &read.trigger),
+            (21, &read.run_uri),
+            (22, &read.source_visibility),
+            (23, &read.environment),
+            (24, &read.token_subject),
+        ];
+        for (n, value) in found {
+            assert_eq!(value.as_deref(), Some(number(n).as_str()), "{n}");
+        }
+        // Each of them bare, as text of another kind, and with something behind it.
+        for at in 0..17 {
+            let n = values[at].0;
+            let printable = [&[0x13], &der(n)[1..]].concat();
+            for spoilt in [raw(n), printable, [&der(n)[..], b"x"].concat()] {
+                let mut values = values.clone();
+                values[at].1 = spoilt;
+                assert!(refusal(&with(&values)).contains(&format!("extension {n} that is not a UTF8String")));
+            }
+        }
+        values.push((7, der(7)));
+        assert!(refusal(&with(&values)).contains("a user name (7) as an extension"));
     }
 
     #[test]

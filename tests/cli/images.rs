@@ -74,14 +74,25 @@ fn the_json_has_the_fields_of_the_contract_and_no_others() {
         assert_eq!(
             keys(&proof["certificate"]),
             [
+                "buildConfigDigest",
+                "buildConfigUri",
+                "buildSignerDigest",
+                "buildSignerUri",
+                "environment",
                 "issuer",
                 "runUri",
                 "runner",
                 "sourceDigest",
+                "sourceOwner",
+                "sourceOwnerId",
                 "sourceRef",
                 "sourceRepository",
+                "sourceRepositoryId",
+                "sourceVisibility",
                 "subject",
-                "trigger"
+                "tokenSubject",
+                "trigger",
+                "workflowName",
             ]
         );
         assert_eq!(
