@@ -100,6 +100,7 @@ fn github() -> GithubIdentity {
         refs: vec![RefPattern::Tagged(AroundTag { prefix: "refs/tags/".into(), suffix: String::new() })],
         triggers: vec!["push".into()],
         runner: None,
+        environments: Vec::new(),
     }
 }
 

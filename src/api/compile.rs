@@ -150,7 +150,9 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
         );
     }
     let images = images::images(fields, &spec.images);
-    let signers = signer::signers(fields, &spec.signers);
+    let source = spec.provenance.source.as_ref();
+    let claims = signer::Claims { name_source: source.is_some_and(|source| source.repository.is_some()) };
+    let signers = signer::signers(fields, &spec.signers, claims);
     Policy {
         id: id.clone(),
         namespaces: namespace_selector

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use provenance::{Condition, PredicateType, Provenance, Source};
 pub use selector::{LabelExpression, LabelOperator, LabelSelector};
-pub use signer::{CertificateSigner, GITHUB_ISSUER, Github, PublicKey, Runner, Signer, TransparencyLog};
+pub use signer::{
+    Buildkite, BuildkiteRunner, CertificateSigner, GITHUB_ISSUER, GITLAB_ISSUER, Github, Gitlab,
+    GitlabRunner, GoogleCloudBuild, PublicKey, RefType, Runner, Signer, TransparencyLog,
+};
 pub use status::PolicyStatus;
 
 /// The group and version of the objects here.

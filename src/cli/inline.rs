@@ -256,7 +256,11 @@ pub fn with_subject(repository: PolicyEntry, subject: &PolicyEntry) -> Result<Po
     let subject = match subject {
         PolicyEntry::Valid(policy) => policy.signers.iter().find_map(|signer| match &signer.identity {
             SignerIdentity::Certificate { subject, .. } => Some(subject.clone()),
-            SignerIdentity::Github(_) | SignerIdentity::PublicKey(_) => None,
+            SignerIdentity::Github(_)
+            | SignerIdentity::Gitlab(_)
+            | SignerIdentity::Buildkite(_)
+            | SignerIdentity::GoogleCloudBuild(_)
+            | SignerIdentity::PublicKey(_) => None,
         }),
         PolicyEntry::Invalid(_) => None,
     };

@@ -1,5 +1,7 @@
 //! Who signed: what a certificate proves, and what a policy asks of it.
 
+mod builders;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -7,6 +9,10 @@ use jiff::Timestamp;
 use super::{
     glob::{AnchoredRegex, Glob},
     key::KeyIdentity,
+};
+pub use builders::{
+    BuildkiteIdentity, GithubIdentity, GitlabIdentity, PipelineConfig, RefType, ServiceAccounts,
+    SigningWorkflow,
 };
 
 /// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**
@@ -108,6 +114,12 @@ impl fmt::Display for TrustRootName {
 pub enum SignerIdentity {
     /// A GitHub Actions workflow.
     Github(Box<GithubIdentity>),
+    /// A GitLab pipeline.
+    Gitlab(Box<GitlabIdentity>),
+    /// A Buildkite pipeline.
+    Buildkite(Box<BuildkiteIdentity>),
+    /// A service account that runs builds of Google Cloud Build.
+    GoogleCloudBuild(ServiceAccounts),
     /// Whoever holds the private half of a key.
     PublicKey(Box<KeyIdentity>),
     /// Any certificate with this issuer and subject.
@@ -136,40 +148,6 @@ impl SubjectMatcher {
             Self::Regex(regex) => regex.matches(subject),
         }
     }
-}
-
-/// A GitHub Actions workflow as a signer. Empty lists ask for nothing, except `refs`: see there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GithubIdentity {
-    /// The OIDC issuer, exactly.
-    pub issuer: String,
-    /// The source repository, `owner/repo`, as a glob.
-    pub repository: Glob,
-    /// The source repository's id.
-    pub repository_id: Option<String>,
-    /// The source repository owner's id.
-    pub owner_id: Option<String>,
-    /// The signing workflow; `None`: any workflow of the source repository.
-    pub workflow: Option<SigningWorkflow>,
-    /// The whole subject, in place of `workflow` and `workflow_refs`; only the command line gives it.
-    pub subject: Option<SubjectMatcher>,
-    /// The refs or commits that the signing workflow may be called at.
-    pub workflow_refs: Vec<RefPattern>,
-    /// The source refs; where none is given, every branch and tag, and never a pull request.
-    pub refs: Vec<RefPattern>,
-    /// The events that may set off the build.
-    pub triggers: Vec<String>,
-    /// The runner environment.
-    pub runner: Option<String>,
-}
-
-/// A signing workflow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SigningWorkflow {
-    /// `owner/repo` where the workflow is of another repository than the source.
-    pub repository: Option<String>,
-    /// The workflow file: `.github/workflows/build.yml`.
-    pub path: String,
 }
 
 /// A pattern over refs that may contain `${image.tag}`.

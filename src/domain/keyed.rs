@@ -22,7 +22,11 @@ pub fn match_key<'a>(
     let keys = || {
         policy.signers.iter().filter_map(|signer| match &signer.identity {
             SignerIdentity::PublicKey(identity) => Some((signer, identity.as_ref())),
-            SignerIdentity::Github(_) | SignerIdentity::Certificate { .. } => None,
+            SignerIdentity::Github(_)
+            | SignerIdentity::Gitlab(_)
+            | SignerIdentity::Buildkite(_)
+            | SignerIdentity::GoogleCloudBuild(_)
+            | SignerIdentity::Certificate { .. } => None,
         })
     };
     let mut unlogged = None;

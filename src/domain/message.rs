@@ -3,11 +3,13 @@
 //! The first line says image, container, policy and reason – an event may show no more than 120 characters – and the lines below
 //! it what was found where, what was expected, and what to do next.
 
+mod signer;
+
 use std::fmt::Write as _;
 
+use signer::signed_by;
+
 use super::{
-    identity::{GithubIdentity, RefPattern, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
-    key::TransparencyLog,
     policy::{Policy, PolicyId, ProvenanceRules},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
@@ -16,8 +18,6 @@ use super::{
 
 /// The most bytes of one line.
 const LONGEST_LINE: usize = 2000;
-/// The issuer that goes without saying.
-const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// The whole message about an image that is not admitted. `image` is `None` on the command line, where no workload names it.
 pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
@@ -178,77 +178,6 @@ fn claims(rules: &ProvenanceRules) -> String {
         one_of("the build type", rules.build_types.iter().map(super::glob::Glob::as_str).collect()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-fn signed_by(signer: &Signer, reference: &Reference) -> String {
-    let root = &signer.trust_root;
-    let under = if *root == TrustRootName::default() {
-        String::new()
-    } else {
-        format!(" under the trust root {root}")
-    };
-    let who = match &signer.identity {
-        SignerIdentity::Github(github) => github_workflow(github, reference),
-        SignerIdentity::Certificate { issuer, subject } => {
-            format!("{} with the issuer {issuer}", shown(subject))
-        }
-        SignerIdentity::PublicKey(identity) => {
-            let logged = match identity.log {
-                TransparencyLog::Required => ", logged",
-                TransparencyLog::Optional => "",
-            };
-            format!("{} with the {} key {}{logged}", signer.name, identity.key.kind(), identity.key.id())
-        }
-    };
-    format!("{who}{under}")
-}
-
-fn shown(subject: &SubjectMatcher) -> String {
-    match subject {
-        SubjectMatcher::Exact(text) => text.clone(),
-        SubjectMatcher::Regex(regex) => format!("/{regex}/"),
-    }
-}
-
-fn github_workflow(github: &GithubIdentity, reference: &Reference) -> String {
-    let mut text = format!("github {}", github.repository);
-    if let Some(workflow) = &github.workflow {
-        let other =
-            workflow.repository.as_ref().map(|repository| format!("{repository}/")).unwrap_or_default();
-        push(&mut text, format_args!(" {other}{}", workflow.path));
-        if !github.workflow_refs.is_empty() {
-            push(&mut text, format_args!("@{}", refs(&github.workflow_refs, reference)));
-        }
-    }
-    if let Some(subject) = &github.subject {
-        push(&mut text, format_args!(" by {}", shown(subject)));
-    }
-    if github.refs.is_empty() {
-        text.push_str(" at any branch or tag");
-    } else {
-        push(&mut text, format_args!(" at {}", refs(&github.refs, reference)));
-    }
-    if github.issuer != GITHUB_ISSUER {
-        push(&mut text, format_args!(" with the issuer {}", github.issuer));
-    }
-    if !github.triggers.is_empty() {
-        push(&mut text, format_args!(" on {}", github.triggers.join(" or ")));
-    }
-    if let Some(runner) = &github.runner {
-        push(&mut text, format_args!(" on a {runner} runner"));
-    }
-    text
-}
-
-fn refs(patterns: &[RefPattern], reference: &Reference) -> String {
-    let shown = patterns.iter().map(|pattern| match pattern {
-        RefPattern::Fixed(glob) => glob.to_string(),
-        RefPattern::Tagged(around) => {
-            let tag = reference.tag().unwrap_or("${image.tag} (the reference has no tag)");
-            format!("{}{tag}{}", around.prefix, around.suffix)
-        }
-    });
-    shown.collect::<Vec<_>>().join(" or ")
 }
 
 /// What to do next.

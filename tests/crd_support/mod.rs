@@ -1,6 +1,8 @@
 //! Every bound of the custom resource definitions, as policies: just within it, and just beyond.
 #![allow(dead_code)]
 
+mod builders;
+
 use std::collections::BTreeMap;
 
 use bonafide::api::crd;
@@ -61,13 +63,24 @@ pub fn full() -> Value {
                 {"name": "g", "trustRoot": "sigstore", "github": {
                     "repository": "o/a", "repositoryId": "1", "ownerId": "2", "workflow": "b/c/.github/workflows/x.yaml",
                     "workflowRefs": ["refs/tags/v1"], "refs": ["refs/tags/*"], "triggers": ["push"], "runner": "github-hosted",
-                    "issuer": "https://token.actions.githubusercontent.com",
+                    "issuer": "https://token.actions.githubusercontent.com", "environments": ["production"],
                 }},
                 {"name": "c", "certificate": {"issuer": "https://i.example", "subject": "x"}},
                 {"name": "r", "certificate": {"issuer": "https://i.example", "subjectRegex": "x"}},
                 {"name": "k", "publicKey": {
                     "pem": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "transparencyLog": "Optional",
                 }},
+                {"name": "l", "gitlab": {
+                    "project": "o/a", "projectId": "1", "namespaceId": "2", "config": "b/c//x.yml", "configRefs": ["refs/tags/v1"],
+                    "refs": ["refs/tags/*"], "refType": "tag", "triggers": ["push"], "runner": "gitlab-hosted",
+                    "environments": ["production"], "issuer": "https://gitlab.com",
+                }},
+                {"name": "b", "buildkite": {
+                    "organization": "o", "pipeline": "a", "refs": ["refs/tags/*"], "triggers": ["webhook"],
+                    "runner": "self-hosted",
+                }},
+                {"name": "a", "googleCloudBuild": {"serviceAccount": "b@p.iam.gserviceaccount.com"}},
+                {"name": "p", "googleCloudBuild": {"project": "acme-builds"}},
             ],
             "provenance": {
                 "types": ["https://slsa.dev/provenance/v1"], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h",
@@ -208,7 +221,7 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
         ),
         ("provenance.conditions[].message", "/provenance/conditions/0/message", Box::new(texts("", ""))),
     ];
-    rows.into_iter().map(|(field, place, of)| (field, (place, of))).collect()
+    rows.into_iter().chain(builders::bounded()).map(|(field, place, of)| (field, (place, of))).collect()
 }
 
 /// A value that has a word in it.
@@ -231,19 +244,27 @@ fn worded() -> BTreeMap<&'static str, (&'static str, OfWord)> {
             ("/namespaceSelector/matchExpressions/0", operator),
         ),
         ("signers[].github.runner", ("/signers/0/github/runner", word)),
+        (
+            "signers[].gitlab.refType",
+            ("/signers/4/gitlab", |word| json!({"project": "o/a", "refs": ["refs/**"], "refType": word})),
+        ),
+        ("signers[].gitlab.runner", ("/signers/4/gitlab/runner", word)),
+        ("signers[].buildkite.runner", ("/signers/5/buildkite/runner", word)),
         ("signers[].publicKey.transparencyLog", ("/signers/3/publicKey/transparencyLog", word)),
         ("provenance.types[]", ("/provenance/types/0", word)),
     ])
 }
 
 /// The objects that have required fields, and where they are.
-const OBJECTS: [(&str, &str); 7] = [
+const OBJECTS: [(&str, &str); 9] = [
     ("", ""),
     ("images", "/images"),
     ("namespaceSelector.matchExpressions[]", "/namespaceSelector/matchExpressions/0"),
     ("signers[].github", "/signers/0/github"),
     ("signers[].certificate", "/signers/1/certificate"),
     ("signers[].publicKey", "/signers/3/publicKey"),
+    ("signers[].gitlab", "/signers/4/gitlab"),
+    ("signers[].buildkite", "/signers/5/buildkite"),
     ("provenance.conditions[]", "/provenance/conditions/0"),
 ];
 
@@ -254,15 +275,29 @@ type Pair = (&'static str, Value, Value);
 fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
     let github = json!({"repository": "o/a", "refs": ["refs/heads/main"]});
     let certificate = json!({"issuer": "https://i.example", "subject": "x"});
+    let gitlab = json!({"project": "o/a", "refs": ["refs/heads/main"]});
+    let buildkite = json!({"organization": "o", "pipeline": "a"});
+    let google = json!({"project": "acme-builds"});
     let named = |name: &str| json!({"name": name, "certificate": certificate});
     let expression =
         |operator: &str, values: Value| json!({"key": "k", "operator": operator, "values": values});
     let (signer, expressions) = ("/signers/0", "/namespaceSelector/matchExpressions/0");
     BTreeMap::from([
         (
-            "is exactly one of github, certificate, publicKey",
+            "is exactly one of github, gitlab, buildkite, googleCloudBuild, certificate, publicKey",
             vec![
                 (signer, json!({"github": github, "certificate": certificate}), json!({"github": github})),
+                (signer, json!({"gitlab": gitlab, "buildkite": buildkite}), json!({"gitlab": gitlab})),
+                (
+                    signer,
+                    json!({"buildkite": buildkite, "googleCloudBuild": google}),
+                    json!({"buildkite": buildkite}),
+                ),
+                (
+                    signer,
+                    json!({"googleCloudBuild": google, "github": github}),
+                    json!({"googleCloudBuild": google}),
+                ),
                 (signer, json!({"name": "x"}), json!({"certificate": certificate})),
             ],
         ),
@@ -273,6 +308,25 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
                 json!({"repository": "o/a", "workflowRefs": ["refs/tags/*"]}),
                 json!({"repository": "o/a", "workflowRefs": []}),
             )],
+        ),
+        (
+            "belongs to a config, and none is named",
+            vec![(
+                "/signers/4/gitlab",
+                json!({"project": "o/a", "configRefs": ["refs/tags/*"]}),
+                json!({"project": "o/a", "configRefs": []}),
+            )],
+        ),
+        (
+            "has exactly one of serviceAccount and project",
+            vec![
+                (
+                    "/signers/6/googleCloudBuild",
+                    json!({"serviceAccount": "b@p.iam.gserviceaccount.com", "project": "acme-builds"}),
+                    json!({"serviceAccount": "b@p.iam.gserviceaccount.com"}),
+                ),
+                ("/signers/6/googleCloudBuild", json!({}), google.clone()),
+            ],
         ),
         (
             "has exactly one of subject and subjectRegex",

@@ -1,6 +1,7 @@
 //! Every mistake with its message, and beside it what is right.
 
 mod objects;
+mod signers;
 
 use serde_json::json;
 

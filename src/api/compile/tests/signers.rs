@@ -1,0 +1,191 @@
+//! Signers of each kind: every mistake, everything that is wider than it looks, and beside it what is right.
+
+use super::*;
+
+/// What is said of the good policy with this signer: errors, warnings.
+fn signed_by(signer: Value) -> (Vec<String>, Vec<String>) {
+    with("/spec/signers/0", signer)
+}
+
+/// The same, with the source that must be claimed: where the certificate has none, that is asked for.
+fn claiming(signer: Value) -> (Vec<String>, Vec<String>) {
+    let mut object = good();
+    object["spec"]["signers"][0] = signer;
+    object["spec"]["provenance"] = json!({"source": {"repository": "https://github.com/o/a"}});
+    let compiled = compile(&object);
+    let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect();
+    (texts(&compiled.errors), texts(&compiled.warnings))
+}
+
+fn changed(kind: &str, sound: &Value, field: &str, value: Value) -> Value {
+    let mut signer = sound.clone();
+    signer[field] = value;
+    json!({kind: signer})
+}
+
+fn github() -> Value {
+    json!({"repository": "o/a", "workflow": ".github/workflows/b.yml", "refs": ["refs/heads/main"], "environments": ["production"]})
+}
+
+fn gitlab() -> Value {
+    json!({
+        "project": "group/sub/app", "projectId": "1", "namespaceId": "2", "config": ".gitlab-ci.yml",
+        "configRefs": ["refs/heads/main"], "refs": ["refs/heads/main"], "refType": "branch", "triggers": ["push"],
+        "runner": "gitlab-hosted", "environments": ["production"],
+    })
+}
+
+fn buildkite() -> Value {
+    json!({"organization": "acme", "pipeline": "app", "refs": ["refs/heads/main"], "triggers": ["webhook"], "runner": "self-hosted"})
+}
+
+fn google() -> Value {
+    json!({"serviceAccount": "builder@acme-builds.iam.gserviceaccount.com"})
+}
+
+#[test]
+fn what_is_right_compiles_without_a_word() {
+    let silent = (vec![], vec![]);
+    assert_eq!(signed_by(json!({"github": github()})), silent);
+    assert_eq!(signed_by(json!({"gitlab": gitlab()})), silent);
+    assert_eq!(claiming(json!({"buildkite": buildkite()})), silent);
+    assert_eq!(claiming(json!({"googleCloudBuild": google()})), silent);
+    let slug = "https://token.actions.githubusercontent.com/acme-corp";
+    for issuer in [slug, "https://token.actions.acme.ghe.com"] {
+        assert_eq!(signed_by(changed("github", &github(), "issuer", json!(issuer))), silent);
+    }
+    for (field, value) in [
+        ("issuer", json!("https://gitlab.acme.example")),
+        ("config", json!("ci/build.yaml")),
+        ("config", json!("group/ci//templates/build.yml")),
+        ("project", json!("group/app-*")),
+        ("project", json!("group/*")),
+    ] {
+        assert_eq!(signed_by(changed("gitlab", &gitlab(), field, value)), silent);
+    }
+    let tags = json!({"project": "group/app", "refType": "tag"});
+    assert_eq!(signed_by(json!({"gitlab": tags})), silent);
+    assert_eq!(claiming(changed("buildkite", &buildkite(), "pipeline", json!("app-*"))), silent);
+    let legacy = json!({"serviceAccount": "123456@cloudbuild.gserviceaccount.com"});
+    assert_eq!(claiming(json!({"googleCloudBuild": legacy})), silent);
+    // The workflow as a whole, beside the source that is claimed and, where the certificate names it, proved.
+    let issuer = "https://token.actions.githubusercontent.com";
+    let workflow =
+        json!({"issuer": issuer, "subject": "https://github.com/o/b/.github/workflows/x.yml@refs/tags/v1"});
+    assert_eq!(claiming(json!({"certificate": workflow})), silent);
+}
+
+#[test]
+fn every_mistake_names_field_and_value() {
+    let mut told = Vec::new();
+    let mut refused = |signer: Value| {
+        let (errors, _) = claiming(signer.clone());
+        assert!(!errors.is_empty(), "{signer} is accepted");
+        told.push(errors.join("\n"));
+    };
+    refused(json!({"github": github(), "gitlab": gitlab()}));
+    // The builder alone: it would accept whatever anybody builds with it.
+    let world = "slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml";
+    refused(
+        json!({"github": {"workflow": world, "workflowRefs": ["refs/tags/v*"], "refs": ["refs/heads/main"]}}),
+    );
+    refused(
+        json!({"github": {"repository": "*/*", "workflow": world, "workflowRefs": ["refs/tags/v*"], "refs": ["refs/heads/main"]}}),
+    );
+    refused(changed("github", &github(), "environments", json!(["prod*"])));
+    for (field, value) in [
+        ("project", json!("")),
+        ("project", json!("app")),
+        ("project", json!("gr*/app")),
+        ("project", json!("group/*/app")),
+        ("project", json!("group/**")),
+        ("project", json!("https://gitlab.com/group/app")),
+        ("projectId", json!("group/app")),
+        ("namespaceId", json!("x")),
+        ("config", json!(".gitlab-ci.yml@refs/heads/main")),
+        ("config", json!("*.yml")),
+        ("config", json!("app//ci.yml")),
+        ("config", json!("group/app/.gitlab-ci")),
+        ("config", json!(null)),
+        ("configRefs", json!(["main"])),
+        ("refs", json!(["main"])),
+        ("refs", json!(["refs/tags/v*"])),
+        ("refType", json!("heads")),
+        ("triggers", json!(["Push"])),
+        ("runner", json!("github-hosted")),
+        ("environments", json!(["review/*"])),
+        ("issuer", json!("gitlab.com")),
+    ] {
+        refused(changed("gitlab", &gitlab(), field, value));
+    }
+    refused(
+        json!({"gitlab": {"project": "g/a", "refs": ["refs/heads/main"], "configRefs": ["refs/heads/main"]}}),
+    );
+    for (field, value) in [
+        ("organization", json!("")),
+        ("organization", json!("*")),
+        ("organization", json!("acme/app")),
+        ("pipeline", json!("")),
+        ("pipeline", json!("a/b")),
+        ("refs", json!(["main"])),
+        ("triggers", json!(["git push"])),
+        ("runner", json!("hosted")),
+    ] {
+        refused(changed("buildkite", &buildkite(), field, value));
+    }
+    for google in [
+        json!({}),
+        json!({"serviceAccount": "b@acme.iam.gserviceaccount.com", "project": "acme"}),
+        json!({"serviceAccount": "me@acme.example"}),
+        json!({"serviceAccount": "b@evil.example/.gserviceaccount.com"}),
+        json!({"serviceAccount": "*@acme.iam.gserviceaccount.com"}),
+        json!({"project": "acme.iam"}),
+        json!({"project": "*"}),
+        json!({"project": "gcp-sa-cloudbuild"}),
+    ] {
+        refused(json!({"googleCloudBuild": google}));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn what_is_wider_than_it_looks_is_a_warning() {
+    let mut told = Vec::new();
+    let mut warned = |(errors, warnings): (Vec<String>, Vec<String>)| {
+        assert!(errors.is_empty() && !warnings.is_empty(), "{errors:?} {told:?}");
+        told.push(warnings.join("\n"));
+    };
+    warned(signed_by(changed(
+        "github",
+        &github(),
+        "issuer",
+        json!("https://github.acme.example/_services/token"),
+    )));
+    let issuer = "https://token.actions.githubusercontent.com";
+    let workflow =
+        json!({"issuer": issuer, "subject": "https://github.com/o/b/.github/workflows/x.yml@refs/tags/v1"});
+    warned(signed_by(json!({"certificate": workflow})));
+    for (field, value) in [
+        ("project", json!("group/app*")),
+        ("config", json!("group/ci//build.yml")),
+        ("refs", json!([])),
+        ("refs", json!(["refs/heads/main*"])),
+        ("triggers", json!(["merge_request_event"])),
+        ("triggers", json!(["psh"])),
+        ("issuer", json!("https://gitlab.com/")),
+    ] {
+        let mut sound = gitlab();
+        sound.as_object_mut().unwrap().remove("configRefs").unwrap();
+        warned(signed_by(changed("gitlab", &sound, field, value)));
+    }
+    warned(signed_by(json!({"gitlab": {"project": "group/app"}})));
+    for (field, value) in [("pipeline", json!("app*")), ("refs", json!([])), ("triggers", json!(["push"]))] {
+        warned(claiming(changed("buildkite", &buildkite(), field, value)));
+    }
+    warned(signed_by(json!({"buildkite": buildkite()})));
+    warned(signed_by(json!({"googleCloudBuild": google()})));
+    warned(claiming(json!({"googleCloudBuild": {"project": "acme-builds"}})));
+    let compute = "123456-compute@developer.gserviceaccount.com";
+    warned(claiming(changed("googleCloudBuild", &google(), "serviceAccount", json!(compute))));
+    insta::assert_snapshot!(told.join("\n"));
+}
