@@ -13,9 +13,10 @@ use std::{
 use bonafide::{
     api::compile::public_key,
     domain::{
+        authorize::check_consistency,
         digest::Digest,
         evidence::{Finding, Verified},
-        identity::TrustRootName,
+        identity::{Certificate, SignerIdentity, SubjectMatcher, TrustRootName},
         provenance::{SLSA_V0_2, SLSA_V1},
     },
     gather::ports::TrustRoots,
@@ -120,6 +121,39 @@ fn bundles_of_each_version_verify() {
     let run = "https://github.com/malancas/attest-demo/actions/runs/9228858953/attempts/1";
     assert_eq!(v0_3.certificate.run_uri.as_deref(), Some(run));
     assert_eq!(v0_3.statement.provenance.unwrap().invocation_id.as_deref(), Some(run));
+}
+
+#[test]
+fn what_builders_publish_does_not_contradict_itself() {
+    let Some(vectors) = vectors() else { return };
+    let roots = Roots::embedded().unwrap();
+    let mut found = Vec::new();
+    for image in IMAGES {
+        let (envelope, annotations, _) = att_layer(&vectors.join("images").join(image));
+        found.push(verified(roots.verify(&layer(envelope, annotations), Timestamp::now())));
+    }
+    for file in fs::read_dir(vectors.join("bundles")).unwrap() {
+        let file = file.unwrap().path();
+        if file.to_str().unwrap().ends_with(".sigstore.json") {
+            found.push(verified(roots.verify(&bundle(fs::read(&file).unwrap()), Timestamp::now())));
+        }
+    }
+    assert!(found.len() > 6, "{}", found.len());
+    let signer =
+        SignerIdentity::Certificate { issuer: String::new(), subject: SubjectMatcher::Exact(String::new()) };
+    for Verified { certificate, statement, .. } in found {
+        let provenance = statement.provenance.unwrap();
+        assert_eq!(check_consistency(&signer, &certificate, &provenance), Ok(()), "{}", certificate.subject);
+        // Each of them names all three.
+        let twins = [
+            Certificate { source_repository: Some("https://github.com/o/r".into()), ..certificate.clone() },
+            Certificate { source_ref: Some("refs/heads/other".into()), ..certificate.clone() },
+            Certificate { source_digest: Some("0".repeat(40)), ..certificate.clone() },
+        ];
+        for twin in twins {
+            assert!(check_consistency(&signer, &twin, &provenance).is_err(), "{}", certificate.subject);
+        }
+    }
 }
 
 #[test]

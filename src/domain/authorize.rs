@@ -2,11 +2,13 @@
 //!
 //! The checks run from the signer inwards, so that a mismatch's reason tells how far an attestation got.
 
+mod consistency;
 mod source;
 mod subject;
 
 use jiff::Timestamp;
 
+pub use consistency::check_consistency;
 use source::{Source, check_trigger, wrong};
 use subject::{check_build_ref, check_config, check_pipeline, check_subject, check_workflow, stranger};
 

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    authorize::{Mismatch, check_provenance, check_signer, expiry},
+    authorize::{Mismatch, check_consistency, check_provenance, check_signer, expiry},
     digest::Digest,
     evaluate::{retry_after, transient_reason},
     evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, Keyed, SubjectEvidence, Verified},
@@ -130,7 +130,7 @@ impl<'a> Judge<'a> {
         };
         let fit = match (key, signature) {
             (Some(fit), _) => Ok(fit),
-            (None, Signed::Certificate(verified)) => match_signer(self.plan, policy, verified)
+            (None, Signed::Certificate(verified)) => match_signer(self.plan, policy, verified, provenance)
                 .map(|signer| Fit { signer, by: By::Certificate(&verified.certificate) }),
             (None, Signed::Key(_)) => return Ruled::Elsewhere,
         };
@@ -285,10 +285,13 @@ fn match_signer<'p>(
     plan: &ImagePlan,
     policy: &'p Policy,
     verified: &Verified,
+    provenance: &Provenance,
 ) -> Result<&'p Signer, Mismatch> {
     let mut closest: Option<Mismatch> = None;
     for signer in &policy.signers {
-        match check_signer(signer, verified, plan.reference.tag()) {
+        let fits = check_signer(signer, verified, plan.reference.tag())
+            .and_then(|()| check_consistency(&signer.identity, &verified.certificate, provenance));
+        match fits {
             Ok(()) => return Ok(signer),
             Err(mismatch) => {
                 if closest.as_ref().is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {

@@ -122,6 +122,60 @@ fn rules() -> Vec<(&'static str, Value, Reason, &'static str)> {
     ]
 }
 
+/// Something else that a build claims, and what is said of it.
+type Contradiction = (&'static str, fn(&mut Build), &'static str);
+
+/// What the provenance claims of its source where the certificate says otherwise, in both versions.
+fn contradictions() -> Vec<(&'static str, String, &'static str)> {
+    let subject = image().hex();
+    let subjects: [(&str, &str); 1] = [("ghcr.io/acme/app", &subject)];
+    let changes: [Contradiction; 3] = [
+        (
+            "another repository",
+            |build| "evil/app".clone_into(&mut build.repository),
+            "claims the source https://github.com/evil/app, and the certificate says https://github.com/acme/app",
+        ),
+        (
+            "another ref",
+            |build| "refs/heads/dev".clone_into(&mut build.git_ref),
+            "claims the source ref refs/heads/dev, and the certificate says refs/heads/main",
+        ),
+        (
+            "another commit",
+            |build| build.commit = "0".repeat(40),
+            "claims the commit 0000000000000000000000000000000000000000, and the certificate says",
+        ),
+    ];
+    let both = |(what, change, words): Contradiction| {
+        let mut build = Build::of(&identity());
+        change(&mut build);
+        [statement_v1(&subjects, &build), statement_v02(&subjects, &build)]
+            .map(|statement| (what, statement.to_string(), words))
+    };
+    changes.into_iter().flat_map(both).collect()
+}
+
+#[test]
+fn provenance_that_contradicts_its_certificate_is_denied_in_every_form() {
+    for form in FORMS {
+        let world = World::of(form);
+        let build = Build::of(&identity());
+        let subject = image().hex();
+        for good in [statement_v1(&[("x", &subject)], &build), statement_v02(&[("x", &subject)], &build)] {
+            world.admitted(&world.signing().sign(good.to_string()));
+        }
+        for (what, statement, words) in contradictions() {
+            let signed = world.signing().sign(&statement);
+            if form.is_keyed() {
+                // A key says nothing of a source.
+                world.admitted(&signed);
+            } else {
+                denied(&world.judge(&signed), Reason::WrongSource, words, &(form, what));
+            }
+        }
+    }
+}
+
 /// Statements that say something else than the policy wants to hear.
 fn statements() -> Vec<(&'static str, String, Reason, &'static str)> {
     let build = Build::of(&identity());
