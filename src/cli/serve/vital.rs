@@ -57,7 +57,7 @@ mod tests {
     async fn a_task_that_panics_is_told_and_one_that_goes_on_is_not() {
         let vital = Vital::new();
         let going = vital.spawn("going", std::future::pending());
-        let waited = tokio::time::timeout(Duration::from_secs(60), vital.lost()).await;
+        let waited = tokio::time::timeout(Duration::from_mins(1), vital.lost()).await;
         assert!(waited.is_err());
         let failing = vital.spawn("failing", async { panic!("as a fault of ours would") });
         assert_eq!(vital.lost().await, "failing");
