@@ -19,6 +19,7 @@ use bonafide::domain::{
         AroundTag, Certificate, GithubIdentity, RefPattern, Signer, SignerIdentity, SigningWorkflow,
         SubjectMatcher, TrustRootName,
     },
+    level::BuildLevel,
     message,
     plan::{ImagePlan, Plan, Stage, plan},
     platform::{EntryKind, IndexEntry, Platform},
@@ -116,7 +117,13 @@ fn policy_of(identity: SignerIdentity) -> Policy {
         subject: SubjectRule::Any,
         uncovered: UncoveredRule::Deny,
         tags: TagRule::Allow,
-        signers: vec![Signer { name: "release".into(), identity, trust_root: TrustRootName::default() }],
+        signers: vec![Signer {
+            name: "release".into(),
+            identity,
+            trust_root: TrustRootName::default(),
+            builder_ids: Vec::new(),
+            level: BuildLevel::default(),
+        }],
         provenance: ProvenanceRules::default(),
     }
 }

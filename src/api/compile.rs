@@ -153,6 +153,8 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
     let source = spec.provenance.source.as_ref();
     let claims = signer::Claims { name_source: source.is_some_and(|source| source.repository.is_some()) };
     let signers = signer::signers(fields, &spec.signers, claims);
+    let provenance = provenance(fields, &spec.provenance);
+    signer::check_levels(fields, &signers, provenance.min_level);
     Policy {
         id: id.clone(),
         namespaces: namespace_selector
@@ -179,7 +181,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
             wire::Tags::Deny => TagRule::Deny,
         },
         signers,
-        provenance: provenance(fields, &spec.provenance),
+        provenance,
     }
 }
 
@@ -217,6 +219,7 @@ fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules 
         build_types: fields.globs("spec.provenance.buildTypes", &rules.build_types),
         source_repository: source.repository.map(|uri| uri.trim_end_matches('/').to_owned()),
         source_refs: fields.globs("spec.provenance.source.refs", &source.refs),
+        min_level: signer::level(fields, "spec.provenance.minLevel", rules.min_level).unwrap_or_default(),
         max_age,
     }
 }

@@ -28,6 +28,8 @@ pub const API_VERSION: &str = "bonafide.dev/v1alpha1";
 const MAX_LIST: usize = 64;
 /// How long a pattern may be.
 const MAX_PATTERN: usize = 512;
+/// What any glob is made of.
+const GLOB: &str = r"^[^\[\]{}\\]+$";
 
 /// What a `ProvenancePolicy` says: the images of its namespace that it names are admitted only with provenance, signed by somebody whom it names.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

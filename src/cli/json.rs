@@ -84,6 +84,8 @@ struct ProofJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     trust_root: Option<&'a str>,
     predicate_type: &'a str,
+    /// The SLSA build level, by the policy.
+    level: u8,
     certificate: Option<CertificateJson<'a>>,
     /// Of what is signed with a key alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +227,7 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
                 .filter(|root| **root != TrustRootName::default())
                 .map(|root| root.0.as_str()),
             predicate_type: &proof.predicate_type,
+            level: proof.level.number(),
             certificate,
             public_key,
             provenance: ProvenanceJson::from(&proof.provenance),

@@ -90,6 +90,7 @@ impl Page {
         self.title(&format!("{} {}, signer {}", proof.policy.kind(), proof.policy, proof.signer));
         self.row(4, "subject", Some(&proof.subject.to_string()));
         self.row(4, "predicate", Some(&proof.predicate_type));
+        self.row(4, "level", Some(&format!("{}, by the policy", proof.level)));
         match &proof.signed_by {
             SignedBy::Certificate(certificate) => self.certificate(certificate),
             SignedBy::Key { id, kind, logged, at } => {

@@ -92,6 +92,29 @@ fn check_issuer(expected: &str, certificate: &Certificate) -> Result<(), Mismatc
     Err(Mismatch::new(Reason::WrongSigner, found))
 }
 
+/// Whether the provenance is of a builder that `signer` stands for, and its builds of the level that the policy asks for.
+///
+/// # Errors
+/// `WrongBuilder`.
+pub fn check_builder(
+    signer: &Signer,
+    rules: &ProvenanceRules,
+    provenance: &Provenance,
+) -> Result<(), Mismatch> {
+    let builder = &provenance.builder_id;
+    if !signer.builder_ids.is_empty() && !signer.builder_ids.iter().any(|glob| glob.matches(builder)) {
+        let found =
+            format!("the provenance claims the builder {builder}, which is none of {}'s", signer.name);
+        return Err(Mismatch::new(Reason::WrongBuilder, found));
+    }
+    if signer.level < rules.min_level {
+        let found =
+            format!("what {} builds is of {}, and claims the builder {builder}", signer.name, signer.level);
+        return Err(Mismatch::new(Reason::WrongBuilder, found));
+    }
+    Ok(())
+}
+
 /// Whether what is claimed is what the policy asks for. `proved` is a time by which it is proved to have been signed.
 ///
 /// # Errors

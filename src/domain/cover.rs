@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    authorize::{Mismatch, check_consistency, check_provenance, check_signer, expiry},
+    authorize::{Mismatch, check_builder, check_consistency, check_provenance, check_signer, expiry},
     digest::Digest,
     evaluate::{retry_after, transient_reason},
     evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, Keyed, SubjectEvidence, Verified},
@@ -118,21 +118,27 @@ impl<'a> Judge<'a> {
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
         let Some(signature) = &seen.signed else { return Ruled::Elsewhere };
         // Of what is signed with a key, the first question is whose it is.
-        let key = match signature {
-            Signed::Certificate(_) => None,
+        let keys = match signature {
+            Signed::Certificate(_) => Vec::new(),
             Signed::Key(keyed) => match match_key(policy, keyed, self.facts) {
-                Ok((signer, key)) => Some(Fit { signer, by: By::Key(key) }),
+                Ok(keys) => keys,
                 Err(mismatch) => return Ruled::Unbelieved(mismatch),
             },
         };
         let Some(provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty()) else {
             return Ruled::Elsewhere;
         };
-        let fit = match (key, signature) {
-            (Some(fit), _) => Ok(fit),
-            (None, Signed::Certificate(verified)) => match_signer(self.plan, policy, verified, provenance)
-                .map(|signer| Fit { signer, by: By::Certificate(&verified.certificate) }),
-            (None, Signed::Key(_)) => return Ruled::Elsewhere,
+        let fit = match signature {
+            Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+                check_signer(signer, verified, self.plan.reference.tag())?;
+                check_consistency(&signer.identity, &verified.certificate, provenance)?;
+                check_builder(signer, &policy.provenance, provenance)?;
+                Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
+            })),
+            Signed::Key(_) => best(keys.into_iter().map(|(signer, key)| {
+                check_builder(signer, &policy.provenance, provenance)?;
+                Ok(Fit { signer, by: By::Key(key) })
+            })),
         };
         let ruled = fit.and_then(|fit| {
             let (rules, statement) = (&policy.provenance, signature.statement());
@@ -245,6 +251,7 @@ impl Ruling<'_> {
                 policy: self.policy.id.clone(),
                 signer: fit.signer.name.clone(),
                 trust_root: signed_by.is_vouched_for().then(|| root.clone()),
+                level: fit.signer.level,
                 subject,
                 predicate_type: signed.statement().predicate_type.clone(),
                 signed_by,
@@ -280,28 +287,24 @@ impl Ruling<'_> {
     }
 }
 
-/// A signer that fits; else the mismatch of the one that comes closest.
-fn match_signer<'p>(
-    plan: &ImagePlan,
-    policy: &'p Policy,
-    verified: &Verified,
-    provenance: &Provenance,
-) -> Result<&'p Signer, Mismatch> {
-    let mut closest: Option<Mismatch> = None;
-    for signer in &policy.signers {
-        let fits = check_signer(signer, verified, plan.reference.tag())
-            .and_then(|()| check_consistency(&signer.identity, &verified.certificate, provenance));
-        match fits {
-            Ok(()) => return Ok(signer),
-            Err(mismatch) => {
-                if closest.as_ref().is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
-                    closest = Some(mismatch);
-                }
-            }
+/// Of the signers that fit, the first of the highest level; else the mismatch of the one that comes closest.
+fn best<'p>(signers: impl Iterator<Item = Result<Fit<'p>, Mismatch>>) -> Result<Fit<'p>, Mismatch> {
+    let mut best: Result<Fit<'p>, Mismatch> =
+        Err(Mismatch { reason: Reason::WrongSigner, found: "the policy names no signer".to_owned() });
+    let mut first = true;
+    for signer in signers {
+        let is_better = match (&best, &signer) {
+            (Err(_), Ok(_)) => true,
+            (Ok(best), Ok(other)) => other.signer.level > best.signer.level,
+            (Err(best), Err(other)) => first || closeness(other.reason) > closeness(best.reason),
+            (Ok(_), Err(_)) => false,
+        };
+        first = false;
+        if is_better {
+            best = signer;
         }
     }
-    Err(closest
-        .unwrap_or(Mismatch { reason: Reason::WrongSigner, found: "the policy names no signer".to_owned() }))
+    best
 }
 
 /// The digests that lead to a manifest: its own, those of the indexes around it, the image's.

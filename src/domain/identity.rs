@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{
     glob::{AnchoredRegex, Glob},
     key::KeyIdentity,
+    level::BuildLevel,
 };
 pub use builders::{
     BuildkiteIdentity, GithubIdentity, GitlabIdentity, PipelineConfig, RefType, ServiceAccounts,
@@ -74,6 +75,10 @@ pub struct Signer {
     pub identity: SignerIdentity,
     /// The trust root that its certificate must chain to; of a key: whose log must have its signatures.
     pub trust_root: TrustRootName,
+    /// The builder ids that its provenance may claim; empty: any.
+    pub builder_ids: Vec<Glob>,
+    /// The level of what it builds.
+    pub level: BuildLevel,
 }
 
 /// The name of a trust root: `sigstore`, `github`, or of a `TrustRoot` object.

@@ -9,7 +9,7 @@ use super::{
     verdict::{Reason, SignedBy},
 };
 
-/// The signer of `policy` whose key it is signed with, and what that proves.
+/// The signers of `policy` whose key it is signed with, one at least, and what that proves.
 ///
 /// # Errors
 /// `UntrustedSignature`: the policy names no key, the signature is by none that it names, or no log has it that should.
@@ -17,7 +17,7 @@ pub fn match_key<'a>(
     policy: &'a Policy,
     keyed: &Keyed,
     facts: &ImageFacts,
-) -> Result<(&'a Signer, SignedBy), Mismatch> {
+) -> Result<Vec<(&'a Signer, SignedBy)>, Mismatch> {
     let untrusted = |found: String| Mismatch::new(Reason::UntrustedSignature, found);
     let keys = || {
         policy.signers.iter().filter_map(|signer| match &signer.identity {
@@ -29,15 +29,18 @@ pub fn match_key<'a>(
             | SignerIdentity::Certificate { .. } => None,
         })
     };
-    let mut unlogged = None;
+    let (mut fits, mut unlogged) = (Vec::new(), None);
     for (signer, identity) in keys() {
         let Some(check) = facts.key_checks.get(&(identity.key.id(), keyed.fingerprint)) else { continue };
         if check.signature.is_ok() {
             match signed_by(signer, identity, check) {
-                Ok(signed_by) => return Ok((signer, signed_by)),
+                Ok(signed_by) => fits.push((signer, signed_by)),
                 Err(found) => unlogged = unlogged.or(Some(found)),
             }
         }
+    }
+    if !fits.is_empty() {
+        return Ok(fits);
     }
     let names: Vec<&str> = keys().map(|(signer, _)| signer.name.as_str()).collect();
     Err(untrusted(match (unlogged, names.as_slice()) {

@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use signer::signed_by;
 
 use super::{
-    policy::{Policy, PolicyId, ProvenanceRules},
+    identity::Signer,
+    level::BuildLevel,
+    policy::{Policy, PolicyId},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
     workload::{ImageRole, WorkloadImage},
@@ -152,7 +154,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> String {
     let rules = &policy.provenance;
     match reason {
-        Reason::WrongBuilder => claims(rules),
+        Reason::WrongBuilder => claims(policy),
         Reason::ProvenanceTooOld => match rules.max_age {
             Some(age) => format!("built within the last {} hours", age.as_secs() / 3600),
             None => "a recent build".to_owned(),
@@ -168,7 +170,12 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
     }
 }
 
-fn claims(rules: &ProvenanceRules) -> String {
+fn claims(policy: &Policy) -> String {
+    let rules = &policy.provenance;
+    let of_signer = |signer: &Signer| {
+        let ids: Vec<&str> = signer.builder_ids.iter().map(super::glob::Glob::as_str).collect();
+        (!ids.is_empty()).then(|| format!("of {} the builder {}", signer.name, ids.join(" or ")))
+    };
     let one_of = |what: &str, values: Vec<&str>| match values.as_slice() {
         [] => None,
         values => Some(format!("{what} {}", values.join(" or "))),
@@ -177,7 +184,9 @@ fn claims(rules: &ProvenanceRules) -> String {
         one_of("the builder", rules.builder_ids.iter().map(super::glob::Glob::as_str).collect()),
         one_of("the build type", rules.build_types.iter().map(super::glob::Glob::as_str).collect()),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let level = (rules.min_level > BuildLevel::default()).then(|| format!("{} at least", rules.min_level));
+    let parts = parts.into_iter().chain(policy.signers.iter().map(of_signer)).chain([level]);
+    parts.flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// What to do next.

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod key;
 pub mod keyed;
 pub mod landing;
+pub mod level;
 pub mod message;
 pub mod placement;
 pub mod plan;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use super::{
     glob::Glob,
     identity::{Signer, TrustRootName},
+    level::BuildLevel,
     reference::Repository,
 };
 
@@ -169,6 +170,8 @@ pub struct ProvenanceRules {
     pub source_repository: Option<String>,
     /// Claimed source refs; empty: any.
     pub source_refs: Vec<Glob>,
+    /// The least level of the build.
+    pub min_level: BuildLevel,
     /// How old the build may be.
     pub max_age: Option<Duration>,
 }

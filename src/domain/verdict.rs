@@ -9,6 +9,7 @@ use super::{
     digest::Digest,
     identity::{Certificate, TrustRootName},
     key::{KeyId, KeyKind},
+    level::BuildLevel,
     platform::Platform,
     policy::{Mode, PolicyId},
     provenance::Provenance,
@@ -161,6 +162,8 @@ pub struct Proof {
     pub signer: String,
     /// The trust root that the signer names, and that vouches for it; none vouches for a key whose signature is not logged.
     pub trust_root: Option<TrustRootName>,
+    /// The level that the policy gives to builds by this signer with this builder.
+    pub level: BuildLevel,
     /// The digest its statement names.
     pub subject: Digest,
     /// The predicate's type.

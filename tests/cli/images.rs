@@ -70,7 +70,7 @@ fn the_json_has_the_fields_of_the_contract_and_no_others() {
         assert_eq!(keys(&json), ["allowed", "images"]);
         assert_eq!(keys(image), ["allowed", "digest", "platforms", "proofs", "reasons", "reference"]);
         assert_eq!(keys(&image["platforms"][0]), ["covered", "digest", "platform"]);
-        assert_eq!(keys(proof), ["certificate", "policy", "predicateType", "provenance", "signer"]);
+        assert_eq!(keys(proof), ["certificate", "level", "policy", "predicateType", "provenance", "signer"]);
         assert_eq!(
             keys(&proof["certificate"]),
             [

@@ -80,6 +80,7 @@ fn the_schema_is_structural_and_bounded() {
                 "array" => "maxItems",
                 "object" if schema.get("additionalProperties").is_some() => "maxProperties",
                 "object" => "properties",
+                "integer" => "maximum",
                 other => panic!("{kind} {field} is a {other}"),
             };
             assert!(schema.get(bound).is_some(), "{kind} {field} has no {bound}");

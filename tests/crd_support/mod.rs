@@ -60,7 +60,7 @@ pub fn full() -> Value {
                 "matchExpressions": [{"key": "k", "operator": "In", "values": ["v"]}],
             },
             "signers": [
-                {"name": "g", "trustRoot": "sigstore", "github": {
+                {"name": "g", "trustRoot": "sigstore", "builderIds": ["b"], "level": 3, "github": {
                     "repository": "o/a", "repositoryId": "1", "ownerId": "2", "workflow": "b/c/.github/workflows/x.yaml",
                     "workflowRefs": ["refs/tags/v1"], "refs": ["refs/tags/*"], "triggers": ["push"], "runner": "github-hosted",
                     "issuer": "https://token.actions.githubusercontent.com", "environments": ["production"],
@@ -83,7 +83,7 @@ pub fn full() -> Value {
                 {"name": "p", "googleCloudBuild": {"project": "acme-builds"}},
             ],
             "provenance": {
-                "types": ["https://slsa.dev/provenance/v1"], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h",
+                "types": ["https://slsa.dev/provenance/v1"], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h", "minLevel": 1,
                 "source": {"repository": "https://github.com/o/a", "refs": ["refs/heads/*"]},
                 "conditions": [{"expression": "true", "message": "m"}],
             },
@@ -161,6 +161,8 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
         ("signers", "/signers", Box::new(signers)),
         ("signers[].name", "/signers/0/name", Box::new(texts("", ""))),
         ("signers[].trustRoot", "/signers/0/trustRoot", Box::new(texts("", ""))),
+        ("signers[].builderIds", "/signers/0/builderIds", Box::new(lists(json!("b")))),
+        ("signers[].builderIds[]", "/signers/0/builderIds/0", Box::new(texts("", ""))),
         ("signers[].github.repository", "/signers/0/github/repository", Box::new(texts("o/", ""))),
         (
             "signers[].github.repositoryId",
@@ -267,6 +269,10 @@ const OBJECTS: [(&str, &str); 9] = [
     ("signers[].buildkite", "/signers/5/buildkite"),
     ("provenance.conditions[]", "/provenance/conditions/0"),
 ];
+
+/// The fields that are numbers, and where they are.
+const NUMBERS: [(&str, &str); 2] =
+    [("signers[].level", "/signers/0/level"), ("provenance.minLevel", "/provenance/minLevel")];
 
 /// A place, what breaks a rule there, and what keeps it.
 type Pair = (&'static str, Value, Value);
@@ -427,6 +433,20 @@ impl Cases {
 
     /// Lengths and patterns.
     fn bounds(&mut self, field: &str, schema: &Value, rows: &mut BTreeMap<&'static str, (&'static str, Of)>) {
+        if let Some((least, most)) = schema["minimum"].as_i64().zip(schema["maximum"].as_i64()) {
+            let place = NUMBERS
+                .iter()
+                .find(|(name, _)| *name == field)
+                .unwrap_or_else(|| panic!("{field} has no row"))
+                .1;
+            self.push(field, "minimum", true, with(place, json!(least)));
+            self.push(field, "minimum", false, with(place, json!(least - 1)));
+            self.push(field, "maximum", true, with(place, json!(most)));
+            self.push(field, "maximum", false, with(place, json!(most + 1)));
+            self.push(field, "type", false, with(place, json!(most.to_string())));
+            self.push(field, "type", false, with(place, json!(1.5)));
+            return;
+        }
         let above = ["maxLength", "maxItems", "maxProperties"];
         let Some((bound, most)) = above.iter().find_map(|name| Some((*name, schema[name].as_u64()?))) else {
             assert_eq!(schema.get("pattern"), None, "{field}");

@@ -1,6 +1,9 @@
 //! What is genuine and not what the policy asks for: each form with each thing that a policy looks at.
 
-use bonafide::domain::verdict::Reason;
+use bonafide::domain::{
+    level::BuildLevel,
+    verdict::{Outcome, Reason},
+};
 use bonafide_kit::sigstore::{Build, Identity, statement_cosign_sign, statement_v1, statement_v02};
 use serde_json::{Value, json};
 
@@ -120,6 +123,42 @@ fn rules() -> Vec<(&'static str, Value, Reason, &'static str)> {
         ),
         ("age", json!({"maxAge": "1h"}), Reason::ProvenanceTooOld, "built at 2026-01-01T00:10:00Z"),
     ]
+}
+
+#[test]
+fn the_level_is_that_of_the_signer_and_its_builder_in_every_form() {
+    let statement = statement();
+    let builder = Build::of(&identity()).builder_id;
+    for form in FORMS {
+        let world = World::of(form);
+        let raw = form.of(&world.signing().sign(&statement));
+        // The same identity twice: whatever it builds, and what this builder builds for it.
+        let policy = |builder: &str, least: i32| {
+            let mut policy = world.policy();
+            let mut known = policy["spec"]["signers"][0].clone();
+            known["name"] = json!("known");
+            known["builderIds"] = json!([builder]);
+            known["level"] = json!(3);
+            policy["spec"]["signers"].as_array_mut().unwrap().push(known);
+            policy["spec"]["provenance"] = json!({"minLevel": least});
+            policy
+        };
+        for (builder, least, signer, level) in [
+            (&*builder, 1, "known", BuildLevel::Three),
+            (&*builder, 3, "known", BuildLevel::Three),
+            ("https://other.example", 1, "ci", BuildLevel::One),
+        ] {
+            let verdict = judge(&world.roots, &policy(builder, least), &raw);
+            assert_eq!(verdict.outcome, Outcome::Allow, "{form:?}: {:?}", verdict.problems);
+            assert_eq!((&*verdict.proofs[0].signer, verdict.proofs[0].level), (signer, level));
+        }
+        let verdict = judge(&world.roots, &policy("https://other.example", 2), &raw);
+        denied(&verdict, Reason::WrongBuilder, "what ci builds is of SLSA build level 1", &form);
+        assert_eq!(
+            verdict.problems[0].expected.as_deref(),
+            Some("of known the builder https://other.example, SLSA build level 2 at least")
+        );
+    }
 }
 
 /// Something else that a build claims, and what is said of it.

@@ -16,6 +16,7 @@ use bonafide::{
         evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, Verified},
         glob::{AnchoredRegex, Glob},
         identity::{Certificate, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
+        level::BuildLevel,
         plan::Stage,
         policy::{
             ImageSelector, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, ProvenanceRules,
@@ -313,6 +314,8 @@ pub fn policy() -> Policy {
             name: "s".into(),
             identity: SignerIdentity::Certificate { issuer: "https://issuer".into(), subject },
             trust_root: TrustRootName::default(),
+            builder_ids: Vec::new(),
+            level: BuildLevel::default(),
         }],
         provenance: ProvenanceRules::default(),
     }

@@ -18,6 +18,7 @@ use bonafide::{
     domain::{
         digest::Digest,
         identity::{Certificate, TrustRootName},
+        level::BuildLevel,
         plan::Stage,
         policy::{Mode, PolicyId},
         provenance::Provenance,
@@ -119,6 +120,7 @@ pub async fn verdict(image: &str) -> ImageVerdict {
             subject: DIGEST.parse().unwrap(),
             predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
             trust_root: Some(TrustRootName::default()),
+            level: BuildLevel::default(),
             signed_by: SignedBy::Certificate(Box::new(Certificate {
                 subject: "https://github.com/o/r/.github/workflows/b.yml@refs/heads/main".to_owned(),
                 ..Certificate::default()

@@ -79,6 +79,7 @@ impl Walk<'_> {
                 Some(items.iter().take(most).enumerate().map(item).collect())
             }
             (Value::String(_), "string") => Some(value.clone()),
+            (Value::Number(number), "integer") if number.is_i64() => Some(value.clone()),
             (Value::Null, _) => {
                 self.wrong(field, None, "has no value: give it one, or leave the field out");
                 None
@@ -212,6 +213,7 @@ fn a_kind(kind: &str) -> &str {
         "string" => "a text",
         "array" => "a list",
         "object" => "an object",
+        "integer" => "a whole number",
         other => other,
     }
 }

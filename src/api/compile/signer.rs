@@ -9,6 +9,7 @@ use super::{fields::Fields, key, pattern::subject_regex, wire};
 use crate::domain::{
     identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName},
     key::{KeyIdentity, TransparencyLog},
+    level::BuildLevel,
 };
 use ask::check_issuer;
 
@@ -33,10 +34,47 @@ pub fn signers(fields: &mut Fields, signers: &[wire::Signer], claims: Claims) ->
         }
         let trust_root = trust_root(fields, &field, signer.trust_root.as_deref());
         if let Some(identity) = identity(fields, &field, signer, claims) {
-            compiled.push(Signer { name, identity, trust_root });
+            let builder_ids = fields.globs(&format!("{field}.builderIds"), &signer.builder_ids);
+            let level = level(fields, &format!("{field}.level"), signer.level).unwrap_or_default();
+            compiled.push(Signer { name, identity, trust_root, builder_ids, level });
         }
     }
     compiled
+}
+
+/// A level by its number.
+pub fn level(fields: &mut Fields, field: &str, number: Option<i32>) -> Option<BuildLevel> {
+    let number = number?;
+    let level = BuildLevel::new(number);
+    if level.is_none() {
+        fields.error(field, Some(&number.to_string()), "is no SLSA build level: 1, 2 or 3");
+    }
+    level
+}
+
+/// What no signer reaches is asked of nobody.
+pub fn check_levels(fields: &mut Fields, signers: &[Signer], least: BuildLevel) {
+    const FIELD: &str = "spec.provenance.minLevel";
+    let below: Vec<&Signer> = signers.iter().filter(|signer| signer.level < least).collect();
+    if below.is_empty() {
+        return;
+    }
+    let number = least.number().to_string();
+    if below.len() == signers.len() {
+        let message = format!(
+            "is of no signer, so that nobody could sign; write level: {number} for those whose builds are"
+        );
+        fields.error(FIELD, Some(&number), message);
+        return;
+    }
+    for signer in below {
+        let message = format!(
+            "is above the level of {} ({}), which is never accepted",
+            signer.name,
+            signer.level.number()
+        );
+        fields.warn(FIELD, Some(&number), message);
+    }
 }
 
 /// Which roots there are is known where signatures are verified, and not here: a root that is not there vouches for nothing.

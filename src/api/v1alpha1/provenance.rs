@@ -3,10 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_LIST, MAX_PATTERN};
-
-/// What any glob is made of.
-const GLOB: &str = r"^[^\[\]{}\\]+$";
+use super::{GLOB, MAX_LIST, MAX_PATTERN};
 
 /// What the verified statement must say; all of it optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +24,10 @@ pub struct Provenance {
     /// The claimed source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The least SLSA build level, from 1 to 3: signers of a lower level do not suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3))]
+    pub min_level: Option<i32>,
     /// How old the build may be, such as 2160h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)*$"))]

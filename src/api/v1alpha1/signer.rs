@@ -5,6 +5,7 @@ mod builders;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{GLOB, MAX_LIST, MAX_PATTERN};
 pub use builders::{
     Buildkite, BuildkiteRunner, Github, Gitlab, GitlabRunner, GoogleCloudBuild, RefType, Runner,
 };
@@ -55,6 +56,14 @@ pub struct Signer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME), extend("default" = "sigstore"))]
     pub trust_root: Option<String>,
+    /// The builder ids that its provenance may claim, as globs; none: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = MAX_PATTERN), regex(pattern = GLOB)))]
+    pub builder_ids: Vec<String>,
+    /// The SLSA build level of what it builds, from 1 to 3, as you know it: no certificate proves one. None: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3))]
+    pub level: Option<i32>,
 }
 
 /// A certificate's issuer and subject as a signer.

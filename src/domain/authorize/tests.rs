@@ -7,6 +7,7 @@ use crate::domain::{
         AroundTag, GithubIdentity, GitlabIdentity, PipelineConfig, RefPattern, RefType, SigningWorkflow,
         TrustRootName,
     },
+    level::BuildLevel,
     message,
     policy::{ImageSelector, LabelSelector, Mode, Policy, PolicyId, SubjectRule, TagRule, UncoveredRule},
     provenance::SLSA_V1,
@@ -26,15 +27,23 @@ fn verified(certificate: Certificate) -> Verified {
     Verified { trust_roots: vec![TrustRootName::default()], certificate, statement }
 }
 
+fn signer(identity: &SignerIdentity) -> Signer {
+    Signer {
+        name: "ci".to_owned(),
+        identity: identity.clone(),
+        trust_root: TrustRootName::default(),
+        builder_ids: Vec::new(),
+        level: BuildLevel::default(),
+    }
+}
+
 fn judge(identity: &SignerIdentity, certificate: Certificate) -> Result<(), Mismatch> {
-    let signer =
-        Signer { name: "ci".to_owned(), identity: identity.clone(), trust_root: TrustRootName::default() };
+    let signer = signer(identity);
     check_signer(&signer, &verified(certificate), Some("v1"))
 }
 
 fn expected(identity: &SignerIdentity) -> String {
-    let signer =
-        Signer { name: "ci".to_owned(), identity: identity.clone(), trust_root: TrustRootName::default() };
+    let signer = signer(identity);
     let policy = Policy {
         id: PolicyId { namespace: None, name: "p".to_owned() },
         namespaces: LabelSelector::default(),
@@ -342,4 +351,30 @@ fn a_service_account_of_google_cloud() {
     insta::assert_snapshot!(format!("{one}\n\n{project}"));
     let sibling = Certificate { subject: certificate.subject.replace("builder", "x"), ..certificate };
     assert_eq!(judge(&of_project, sibling), Ok(()));
+}
+
+#[test]
+fn a_builder_is_of_the_signer_that_names_it_and_of_its_level() {
+    let identity = SignerIdentity::GoogleCloudBuild(ServiceAccounts::OfProject("p".to_owned()));
+    let of = |ids: &[&str], level: BuildLevel| Signer {
+        builder_ids: ids.iter().map(|id| Glob::new(id).unwrap()).collect(),
+        level,
+        ..signer(&identity)
+    };
+    let least = |min_level| ProvenanceRules { min_level, ..ProvenanceRules::default() };
+    let claimed = Provenance { builder_id: "https://builder.example/v2".to_owned(), ..Provenance::default() };
+    let check = |signer: Signer, min_level| check_builder(&signer, &least(min_level), &claimed);
+    let (one, two, three) = (BuildLevel::One, BuildLevel::Two, BuildLevel::Three);
+    assert_eq!(check(of(&[], one), one), Ok(()));
+    assert_eq!(check(of(&["https://other.example/*", "https://builder.example/v*"], two), two), Ok(()));
+    assert_eq!(check(of(&[], three), two), Ok(()));
+    let told = [
+        check(of(&["https://builder.example/v1"], three), one),
+        check(of(&["https://builder.example/v*"], one), two),
+    ];
+    let told = told.map(|mismatch| {
+        let mismatch = mismatch.unwrap_err();
+        format!("{} – {}", mismatch.reason, mismatch.found)
+    });
+    insta::assert_snapshot!(told.join("\n"));
 }

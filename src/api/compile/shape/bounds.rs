@@ -69,7 +69,17 @@ pub fn check(walk: &mut Walk<'_>, field: &str, value: &Value, schema: &Value) {
                 walk.fields.error(field, None, too_many(length, most));
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Number(number) => {
+            let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
+            if let (Some(least), Some(most), Some(given)) =
+                (bound("minimum"), bound("maximum"), number.as_i64())
+                && !(least..=most).contains(&given)
+            {
+                let message = format!("is not from {least} to {most}");
+                walk.wrong(field, Some(&given.to_string()), message);
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
     }
 }
 

@@ -189,3 +189,38 @@ fn what_is_wider_than_it_looks_is_a_warning() {
     warned(claiming(changed("googleCloudBuild", &google(), "serviceAccount", json!(compute))));
     insta::assert_snapshot!(told.join("\n"));
 }
+
+#[test]
+fn levels_are_numbers_that_some_signer_reaches() {
+    let leveled = |level: Value, least: Value| {
+        let mut object = good();
+        object["spec"]["signers"][0]["level"] = level;
+        object["spec"]["provenance"] = json!({"minLevel": least});
+        let second = json!({"name": "t", "github": github()});
+        object["spec"]["signers"].as_array_mut().unwrap().push(second);
+        let compiled = compile(&object);
+        let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (texts(&compiled.errors), texts(&compiled.warnings))
+    };
+    assert_eq!(leveled(json!(3), json!(1)), (vec![], vec![]));
+    let (errors, warned) = leveled(json!(3), json!(2));
+    assert_eq!(errors, Vec::<String>::new());
+    let mut told = warned;
+    for (level, least) in [
+        (json!(2), json!(3)),
+        (json!(0), json!(1)),
+        (json!(4), json!(1)),
+        (json!("3"), json!(1)),
+        (json!(2.5), json!(1)),
+        (json!(3), json!(4)),
+        (json!(3), json!("L3")),
+    ] {
+        let (errors, _) = leveled(level, least);
+        assert!(!errors.is_empty());
+        told.extend(errors);
+    }
+    insta::assert_snapshot!(told.join("\n"));
+    let (errors, _) = with("/spec/signers/0/builderIds", json!(["https://builder.example/[x]"]));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(with("/spec/signers/0/builderIds", json!(["https://builder.example/*"])), (vec![], vec![]));
+}
