@@ -24,6 +24,9 @@ pub fn refs(fields: &mut Fields, field: &str, patterns: &[String], commits: bool
                 "is no ref{or_commit}: write refs/heads/{pattern} for a branch, refs/tags/{pattern} for a tag"
             );
             fields.error(&field, Some(pattern), message);
+        } else if is_commit {
+            // Certificates have them in lower case.
+            compiled.extend(fields.glob(&field, &pattern.to_ascii_lowercase()).map(RefPattern::Fixed));
         } else if let Some((prefix, suffix)) = pattern.split_once(TAG) {
             compiled.extend(tagged(fields, &field, pattern, prefix, suffix));
         } else if pattern.contains("${") {

@@ -113,11 +113,22 @@ impl Instructions<'_> {
                 return Err(stranger(certificate));
             }
         }
-        if self.refs.is_empty() || fits_any(self.refs, self.git_ref, tag) {
+        // The commit is proved too, whatever they were called at; a pattern over refs fits no commit.
+        let commit = certificate.build_signer_digest.as_deref();
+        let fits = |at: &str| fits_any(self.refs, at, tag);
+        if self.refs.is_empty() || fits(self.git_ref) || commit.is_some_and(|at| is_commit(at) && fits(at)) {
             return Ok(());
         }
-        Err(stranger(certificate))
+        let found = match commit {
+            Some(commit) => format!("signed by {}, at the commit {commit}", certificate.subject),
+            None => format!("signed by {}", certificate.subject),
+        };
+        Err(Mismatch::new(Reason::WrongSigner, found))
     }
+}
+
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn split_repository(subject: &str) -> Option<(&str, &str)> {

@@ -143,6 +143,16 @@ fn a_github_workflow() {
     let mut at_commit = github_certificate();
     at_commit.subject = at_commit.subject.replace("refs/tags/v2", &commit);
     assert_eq!(judge(&identity, at_commit), Ok(()));
+    // Called at a branch that was at this commit then.
+    let mut at_branch = github_certificate();
+    at_branch.subject = at_branch.subject.replace("refs/tags/v2", "refs/heads/main");
+    at_branch.build_signer_digest = Some(commit);
+    assert_eq!(judge(&identity, at_branch.clone()), Ok(()));
+    // What is no commit is no ref either.
+    for other in ["0".repeat(40), "refs/tags/v2".to_owned()] {
+        at_branch.build_signer_digest = Some(other);
+        assert_eq!(judge(&identity, at_branch.clone()).unwrap_err().reason, Reason::WrongSigner);
+    }
 }
 
 #[test]
