@@ -180,6 +180,37 @@ fn the_policies_shown_compile() {
 }
 
 #[test]
+fn each_builder_has_a_workflow_a_policy_and_a_command_and_the_policy_says_what_it_means() {
+    let folder = root().join("docs/builders");
+    let pages: Vec<(PathBuf, String)> =
+        pages().into_iter().filter(|(path, _)| path.parent() == Some(&folder)).collect();
+    let index = &pages.iter().find(|(path, _)| path.ends_with("README.md")).unwrap().1;
+    assert_eq!(links(index).iter().filter(|link| !link.starts_with("..")).count(), pages.len() - 1);
+    for (path, text) in pages.iter().filter(|(path, _)| !path.ends_with("README.md")) {
+        let yaml: Vec<&str> = blocks(text).filter_map(|block| block.strip_prefix("yaml\n")).collect();
+        let [workflow, policy] = yaml[..] else { panic!("{}: {} blocks", path.display(), yaml.len()) };
+        assert!(!workflow.contains("bonafide.dev") && policy.starts_with("apiVersion: bonafide.dev/"));
+        let _: serde_json::Value = serde_saphyr::from_str(workflow).unwrap();
+        let calls = calls(text);
+        assert!(
+            calls.iter().any(|call| call.starts_with("bonafide verify ")),
+            "{}: {calls:?}",
+            path.display()
+        );
+
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("builder-{name}.yaml"));
+        fs::write(&file, policy).unwrap();
+        let check =
+            || Command::new(env!("CARGO_BIN_EXE_bonafide")).args(["policy", "check"]).arg(&file).output();
+        let run = check().unwrap();
+        let told = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success() && !told.contains("warning"), "{}: {told}", path.display());
+    }
+    assert!(pages.len() > 7, "{}", pages.len());
+}
+
+#[test]
 fn the_scan_sees_links_and_anchors() {
     let page = "# A title: with `code`\nsee [one](a.md#x), [two](b.md)\n```\n[not](c.md)\n# not\n```\n";
     assert_eq!(links(page), ["a.md#x", "b.md"]);
