@@ -15,7 +15,7 @@ use bonafide::{
         evidence::FetchErrorKind,
         identity::TrustRootName,
         plan::Stage,
-        policy::{Policy, PolicyEntry, PolicyId, PolicySet},
+        policy::{Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule},
         verdict::{Outcome, Reason},
         workload::{Placement, Workload},
     },
@@ -54,6 +54,75 @@ async fn an_attested_index_is_not_asked_leaf_by_leaf() {
     let index = setup.world.index(&[("amd64", setup.world.image("a")), ("arm64", setup.world.image("b"))]);
     setup.world.attest_by_tag(index);
     assert_eq!(setup.measured(&at(index)).await, (Outcome::Allow, 2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_index_is_asked_for_beside_its_manifests() {
+    let setup = setup_with(|policy| policy.subject = SubjectRule::Platform);
+    let of = |name: &str| setup.world.buildkit_index(setup.world.image(name));
+    let (unsigned, _) = of("unsigned");
+    let (by_index, _) = of("by index");
+    setup.world.attest_by_referrer(by_index);
+    let (by_holder, holder) = of("by holder");
+    setup.world.attest_by_referrer(holder);
+    let (deny, allow) = (Outcome::Deny, Outcome::Allow);
+    // The index, its referrers and .att tag; then the same of the manifest, and of the attestation manifest but for the tag.
+    assert_eq!(setup.measured(&at(unsigned)).await, (deny, 2, 3 + 2 + 2));
+    // One more round for what is attached to the index, and one for the layer.
+    assert_eq!(setup.measured(&at(by_index)).await, (allow, 3 + 2, 5 + 2 + 3));
+    // Attached to the attestation manifest: list, manifest and bundle, and the layer beside them.
+    assert_eq!(setup.measured(&at(by_holder)).await, (allow, 1 + 3, 3 + 2 + 5));
+    for warm in [by_index, by_holder] {
+        assert_eq!(setup.measured(&at(warm)).await, (allow, 0, 0));
+    }
+    // A no is founded on what is attached now.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    setup.world.attest_by_referrer(unsigned);
+    assert_eq!(setup.measured(&at(unsigned)).await.0, allow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_index_is_a_gap_only_where_it_could_matter() {
+    for (signed, failing, outcome) in [
+        // Whether the attestation manifest is signed is not known.
+        (false, "referrers holder", Outcome::Unverifiable),
+        // What nobody signed need not be read.
+        (false, "manifest holder", Outcome::Deny),
+        (true, "manifest holder", Outcome::Unverifiable),
+        (true, "blob", Outcome::Unverifiable),
+        (true, "nothing", Outcome::Allow),
+        (false, "nothing", Outcome::Deny),
+    ] {
+        let setup = setup_with(|policy| policy.subject = SubjectRule::Platform);
+        let leaf = setup.world.image("x");
+        let (index, holder) = setup.world.buildkit_index(leaf);
+        if signed {
+            setup.world.attest_by_referrer(index);
+        }
+        let statement = Digest::of(json!(format!("said {leaf}")).to_string().as_bytes());
+        let failing =
+            failing.replace("holder", &holder.to_string()).replace("blob", &format!("blob {statement}"));
+        setup.world.fail(Some(FetchErrorKind::Unavailable), &failing);
+        let review = setup.review(&[at(index)]).await;
+        assert_eq!(review.outcome, outcome, "{signed} {failing}: {:?}", reasons(&review));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_very_much_in_an_index_some_is_looked_at() {
+    for (statements, holders, outcome) in
+        [(8, 1, Outcome::Allow), (9, 1, Outcome::Deny), (1, 4, Outcome::Allow), (1, 5, Outcome::Deny)]
+    {
+        let setup = setup_with(|policy| policy.subject = SubjectRule::Platform);
+        let leaf = setup.world.image("x");
+        // What is about the manifest comes last.
+        let mut about: Vec<Digest> = (1..holders * statements).map(|n: u8| Digest::of(&[n])).collect();
+        about.push(leaf);
+        let index = setup.world.buildkit_index_about(leaf, &about, statements.into());
+        setup.world.attest_by_referrer(index);
+        assert_eq!(setup.review(&[at(index)]).await.outcome, outcome, "{statements} {holders}");
+        assert!(setup.world.requests() < 30);
+    }
 }
 
 #[tokio::test]

@@ -17,12 +17,13 @@ use bonafide::{
         digest::Digest,
         evidence::{Finding, Verified},
         identity::{Certificate, SignerIdentity, SubjectMatcher, TrustRootName},
-        provenance::{SLSA_V0_2, SLSA_V1},
+        provenance::{SIGNATURE, SLSA_V0_2, SLSA_V1},
     },
     gather::ports::TrustRoots,
     trust::{Refusal, Roots, Subject},
 };
 use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use trust_support::{IMAGES, att_layer, bundle, layer, public_good, refused, root, vectors, verified};
 
@@ -251,13 +252,27 @@ fn each_bundle_names_the_one_root_that_vouches_for_it() {
 }
 
 #[test]
-fn a_signature_of_an_artifact_is_no_attestation() {
+fn a_signature_of_an_artifact_is_one_and_no_provenance() {
     let Some(vectors) = vectors() else { return };
     let bytes = fs::read(vectors.join("conformance/happy-path-v0.3/bundle.sigstore.json")).unwrap();
-    let (kind, reason) = refused(&public_good().verify(&bundle(bytes.clone()), Timestamp::now()));
+    let found = verified(public_good().verify(&bundle(bytes.clone()), Timestamp::now()));
+    let artifact = fs::read(vectors.join("conformance/a.txt")).unwrap();
+    assert_eq!(found.statement.subjects, [Digest::of(&artifact)]);
+    assert_eq!(found.statement.predicate_type, SIGNATURE);
+    assert!(found.statement.provenance.is_none());
+    // What it states to sign is what is verified.
+    let mut stated: Value = serde_json::from_slice(&bytes).unwrap();
+    stated["messageSignature"]["messageDigest"]["digest"] =
+        json!("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=");
+    let (kind, _) =
+        refused(&public_good().verify(&bundle(stated.to_string().into_bytes()), Timestamp::now()));
+    assert_eq!(kind, "untrusted");
+    stated["messageSignature"].as_object_mut().unwrap().remove("messageDigest").unwrap();
+    let unstated = bundle(stated.to_string().into_bytes());
+    let (kind, reason) = refused(&public_good().verify(&unstated, Timestamp::now()));
     assert_eq!(
         (kind, reason.as_str()),
-        ("malformed", "it is a signature of an artifact, not an attestation")
+        ("malformed", "it signs something, and does not state the sha256 digest of it")
     );
     let other = Digest::of(b"another artifact");
     let refusal =

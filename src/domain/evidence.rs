@@ -65,6 +65,8 @@ pub enum Layout {
     AttTag,
     /// A BuildKit attestation manifest in the index.
     InIndex,
+    /// A referrer of such an attestation manifest.
+    InIndexReferrer,
 }
 
 /// One attestation that was looked at.

@@ -21,4 +21,5 @@ pub mod policy;
 pub mod provenance;
 pub mod reference;
 pub mod verdict;
+pub mod vouch;
 pub mod workload;

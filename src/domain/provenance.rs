@@ -4,20 +4,33 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::digest::Digest;
+
 /// The predicate type of SLSA provenance v0.2.
 pub const SLSA_V0_2: &str = "https://slsa.dev/provenance/v0.2";
 /// The predicate type of SLSA provenance v1.
 pub const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
 
+/// The predicate type of a signature in the form of a statement, as cosign makes it: it says who signed, and nothing else. A bundle that
+/// signs a digest without any statement is read as one.
+pub const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
+
 /// A verified in-toto statement: what it is about and what it says.
 #[derive(Debug, Clone)]
 pub struct Statement {
     /// The subjects' digests. A subject that names no digest that can be checked is not here.
-    pub subjects: Vec<super::digest::Digest>,
+    pub subjects: Vec<Digest>,
     /// The predicate's type URI.
     pub predicate_type: String,
     /// The provenance, where the predicate is SLSA provenance of a known version and well formed.
     pub provenance: Option<Provenance>,
+}
+
+impl Statement {
+    /// What a signature of a digest says.
+    pub fn signature_of(digest: Digest) -> Self {
+        Self { subjects: vec![digest], predicate_type: SIGNATURE.to_owned(), provenance: None }
+    }
 }
 
 /// What a SLSA provenance predicate claims.

@@ -67,35 +67,35 @@ impl Gathered {
 /// A manifest that holds attestations, as far as it is needed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Holder {
+pub(super) struct Holder {
     #[serde(default)]
     artifact_type: Option<String>,
     #[serde(default)]
     config: Option<Descriptor>,
     #[serde(default)]
-    layers: Vec<Descriptor>,
+    pub(super) layers: Vec<Descriptor>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+pub(super) struct Descriptor {
     #[serde(default)]
-    media_type: String,
-    digest: Digest,
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
     #[serde(default)]
     size: usize,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Either what was found or why it could not be asked.
-type Found = Result<RawAttestation, Miss>;
+pub(super) type Found = Result<RawAttestation, Miss>;
 
 /// What became of an attestation; with what it was, where it is signed with a key and will be held against some.
 type Checked = (Arc<Attestation>, Option<RawAttestation>);
 
 /// Why there is nothing to verify.
-enum Miss {
+pub(super) enum Miss {
     /// It could not be asked for: while there is such a one, "there is none" cannot be said.
     Gap(FetchError),
     /// It is listed and cannot be used.
@@ -121,10 +121,19 @@ impl Discovery {
         if budget.wants_more() {
             return Err(Stop::TooSmall);
         }
+        self.gathered(referrers.into_iter().chain(att), &budget).await
+    }
+
+    /// Verifies what was found.
+    pub(super) async fn gathered(
+        &self,
+        all: impl IntoIterator<Item = Found>,
+        budget: &Budget,
+    ) -> Result<Gathered, Stop> {
         let mut gaps = Vec::new();
         let mut attestations: Vec<Arc<Attestation>> = Vec::new();
         let mut raws = Vec::new();
-        for found in referrers.into_iter().chain(att) {
+        for found in all {
             match found {
                 Ok(raw) => raws.push(raw),
                 Err(Miss::Gap(error)) => gaps.push(error),
@@ -151,26 +160,45 @@ impl Discovery {
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {
-        let listed = match self.source.referrers(repository, subject).await {
+        let listed = self.source.referrers(repository, subject).await;
+        self.listed(repository, Layout::Referrer, subject, listed, budget).await
+    }
+
+    /// What the listed referrers of `subject` hold.
+    pub(super) async fn listed(
+        &self,
+        repository: &Repository,
+        layout: Layout,
+        subject: &Digest,
+        listed: Result<Vec<Referrer>, FetchError>,
+        budget: &Budget,
+    ) -> Vec<Found> {
+        let listed = match listed {
             Ok(listed) => listed,
-            Err(error) => return vec![Err(miss(Layout::Referrer, *subject, error))],
+            Err(error) => return vec![Err(miss(layout, *subject, error))],
         };
-        let asked = listed.into_iter().map(|referrer| self.referrer(repository, referrer, budget));
+        let asked = listed.into_iter().map(|referrer| self.referrer(repository, layout, referrer, budget));
         stream::iter(asked).buffered(CONCURRENCY).collect::<Vec<_>>().await.into_iter().flatten().collect()
     }
 
     /// The bundles of one referrer. What the list says of it is a hint, and often wrong: its manifest tells.
-    async fn referrer(&self, repository: &Repository, referrer: Referrer, budget: &Budget) -> Vec<Found> {
+    async fn referrer(
+        &self,
+        repository: &Repository,
+        layout: Layout,
+        referrer: Referrer,
+        budget: &Budget,
+    ) -> Vec<Found> {
         let manifest = match self.source.manifest(repository, &referrer.digest).await {
             Ok(manifest) => manifest,
-            Err(error) => return vec![Err(miss(Layout::Referrer, referrer.digest, error))],
+            Err(error) => return vec![Err(miss(layout, referrer.digest, error))],
         };
         if let Err(why) = budget.take(manifest.bytes.len()) {
-            return vec![Err(Miss::Unusable(Layout::Referrer, referrer.digest, why))];
+            return vec![Err(Miss::Unusable(layout, referrer.digest, why))];
         }
         let Some(holder) = parse(&manifest) else {
             return vec![Err(Miss::Unusable(
-                Layout::Referrer,
+                layout,
                 referrer.digest,
                 "the referrer's manifest cannot be parsed".into(),
             ))];
@@ -184,12 +212,10 @@ impl Discovery {
         let bundles = holder.layers.into_iter().filter(|layer| whole || is_bundle(&layer.media_type));
         let mut found = Vec::new();
         for layer in bundles.take(LISTED) {
-            found.push(self.blob(repository, Layout::Referrer, &layer, budget).await.map(|bytes| {
-                RawAttestation {
-                    layout: Layout::Referrer,
-                    found_at: layer.digest,
-                    content: RawContent::Bundle(bytes),
-                }
+            found.push(self.blob(repository, layout, &layer, budget).await.map(|bytes| RawAttestation {
+                layout,
+                found_at: layer.digest,
+                content: RawContent::Bundle(bytes),
             }));
         }
         found
@@ -219,7 +245,7 @@ impl Discovery {
     }
 
     /// A blob of the size that its descriptor states, as long as the budget lasts.
-    async fn blob(
+    pub(super) async fn blob(
         &self,
         repository: &Repository,
         layout: Layout,
@@ -229,34 +255,6 @@ impl Discovery {
         let Descriptor { digest, size, .. } = *descriptor;
         budget.take_attestation(size).map_err(|why| Miss::Unusable(layout, digest, why))?;
         self.source.blob(repository, &digest, size).await.map_err(|error| miss(layout, digest, error))
-    }
-
-    /// What a BuildKit attestation manifest in an index says. Nobody signed it.
-    ///
-    /// # Errors
-    /// A room that is too small, or what the registry failed with.
-    pub async fn in_index(
-        &self,
-        repository: &Repository,
-        digest: Digest,
-        room: Room,
-    ) -> Result<Option<Attestation>, Stop> {
-        let manifest = self.source.manifest(repository, &digest).await?;
-        if manifest.bytes.len() > room.bytes {
-            return Err(Stop::TooSmall);
-        }
-        let predicate = parse(&manifest).and_then(|holder| {
-            let types = holder
-                .layers
-                .into_iter()
-                .filter_map(|layer| layer.annotations?.remove("in-toto.io/predicate-type"));
-            types.into_iter().find(|kind| kind.starts_with("https://slsa.dev/provenance/"))
-        });
-        Ok(predicate.map(|predicate_type| Attestation {
-            layout: Layout::InIndex,
-            found_at: digest,
-            finding: Finding::Unsigned { predicate_type },
-        }))
     }
 
     /// Verification is expensive and synchronous: it has threads of its own, and no digest keeps them for long. What was not verified
@@ -309,14 +307,20 @@ fn verify(
     raw: &RawAttestation,
 ) -> Arc<Attestation> {
     let key = (raw.fingerprint(), trust.generation());
-    known.get(&key).unwrap_or_else(|| {
-        let attestation = Arc::new(trust.verify(raw, Timestamp::now()));
-        // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
-        if matches!(attestation.finding, Finding::Verified(_) | Finding::Keyed(_)) {
-            known.insert(key, Arc::clone(&attestation));
+    if let Some(found) = known.get(&key) {
+        // The same bytes may be found in several places.
+        if (found.layout, found.found_at) == (raw.layout, raw.found_at) {
+            return found;
         }
-        attestation
-    })
+        let finding = found.finding.clone();
+        return Arc::new(Attestation { layout: raw.layout, found_at: raw.found_at, finding });
+    }
+    let attestation = Arc::new(trust.verify(raw, Timestamp::now()));
+    // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
+    if matches!(attestation.finding, Finding::Verified(_) | Finding::Keyed(_)) {
+        known.insert(key, Arc::clone(&attestation));
+    }
+    attestation
 }
 
 /// A definite answer about one attestation speaks against it alone; everything else leaves a gap.
@@ -324,6 +328,6 @@ fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
     if error.kind.is_transient() { Miss::Gap(error) } else { Miss::Unusable(layout, digest, error.detail) }
 }
 
-fn parse(manifest: &Manifest) -> Option<Holder> {
+pub(super) fn parse(manifest: &Manifest) -> Option<Holder> {
     serde_json::from_slice(&manifest.bytes).ok()
 }

@@ -1,5 +1,7 @@
 //! The facts about an image, asked for in as few rounds as the layouts allow and kept as long as they are true.
 
+mod beside;
+
 use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream};
@@ -9,6 +11,7 @@ use super::{
     discover::{Discovery, Gathered},
     flight::Freshness,
     image,
+    in_index::{Holder, leading_to},
     keys::{KeyChecks, KeyedAttestations},
     lanes::{Errand, Lanes, Room, Stop},
     paced::Paced,
@@ -19,9 +22,10 @@ use crate::domain::{
     digest::Digest,
     evidence::{Attestation, FetchError, Finding, ImageFacts, Layout, Root, SubjectEvidence},
     key::PublicKey,
-    platform::{EntryKind, IndexEntry},
     reference::{Reference, Repository},
+    vouch::signatures,
 };
+use beside::Around;
 
 /// How long a tag is taken to stand for the same digest.
 const TAG_AGE: Duration = Duration::from_secs(2);
@@ -29,6 +33,8 @@ const TAG_AGE: Duration = Duration::from_secs(2);
 const FACTS_BYTES: u64 = 64 << 20;
 /// How many bytes of the structure of images are kept.
 const ROOTS_BYTES: u64 = 16 << 20;
+/// How many bytes of attestation manifests of indexes are kept.
+const HOLDERS_BYTES: u64 = 32 << 20;
 /// How many bytes of verifications are kept.
 const VERIFIED_BYTES: u64 = 32 << 20;
 /// How many bytes of small things are kept, for each kind of them.
@@ -44,6 +50,8 @@ const CONCURRENCY: usize = 16;
 type Credential = Option<Digest>;
 /// The number is the trust roots' generation.
 type EvidenceKey = (Repository, Digest, u64, Credential);
+/// The last says whether its layers are read although nothing is attached to it.
+type HolderKey = (Repository, Digest, u64, Credential, bool);
 
 /// What is known about images, and how to find out more.
 pub struct Facts {
@@ -53,7 +61,7 @@ pub struct Facts {
     tags: Paced<(Repository, String, Credential), Digest>,
     roots: Paced<(Repository, Digest, Credential), Arc<Root>>,
     evidence: Paced<EvidenceKey, Gathered>,
-    in_index: Paced<(Repository, Digest, Credential), Option<Arc<Attestation>>>,
+    in_index: Paced<HolderKey, Holder>,
     keys: KeyChecks,
 }
 
@@ -99,9 +107,10 @@ impl Facts {
                 key(repository, gathered.map_or(0, Gathered::bytes))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
-            in_index: Paced::new(&lanes, TAGS_BYTES, |(repository, ..), found| {
-                key(repository, found.and_then(Option::as_deref).map_or(0, weigh::attestation))
-            }),
+            in_index: Paced::new(&lanes, HOLDERS_BYTES, |(repository, ..): &HolderKey, holder| {
+                key(repository, holder.map_or(0, Holder::bytes))
+            })
+            .keeping(Holder::is_whole),
             lanes,
             keys: KeyChecks::default(),
         }
@@ -211,29 +220,28 @@ impl Facts {
             known.facts.evidence.insert(digest, Arc::new(too_many(digest)));
         }
         let root = Arc::clone(&known.facts.root);
-        let asked = digests.into_iter().map(|digest| {
-            let beside = attestation_manifest(&root, digest);
-            async move {
-                let (evidence, unsigned) = tokio::join!(
-                    self.evidence(repository, digest, freshness, errand),
-                    self.unsigned(repository, beside, errand)
-                );
-                (digest, evidence, unsigned)
-            }
+        let index = known.facts.digest;
+        let vouched = known.facts.evidence.get(&index);
+        let is_signed = vouched.is_some_and(|evidence| signatures(&index, evidence).next().is_some());
+        let around = &Around { repository, root: &root, digest: index, is_signed };
+        let nested = leading_to(&root, &digests).into_iter().map(|digest| async move {
+            (digest, self.evidence(repository, digest, freshness, errand).await)
         });
-        let found: Vec<_> = stream::iter(asked).buffered(CONCURRENCY).collect().await;
-        for (digest, Found { evidence, at, keyed }, unsigned) in found {
+        let asked = digests.into_iter().map(|digest| self.beside(around, digest, freshness, errand));
+        let (nested, found): (Vec<_>, Vec<_>) = tokio::join!(
+            stream::iter(nested).buffered(CONCURRENCY).collect(),
+            stream::iter(asked).buffered(CONCURRENCY).collect()
+        );
+        for (digest, Found { evidence, at, keyed }) in nested {
             known.keyed.extend(keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
-            let evidence = match unsigned {
-                Some(unsigned) => {
-                    let mut all = SubjectEvidence::clone(&evidence);
-                    all.attestations.push(unsigned);
-                    Arc::new(all)
-                }
-                None => evidence,
-            };
             known.oldest = known.oldest.min(at);
             known.facts.evidence.insert(digest, evidence);
+        }
+        for beside in found {
+            let joined = beside.join(around, &known.facts.evidence);
+            known.keyed.extend(joined.keyed);
+            known.oldest = known.oldest.min(joined.at);
+            known.facts.evidence.insert(joined.digest, joined.evidence);
         }
     }
 
@@ -270,22 +278,6 @@ impl Facts {
             },
         }
     }
-
-    /// Unsigned provenance only makes a denial clearer: where it cannot be had, the denial stands without it.
-    async fn unsigned(
-        &self,
-        repository: &Repository,
-        manifest: Option<Digest>,
-        errand: &Errand,
-    ) -> Option<Arc<Attestation>> {
-        let digest = manifest?;
-        let ask = |room: Room| {
-            let (discovery, repository) = (self.discovery(errand), repository.clone());
-            async move { Ok(discovery.in_index(&repository, digest, room).await?.map(Arc::new)) }.boxed()
-        };
-        let key = (repository.clone(), digest, errand.credential());
-        self.in_index.get(key, Freshness::Any, errand, repository.registry(), ask).await.ok()?.value
-    }
 }
 
 fn too_many(digest: Digest) -> SubjectEvidence {
@@ -300,19 +292,4 @@ fn too_many(digest: Digest) -> SubjectEvidence {
 /// The weight of an answer about something in a repository.
 fn key(repository: &Repository, bytes: usize) -> u32 {
     capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
-}
-
-/// The BuildKit attestation manifest that the index lists for `subject`.
-fn attestation_manifest(root: &Root, subject: Digest) -> Option<Digest> {
-    fn find(entries: &[IndexEntry], subject: Digest) -> Option<Digest> {
-        entries.iter().find_map(|entry| match &entry.kind {
-            EntryKind::Attestation(Some(of)) if *of == subject => Some(entry.digest),
-            EntryKind::Index(nested) => find(nested, subject),
-            EntryKind::Attestation(_) | EntryKind::Image => None,
-        })
-    }
-    match root {
-        Root::Index(entries) => find(entries, subject),
-        Root::Manifest(_) => None,
-    }
 }

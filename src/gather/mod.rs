@@ -9,6 +9,7 @@ mod disputable;
 pub mod facts;
 pub mod flight;
 pub mod image;
+pub mod in_index;
 pub mod keys;
 mod landings;
 pub mod lanes;

@@ -13,6 +13,7 @@ use crate::domain::{
     key::{KeyCheck, PublicKey},
     platform::Platform,
     policy::{PolicyId, PolicySet},
+    provenance::Statement,
     reference::{Reference, Repository},
     verdict::Reason,
     workload::{Node, Workload},
@@ -152,6 +153,15 @@ pub trait TrustRoots: Send + Sync {
     /// [`TrustRoots::verify`]. Roots that know no keys accept none.
     fn check_key(&self, _raw: &RawAttestation, _key: &PublicKey, _now: Timestamp) -> KeyCheck {
         KeyCheck::refused("keys are not checked")
+    }
+
+    /// Reads a statement that nobody has signed by itself, within the limits for signed ones. As expensive as
+    /// [`TrustRoots::verify`]. Roots that read none believe none.
+    ///
+    /// # Errors
+    /// Why it is no statement.
+    fn read_statement(&self, _payload: &[u8]) -> Result<Statement, String> {
+        Err("statements are not read".to_owned())
     }
 
     /// Changes with the roots; facts learnt under another generation are not used.

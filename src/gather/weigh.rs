@@ -12,6 +12,7 @@ use crate::domain::{
     platform::{EntryKind, IndexEntry, Platform},
     provenance::{Provenance, Statement},
     verdict::{ImageVerdict, Problem, SignedBy},
+    vouch::Said,
     workload::{NodeTerm, Placement, Platforms},
 };
 
@@ -100,6 +101,15 @@ fn statement(statement: &Statement) -> usize {
         text(&statement.predicate_type),
         statement.provenance.as_ref().map_or(0, provenance),
     ])
+}
+
+/// What is said in an attestation manifest.
+pub fn said(said: &Said) -> usize {
+    let below = match &said.statement {
+        Ok(read) => statement(read),
+        Err(why) => text(why),
+    };
+    below.saturating_add(size_of::<Said>())
 }
 
 /// What became of an attestation that was held against a key.

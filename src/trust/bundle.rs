@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use sigstore_crypto::sha256;
 use sigstore_tsa::verify_timestamp_for_authority;
 use sigstore_types::{
-    Artifact, Bundle, DerCertificate, DsseEnvelope, KindVersion, MediaType, SignatureBytes, SignatureContent,
-    TransparencyLogEntry, bundle::VerificationMaterialContent,
+    Artifact, Bundle, DerCertificate, DsseEnvelope, HashAlgorithm, KindVersion, MediaType, SignatureBytes,
+    SignatureContent, TransparencyLogEntry, bundle::VerificationMaterialContent,
 };
 use sigstore_verify::VerificationPolicy;
 
@@ -22,7 +22,10 @@ use super::{
     root::Root,
     sct,
 };
-use crate::{api::statement::WireStatement, domain::identity::Certificate};
+use crate::{
+    api::statement::WireStatement,
+    domain::{digest::Digest, identity::Certificate},
+};
 
 /// A bundle that was read and is not yet believed.
 pub(super) struct SigstoreBundle {
@@ -98,6 +101,19 @@ impl SigstoreBundle {
         let statement = WireStatement::from_slice(envelope.payload.as_bytes())?;
         statement.check_type()?;
         Ok(Some(statement))
+    }
+
+    /// The digest that is signed without a statement around it, as the bundle says and nobody yet believes.
+    pub(super) fn signed_digest(&self) -> Result<Digest, Refusal> {
+        let stated = match &self.bundle.content {
+            SignatureContent::MessageSignature(message) => message.message_digest.as_ref(),
+            _ => None,
+        };
+        let sha256 = stated.filter(|stated| stated.algorithm == HashAlgorithm::Sha2256);
+        let digest = sha256.and_then(|stated| stated.digest.as_bytes().try_into().ok()).map(Digest::sha256);
+        digest.ok_or_else(|| {
+            Refusal::Malformed("it signs something, and does not state the sha256 digest of it".to_owned())
+        })
     }
 
     /// Verifies that the holder of the certificate signed `artifact`, or a statement about it.

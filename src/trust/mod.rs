@@ -28,11 +28,13 @@ pub use refusal::Refusal;
 pub use root::{RootError, RootValidity};
 
 use crate::{
+    api::statement,
     domain::{
         digest::Digest,
         evidence::{Attestation, Finding, Keyed, Verified},
         identity::{Certificate, TrustRootName},
         key::{KeyCheck, PublicKey},
+        provenance::Statement,
     },
     gather::ports::{RawAttestation, RawContent, TrustRoots},
 };
@@ -169,9 +171,14 @@ impl Roots {
         match &raw.content {
             RawContent::Bundle(json) => {
                 let read = SigstoreBundle::parse(json)?;
-                let statement = read.statement()?.ok_or_else(|| {
-                    Refusal::Malformed("it is a signature of an artifact, not an attestation".to_owned())
-                })?;
+                let Some(statement) = read.statement()? else {
+                    // The digest is the one that the bundle states, and that is verified.
+                    let signed = read.signed_digest()?;
+                    let artifact = Subject::Digest(&signed).to_library()?;
+                    let verify = |root: &Root| read.verify(root, &artifact, now);
+                    let (roots, certificate) = self.under_each(read.certificates(), verify)?;
+                    return Ok(verified(roots, certificate, Statement::signature_of(signed)));
+                };
                 if read.certificate()?.is_none() {
                     return Ok(keyed(statement.try_into()?));
                 }
@@ -271,6 +278,14 @@ impl TrustRoots for Roots {
     fn check_key(&self, raw: &RawAttestation, key: &PublicKey, now: Timestamp) -> KeyCheck {
         unless_it_panics(|| Ok(keyed::check(&self.roots, &raw.content, key, now)))
             .unwrap_or_else(|refusal| KeyCheck::refused(refusal.to_string()))
+    }
+
+    fn read_statement(&self, payload: &[u8]) -> Result<Statement, String> {
+        let read = || {
+            limits::payload(payload)?;
+            Ok(statement::parse(payload)?)
+        };
+        unless_it_panics(read).map_err(|refusal: Refusal| refusal.to_string())
     }
 
     fn generation(&self) -> u64 {

@@ -4,6 +4,7 @@
 
 mod flips;
 mod form;
+mod in_index;
 mod instances;
 mod keys;
 mod odd;

@@ -10,7 +10,7 @@ const MALFORMED: Reason = Reason::MalformedAttestation;
 
 /// The reason and the words of the check that finds the defect; nothing, where there is nothing to find.
 #[allow(clippy::match_same_arms)] // a row for each defect reads better than what they share
-fn expected(defect: Defect, form: Form) -> Option<(Reason, &'static str)> {
+pub fn expected(defect: Defect, form: Form) -> Option<(Reason, &'static str)> {
     let untrusted = |words| Some((Reason::UntrustedSignature, words));
     let is_att = form.kept == Kept::Att;
     let is_v01 = form.kept == Kept::Bundle(BundleVersion::V01);

@@ -87,6 +87,34 @@ impl World {
         self.put(&json!({"mediaType": OCI_INDEX, "manifests": manifests}))
     }
 
+    /// An index of one manifest with an attestation manifest for it.
+    pub fn buildkit_index(&self, leaf: Digest) -> (Digest, Digest) {
+        let index = self.buildkit_index_about(leaf, &[leaf], 1);
+        let entries: Value = serde_json::from_slice(&self.content.lock()[&index]).unwrap();
+        (index, entries["manifests"][1]["digest"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// The same with so many statements in each attestation manifest, one about each of these.
+    pub fn buildkit_index_about(&self, leaf: Digest, about: &[Digest], in_each: usize) -> Digest {
+        let layer = |subject: &Digest| {
+            let statement = self.put(&json!(format!("said {subject}")));
+            let size = self.content.lock()[&statement].len();
+            json!({"mediaType": "application/vnd.in-toto+json", "digest": statement, "size": size,
+                "annotations": {"in-toto.io/predicate-type": SLSA_V1}})
+        };
+        let mut entries = vec![
+            json!({"mediaType": OCI_MANIFEST, "digest": leaf, "platform": {"os": "linux", "architecture": "amd64"}}),
+        ];
+        for about in about.chunks(in_each) {
+            let layers: Vec<Value> = about.iter().map(layer).collect();
+            let holder = self.put(&json!({"mediaType": OCI_MANIFEST, "layers": layers}));
+            let notes = json!({"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": leaf});
+            entries.push(json!({"mediaType": OCI_MANIFEST, "digest": holder, "annotations": notes,
+                "platform": {"os": "unknown", "architecture": "unknown"}}));
+        }
+        self.put(&json!({"mediaType": OCI_INDEX, "manifests": entries}))
+    }
+
     /// The played trust root believes the text `signed SUBJECT`.
     pub fn attest_by_referrer(&self, subject: Digest) {
         self.attest_with(subject, subject);
@@ -255,6 +283,13 @@ impl TrustRoots for Believing {
         let predicate = "x".repeat(self.predicate_bytes.load(Ordering::SeqCst));
         let finding = verified(vec![subject], predicate);
         Attestation { layout: raw.layout, found_at: raw.found_at, finding }
+    }
+
+    fn read_statement(&self, payload: &[u8]) -> Result<Statement, String> {
+        let text: String = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+        let subject = text.strip_prefix("said ").ok_or("it says nothing")?.parse().unwrap();
+        let provenance = Some(Provenance::default());
+        Ok(Statement { subjects: vec![subject], predicate_type: SLSA_V1.into(), provenance })
     }
 
     fn generation(&self) -> u64 {

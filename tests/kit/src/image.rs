@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{DOCKER_LIST, DOCKER_MANIFEST, Manifest, OCI_INDEX, OCI_MANIFEST, Registry, digest_of};
 
-pub use attach::{BUNDLE_TYPE, EMPTY_TYPE, Referrer, attach_att, attach_bundle};
+pub use attach::{BUNDLE_TYPE, EMPTY_TYPE, Referrer, attach_att, attach_bundle, attach_signature};
 
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -17,6 +17,7 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// What BuildKit annotates attestation manifests with.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+const ATTESTATION_ARTIFACT: &str = "application/vnd.docker.attestation.manifest.v1+json";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 
 /// No two images of a process share content unless they are given the same seed.
@@ -39,6 +40,8 @@ pub struct Image {
     seed: String,
     docker: bool,
     buildkit: Option<String>,
+    about: Option<String>,
+    artifacts: bool,
     bare: Vec<String>,
 }
 
@@ -84,6 +87,8 @@ impl Image {
             seed: format!("image {}", NEXT_SEED.fetch_add(1, Ordering::Relaxed)),
             docker: false,
             buildkit: None,
+            about: None,
+            artifacts: false,
             bare: Vec::new(),
         }
     }
@@ -109,6 +114,20 @@ impl Image {
         if self.shape == Shape::Single {
             self.shape = Shape::Index;
         }
+        self
+    }
+
+    /// What BuildKit's provenance names in place of the manifests that it is beside.
+    #[must_use]
+    pub fn buildkit_about(mut self, digest: &str) -> Self {
+        self.about = Some(digest.to_owned());
+        self
+    }
+
+    /// Attestation manifests as OCI artifacts that refer to their manifest, as Docker's builder makes them.
+    #[must_use]
+    pub fn attestation_artifacts(mut self) -> Self {
+        self.artifacts = true;
         self
     }
 
@@ -196,7 +215,7 @@ impl Push<'_> {
 
     /// Pushes BuildKit's attestation manifest for a platform's manifest and returns its entry in the index.
     fn push_attestation(&mut self, (platform, subject): &(String, String), predicate_type: &str) -> Value {
-        let hex = subject.trim_start_matches("sha256:");
+        let hex = self.image.about.as_ref().unwrap_or(subject).trim_start_matches("sha256:");
         let v1 = predicate_type.ends_with("/v1");
         let build_type = "https://mobyproject.org/buildkit@v1";
         let predicate = if v1 {
@@ -219,12 +238,18 @@ impl Push<'_> {
         config["rootfs"] = json!({"type": "layers", "diff_ids": [digest_of(&statement)]});
         let mut layer = push_blob(self.registry, self.repo, "application/vnd.in-toto+json", statement);
         layer["annotations"] = json!({"in-toto.io/predicate-type": predicate_type});
-        let manifest = json!({
+        let mut manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": push_blob(self.registry, self.repo, OCI_CONFIG, config.to_string().into_bytes()),
             "layers": [layer],
         });
+        if self.image.artifacts {
+            let of = self.registry.manifest(self.repo, subject);
+            manifest["config"] = push_blob(self.registry, self.repo, EMPTY_TYPE, b"{}".to_vec());
+            manifest["artifactType"] = json!(ATTESTATION_ARTIFACT);
+            manifest["subject"] = json!(of.map(|manifest| manifest.descriptor()));
+        }
         let mut entry = push_json(self.registry, self.repo, OCI_MANIFEST, &manifest);
         self.attestations.push((platform.clone(), entry["digest"].as_str().unwrap_or_default().to_owned()));
         entry["annotations"] = json!({REFERENCE_TYPE: "attestation-manifest", REFERENCE_DIGEST: subject});

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{OCI_CONFIG, push_blob, push_json};
-use crate::registry::{OCI_INDEX, OCI_MANIFEST, Registry};
+use crate::{
+    registry::{OCI_INDEX, OCI_MANIFEST, Registry},
+    sigstore::COSIGN_SIGN,
+};
 
 /// The artifact type of Sigstore bundles, version 0.3.
 pub const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -137,6 +140,11 @@ fn descriptor_of(registry: &Registry, repo: &str, digest: &str) -> Value {
 /// Attaches a Sigstore bundle as a referrer and returns the digest of its manifest. See [`Referrer`] for variations.
 pub fn attach_bundle(registry: &Registry, repo: &str, subject: &str, bundle: impl Into<Bytes>) -> String {
     Referrer::bundle(bundle).attach(registry, repo, subject)
+}
+
+/// Attaches a Sigstore bundle with a signature alone, as cosign 3 and Docker's builder do.
+pub fn attach_signature(registry: &Registry, repo: &str, subject: &str, bundle: impl Into<Bytes>) -> String {
+    Referrer::bundle(bundle).predicate_type(COSIGN_SIGN).attach(registry, repo, subject)
 }
 
 /// Attaches DSSE envelopes with their annotations under cosign's tag `sha256-<hex>.att`, behind those that are there
