@@ -15,22 +15,27 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
     core::DynamicObject,
+    runtime::watcher,
 };
 use pace::Pace;
 use probe::Answer;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     call::{self, Trouble},
     certificates::{Bundle, Installed},
+    watch as follow,
     webhooks::{FailurePolicy, WebhookSettings},
 };
 
 /// Who is named as the one that wrote a field.
 const MANAGER: &str = "bonafide";
-/// How often the configurations are read.
+/// How often the configurations are read, also where nobody tells of a change.
 const LOOK: Duration = Duration::from_secs(2);
 /// How soon they are looked at again while something is to come.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -83,6 +88,10 @@ pub async fn run(
         trusting: Trouble::new("read the authorities of the serving certificate"),
         reaching: Trouble::new("see the API server reach the webhook"),
     };
+    // Whoever breaks them has requests fail: that is not left until the next look.
+    let changes = Notify::new();
+    let (told, name) = (keeper.client.clone(), keeper.webhooks.name.clone());
+    let watching = futures::future::join_all(Kind::ALL.map(|kind| watch_one(&told, kind, &name, &changes)));
     let keep = async {
         loop {
             let mut wait = LOOK;
@@ -93,14 +102,23 @@ pub async fn run(
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = changes.notified() => {}
                 Ok(()) = leads.changed() => {}
             }
         }
     };
     tokio::select! {
         () = keep => {}
+        _ = watching => {}
         () = shutdown => {}
     }
+}
+
+/// Tells of every change of a configuration, for ever. Where it cannot be followed, looking at it now and then must do.
+async fn watch_one(client: &Client, kind: Kind, name: &str, changes: &Notify) {
+    let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+    let events = watcher::watcher(objects, follow::settings().fields(&format!("metadata.name={name}")));
+    follow::follow(events, drop, |_| changes.notify_one()).await;
 }
 
 struct Keeper {

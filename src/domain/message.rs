@@ -69,7 +69,12 @@ fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
             ImageRole::EphemeralContainer => "ephemeral container",
             ImageRole::Volume => "volume",
         };
-        push(&mut text, format_args!(" ({role} {:?})", image.name));
+        push(&mut text, format_args!(" ({role} {:?}", image.name));
+        // Of a pod the name is enough; what makes pods has it in a template, and somewhere deep.
+        if image.field.contains("emplate.") {
+            push(&mut text, format_args!(", {}", image.field));
+        }
+        text.push(')');
     }
     text
 }

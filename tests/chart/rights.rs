@@ -63,7 +63,7 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
         true,
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations mutatingwebhookconfigurations",
-        "get patch",
+        "get list watch patch",
         "bonafide",
     ),
     (true, "events.k8s.io", "events", "create patch", ""),

@@ -41,7 +41,8 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn client(who: &Kubectl) -> Client {
+/// A client of the library, as who.
+pub async fn client(who: &Kubectl) -> Client {
     let kubeconfig = Kubeconfig::read_from(who.kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()

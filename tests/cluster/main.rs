@@ -18,11 +18,15 @@ mod configurations;
 #[path = "../crd_support/mod.rs"]
 mod crd_support;
 mod definitions;
+mod enduring;
+mod installation;
 mod installed;
 mod keeping;
 mod objects;
+mod placement;
 mod plane;
 mod release;
 mod serving;
 mod shared;
 mod webhook;
+mod workloads;

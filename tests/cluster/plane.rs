@@ -54,7 +54,7 @@ fn a_service_account_has_the_rights_that_it_is_given() {
 
 #[test]
 fn the_api_server_can_be_away_for_a_while() {
-    let Some(mut plane) = alone() else { return };
+    let Some(plane) = alone() else { return };
     plane.kubectl(&["create", "configmap", "kept", "--from-literal=a=b", "--namespace=default"]).ok();
     plane.stop_api_server();
     plane.kubectl(&["get", "--raw=/readyz"]).refused();

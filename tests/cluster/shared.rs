@@ -1,10 +1,6 @@
 //! The one control plane of this test binary.
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::LazyLock,
-    thread,
-};
+use std::{ops::Deref, sync::LazyLock, thread};
 
 use bonafide_kit::plane::ControlPlane;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -42,12 +38,6 @@ impl Deref for Alone {
 
     fn deref(&self) -> &ControlPlane {
         &self.0
-    }
-}
-
-impl DerefMut for Alone {
-    fn deref_mut(&mut self) -> &mut ControlPlane {
-        &mut self.0
     }
 }
 

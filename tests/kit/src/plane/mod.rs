@@ -24,6 +24,8 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 
+use parking_lot::Mutex;
+
 pub use self::{
     client::{Client, Ran},
     objects::{Namespace, Node},
@@ -43,7 +45,7 @@ pub struct ControlPlane {
     // Fields are dropped in this order: the API server ends slowly once etcd is gone.
     scheduler: Process,
     controller_manager: Process,
-    api_server: Option<Process>,
+    api_server: Mutex<Option<Process>>,
     etcd: Process,
     admin: Client,
     place: Place,
@@ -98,7 +100,7 @@ impl ControlPlane {
         );
         // The controller manager bears an API server that is away, but not while it starts.
         admin.wait_for_service_account("default");
-        Self { scheduler, controller_manager, api_server: Some(api_server), etcd, admin, place }
+        Self { scheduler, controller_manager, api_server: Mutex::new(Some(api_server)), etcd, admin, place }
     }
 
     /// A service account, by a token that it is given now; its rights are what RBAC grants it.
@@ -117,19 +119,19 @@ impl ControlPlane {
     ///
     /// # Panics
     /// It was stopped already.
-    pub fn stop_api_server(&mut self) {
-        self.api_server.take().unwrap().kill();
+    pub fn stop_api_server(&self) {
+        self.api_server.lock().take().unwrap().kill();
     }
 
     /// Starts it again, on the same port and with all that it knew.
     ///
     /// # Panics
     /// It does not come up.
-    pub fn start_api_server(&mut self) {
-        assert!(self.api_server.is_none(), "the API server runs already");
+    pub fn start_api_server(&self) {
+        assert!(self.api_server.lock().is_none(), "the API server runs already");
         let mut api_server = self.place.start_api_server();
         wait_until_ready(&mut api_server, &self.admin);
-        self.api_server = Some(api_server);
+        *self.api_server.lock() = Some(api_server);
     }
 
     /// A folder for what tests write; it is gone with the control plane.
@@ -139,7 +141,8 @@ impl ControlPlane {
 
     /// What its processes said last, for the message of a test that failed.
     pub fn logs(&self) -> String {
-        let all = [Some(&self.etcd), self.api_server.as_ref()].into_iter().flatten();
+        let api_server = self.api_server.lock();
+        let all = [Some(&self.etcd), api_server.as_ref()].into_iter().flatten();
         all.chain([&self.controller_manager, &self.scheduler]).map(Process::tail).collect()
     }
 }

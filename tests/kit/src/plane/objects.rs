@@ -86,9 +86,14 @@ impl Namespace<'_> {
         self.client.kubectl(&[&["--namespace", &self.name], arguments].concat())
     }
 
+    /// kubectl in this namespace, with this on its standard input.
+    pub fn kubectl_reading(&self, arguments: &[&str], input: &str) -> super::Ran {
+        self.client.kubectl_reading(&[&["--namespace", self.name.as_str()], arguments].concat(), input)
+    }
+
     /// Applies manifests in this namespace.
     pub fn apply(&self, manifests: &str) -> super::Ran {
-        self.client.kubectl_reading(&["--namespace", &self.name, "apply", "-f", "-"], manifests)
+        self.kubectl_reading(&["apply", "-f", "-"], manifests)
     }
 
     /// What `kubectl get` finds in this namespace.
