@@ -192,7 +192,8 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     }
     let judge: Arc<dyn Judge> = reviewer;
     let (inventory, in_cluster) = source.ports();
-    let admission = Admission::new(judge, inventory, Arc::clone(&metrics), in_cluster, args.timeout);
+    let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
+    let admission = Admission::new(judge, inventory, counted, drained, in_cluster, args.timeout);
     let service = Service {
         admission: admission.router(),
         health: health::router(Arc::clone(&readiness), Arc::clone(&metrics)),

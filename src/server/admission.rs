@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Version, header},
     response::{IntoResponse as _, Response},
     routing::post,
 };
@@ -22,6 +22,7 @@ use super::{
     binding,
     body::{BodyError, Room},
     deadline,
+    health::Readiness,
     metrics::Metrics,
     mutation, policy_review,
     report::{self, About},
@@ -86,6 +87,7 @@ pub struct Admission {
     judge: Arc<dyn Judge>,
     pub(super) inventory: Arc<dyn Inventory>,
     pub(super) metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     /// Of a cluster alone: without one nothing is bound.
     pub(super) cluster: Option<InCluster>,
     default_timeout: Duration,
@@ -127,10 +129,19 @@ impl Admission {
         judge: Arc<dyn Judge>,
         inventory: Arc<dyn Inventory>,
         metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
         cluster: Option<InCluster>,
         default_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { judge, inventory, metrics, cluster, default_timeout, room: Room::default() })
+        Arc::new(Self {
+            judge,
+            inventory,
+            metrics,
+            readiness,
+            cluster,
+            default_timeout,
+            room: Room::default(),
+        })
     }
 
     /// The routes of the webhook.
@@ -164,14 +175,21 @@ impl Admission {
     async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
         let begun = Instant::now();
         let deadline = begun + deadline::budget(request.uri().query(), self.default_timeout);
-        match self.answer(endpoint, request, Asked { begun, deadline }).await {
+        let keeps_alive = request.version() < Version::HTTP_2;
+        let mut response = match self.answer(endpoint, request, Asked { begun, deadline }).await {
             Ok(body) => json(body),
             Err(Refused(status, why)) => {
                 self.metrics.refused(status.as_u16());
                 tracing::warn!(status = status.as_u16(), error = why, "a request was refused");
                 (status, format!("{why}\n")).into_response()
             }
+        };
+        // The API server keeps its connections for the next review. One that is closed between two, as all are in the end, may be closed
+        // while the next is on its way; so each is ended by an answer.
+        if keeps_alive && self.readiness.is_draining() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        response
     }
 
     async fn answer(&self, endpoint: Endpoint, request: Request, asked: Asked) -> Result<Bytes, Refused> {

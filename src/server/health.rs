@@ -68,11 +68,16 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether the process is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// What is missing; empty where reviews can be answered.
     pub fn missing(&self) -> Vec<Cow<'static, str>> {
         let usable = self.certificate.get().is_some_and(|certificate| certificate.is_current());
         [
-            (self.draining.load(Ordering::Acquire), "shutting down"),
+            (self.is_draining(), "shutting down"),
             (!self.policies.load(Ordering::Acquire), "policies are not loaded yet"),
             (!self.trust_root.load(Ordering::Acquire), "the trust root is not loaded yet"),
             (!usable, "there is no certificate that is valid now"),

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    http::{Request, StatusCode},
+    http::{Request, StatusCode, Version},
 };
 use bonafide::server::log;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::stand_in::{DIGEST, Server, body, create, pod, post, with};
+use crate::stand_in::{DIGEST, Server, body, create, pod, post, to, with};
 
 #[tokio::test]
 async fn a_good_image_is_admitted_and_what_was_verified_is_kept_for_the_audit_log() {
@@ -67,6 +67,20 @@ async fn a_message_without_end_is_cut_at_a_line() {
     assert!(message.ends_with("1 more images"), "{message}");
     let digests = message.lines().filter(|line| line.contains("sha256:"));
     assert!(digests.clone().count() > 10 && digests.clone().all(|line| line.contains(DIGEST)));
+}
+
+#[tokio::test]
+async fn a_connection_is_ended_by_an_answer_once_the_process_is_on_its_way_out() {
+    let server = Server::new();
+    let ask = async |version| {
+        let mut request = to("validate", "", create(&pod(&["good"])).to_string());
+        *request.version_mut() = version;
+        server.send(request).await.headers().get("connection").cloned()
+    };
+    assert_eq!(ask(Version::HTTP_11).await, None);
+    server.readiness.drain();
+    assert_eq!(ask(Version::HTTP_11).await.unwrap(), "close");
+    assert_eq!(ask(Version::HTTP_2).await, None, "it has words of its own for that");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ use bonafide::{
     },
     server::{
         admission::{Admission, InCluster, Judge},
+        health::Readiness,
         metrics::Metrics,
     },
 };
@@ -181,6 +182,7 @@ pub struct Server {
     pub judge: Arc<ByName>,
     pub pods: Arc<KnownPods>,
     pub events: Arc<Events>,
+    pub readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
 }
 
@@ -199,8 +201,10 @@ impl Server {
             InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events) };
         let inventory = Arc::new(Known(Arc::new(snapshot)));
         let timeout = Duration::from_secs(10);
-        let admission = Admission::new(shared, inventory, Arc::clone(&metrics), Some(cluster), timeout);
-        Self { router: admission.router(), judge, pods, events, metrics }
+        let readiness = Arc::new(Readiness::default());
+        let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
+        let admission = Admission::new(shared, inventory, counted, drained, Some(cluster), timeout);
+        Self { router: admission.router(), judge, pods, events, metrics, readiness }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {

@@ -25,6 +25,7 @@ use aws_lc_rs::{
 };
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 pub use self::{
     client::{Client, Ran},
@@ -36,6 +37,14 @@ pub use self::{
 };
 use crate::sigstore::pem;
 
+/// What the API server writes down: what service accounts ask of it.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, userGroups: ['system:serviceaccounts']}
+  - {level: None}
+";
 /// The administrator's token.
 const ADMIN: &str = "administrator";
 
@@ -134,6 +143,18 @@ impl ControlPlane {
         *self.api_server.lock() = Some(api_server);
     }
 
+    /// What a service account asked of the API server so far (`audit.k8s.io/v1` events).
+    ///
+    /// # Panics
+    /// There is no log of it.
+    pub fn asked_by(&self, namespace: &str, name: &str) -> Vec<Value> {
+        let account = format!("system:serviceaccount:{namespace}:{name}");
+        let log = fs::read_to_string(self.place.path("audit.log")).unwrap();
+        // The last line may be half written.
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["user"]["username"] == account).collect()
+    }
+
     /// A folder for what tests write; it is gone with the control plane.
     pub fn folder(&self) -> &Path {
         &self.place.folder
@@ -187,6 +208,7 @@ impl Place {
         let public: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
         fs::write(place.path("sa.key"), pem("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref())).unwrap();
         fs::write(place.path("sa.pub"), pem("PUBLIC KEY", public.as_ref())).unwrap();
+        fs::write(place.path("audit.yaml"), AUDIT).unwrap();
         fs::write(place.path("tokens.csv"), format!("{ADMIN},admin,admin,\"system:masters\"\n")).unwrap();
         place
     }
@@ -235,6 +257,9 @@ impl Place {
                 format!("--token-auth-file={}", self.path("tokens.csv").display()),
                 "--authorization-mode=RBAC".to_owned(),
                 "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+                format!("--audit-policy-file={}", self.path("audit.yaml").display()),
+                format!("--audit-log-path={}", self.path("audit.log").display()),
+                "--audit-log-mode=blocking".to_owned(),
             ],
         )
     }
