@@ -13,6 +13,7 @@
 mod cold;
 mod load;
 mod process;
+mod scale;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -67,6 +68,7 @@ fn main() {
     drop(floor);
     runtime.block_on(cold::measure(&scenario, &webhook.target));
     drop(webhook);
+    runtime.block_on(scale::measure(&folder, &scenario));
     process::measure(&policies);
     let _ = std::fs::remove_dir_all(&folder);
 }
@@ -84,6 +86,8 @@ fn write(folder: &Path, scenario: &Scenario) -> PathBuf {
 struct Server {
     process: Child,
     target: Target,
+    /// Where it tells how it is, without the scheme.
+    health: String,
 }
 
 impl Drop for Server {
@@ -121,13 +125,15 @@ impl Server {
     fn start(mut command: Command, authority: &Path) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
-        let address = loop {
+        let mut said = |what: &str| loop {
             let mut line = String::new();
             assert!(output.read_line(&mut line).unwrap() > 0, "it ended before it listened");
-            if let Some(url) = line.trim_end().strip_prefix("webhook https://") {
-                break url.trim_end_matches("/validate").parse().unwrap();
+            if let Some(url) = line.trim_end().strip_prefix(what) {
+                break url.to_owned();
             }
         };
+        let address = said("webhook https://").trim_end_matches("/validate").parse().unwrap();
+        let health = said("health http://");
         // Whoever writes to a pipe that nobody reads waits for ever; and reading is not what is measured.
         std::thread::spawn(move || {
             let mut output = output.into_inner();
@@ -135,7 +141,7 @@ impl Server {
             while output.read(&mut discarded).is_ok_and(|read| read > 0) {}
         });
         let authority = std::fs::read_to_string(authority).unwrap();
-        Self { process, target: Target::new(address, &authority) }
+        Self { process, target: Target::new(address, &authority), health }
     }
 }
 
@@ -147,6 +153,7 @@ async fn floor(authority_file: &Path) {
     let (certificate, authority) = tls::self_made(any.ip()).unwrap();
     std::fs::write(authority_file, authority).unwrap();
     println!("webhook https://{}/validate", listeners.webhook_address());
+    println!("health http://{}", listeners.health_address());
     let echo = |body: Bytes| async move {
         assert!(!body.is_empty());
         ([(header::CONTENT_TYPE, "application/json")], ALLOWED)

@@ -49,14 +49,14 @@ fn health_address(child: &mut Child) -> String {
         .unwrap()
 }
 
-fn is_ready(address: &str) -> bool {
+pub fn is_ready(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
 }
 
-fn resident_kib(process: u32) -> u64 {
+pub fn resident_kib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
