@@ -80,6 +80,45 @@ impl Identity {
             .extension(6, git_ref)
     }
 
+    /// A pipeline of GitLab that signs in its own project. `project` is `group/project`, `config` is `.gitlab-ci.yml`,
+    /// `git_ref` is `refs/heads/main`, `source` is `push`.
+    pub fn gitlab(project: &str, config: &str, git_ref: &str, source: &str) -> Self {
+        let url = format!("https://gitlab.com/{project}");
+        let group = project.rsplit_once('/').map_or("", |(group, _)| group);
+        let file = format!("{url}//{config}@{git_ref}");
+        let commit = commit_of(project, git_ref);
+        Self::new(San::Uri(file.clone()), "https://gitlab.com")
+            .extension(9, &file)
+            .extension(10, &commit)
+            .extension(11, "gitlab-hosted")
+            .extension(12, &url)
+            .extension(13, &commit)
+            .extension(14, git_ref)
+            .extension(15, &number_of(project))
+            .extension(16, &format!("https://gitlab.com/{group}"))
+            .extension(17, &number_of(group))
+            .extension(18, &file)
+            .extension(19, &commit)
+            .extension(20, source)
+            .extension(21, &format!("{url}/-/jobs/574"))
+            .extension(22, "public")
+    }
+
+    /// A job of a Buildkite pipeline; the ref is in the subject of its token alone.
+    pub fn buildkite(organization: &str, pipeline: &str, git_ref: &str, source: &str) -> Self {
+        let url = format!("https://buildkite.com/{organization}/{pipeline}");
+        let commit = commit_of(pipeline, git_ref);
+        let subject = format!(
+            "organization:{organization}:pipeline:{pipeline}:ref:{git_ref}:commit:{commit}:step:build"
+        );
+        Self::new(San::Uri(url.clone()), "https://agent.buildkite.com")
+            .extension(11, "self-hosted")
+            .extension(13, &commit)
+            .extension(20, source)
+            .extension(21, &format!("{url}/builds/12#0184990a-477b-4fa8-9968-496074483cee"))
+            .extension(24, &subject)
+    }
+
     /// Signed by a reusable workflow: `owner/name/.github/workflows/build.yml@refs/tags/v1.2.3`. Sets
     /// the name and, where present, the build signer's URI and digest; the source stays.
     #[must_use]
