@@ -62,6 +62,8 @@ fn touched() -> Arc<Metrics> {
         platform: None,
         digest: None,
         found: "nothing".to_owned(),
+        looked_at: Vec::new(),
+        looked_at_more: 0,
         expected: None,
         hint: None,
         avoided: false,

@@ -18,11 +18,11 @@ use super::{
     identity::{Certificate, Signer},
     keyed::match_key,
     landing::Landing,
-    message,
+    looked_at, message,
     plan::ImagePlan,
     platform::Candidate,
     policy::{Policy, SubjectRule},
-    provenance::{Provenance, Statement},
+    provenance::{Provenance, SIGNATURE, Statement},
     verdict::{Problem, Proof, Reason, SignedBy},
 };
 
@@ -178,6 +178,9 @@ impl<'a> Seen<'a> {
         };
         let statement = signed.statement();
         let found = match (&statement.provenance, statement.subjects.first()) {
+            (None, _) if statement.predicate_type == SIGNATURE => {
+                "it is a signature, and says nothing of how the image was built".to_owned()
+            }
             (None, _) => {
                 format!("a signed attestation is there, but of type {}", statement.predicate_type)
             }
@@ -216,10 +219,13 @@ impl Ruling<'_> {
             SubjectRule::Platform => digests.get(..1).unwrap_or_default(),
             SubjectRule::Any => digests.as_slice(),
         };
-        let mut closest: Option<&Mismatch> = None;
+        let mut missed: Vec<(Digest, &Attestation, &Mismatch)> = Vec::new();
         for digest in &digests {
             let seen = self.judge.seen.get(digest).into_iter().flatten();
-            for (seen, ruled) in seen.zip(self.ruled.get(digest).into_iter().flatten()) {
+            let seen = seen.zip(self.ruled.get(digest).into_iter().flatten());
+            let attestations = self.judge.facts.evidence.get(digest).into_iter();
+            let attestations = attestations.flat_map(|evidence| &evidence.attestations);
+            for ((seen, ruled), attestation) in seen.zip(attestations) {
                 let subject = seen.subjects.iter().find(|subject| accepted.contains(subject));
                 let mismatch = match (subject, ruled, &seen.signed, seen.provenance) {
                     (_, Ruled::Unbelieved(mismatch), ..) | (Some(_), Ruled::Differs(mismatch), ..) => {
@@ -230,13 +236,14 @@ impl Ruling<'_> {
                     }
                     _ => &seen.otherwise,
                 };
-                if closest.is_none_or(|best| closeness(mismatch.reason) > closeness(best.reason)) {
-                    closest = Some(mismatch);
-                }
+                missed.push((*digest, attestation, mismatch));
             }
         }
-        let closest = closest.cloned();
-        Err(Box::new(self.uncovered(&digests, closest)))
+        // Of those that are as close, the first.
+        let closest = missed.iter().map(|(_, _, mismatch)| *mismatch);
+        let closest = closest.rev().max_by_key(|mismatch| closeness(mismatch.reason)).cloned();
+        let (looked_at, looked_at_more) = looked_at::kept(missed, closeness);
+        Err(Box::new(Problem { looked_at, looked_at_more, ..self.uncovered(&digests, closest) }))
     }
 
     fn covered(&self, fit: &Fit<'_>, subject: Digest, signed: &Signed<'_>, provenance: &Provenance) -> Cover {

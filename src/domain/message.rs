@@ -12,6 +12,7 @@ use signer::signed_by;
 use super::{
     identity::Signer,
     level::BuildLevel,
+    looked_at,
     policy::{Policy, PolicyId},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
@@ -110,6 +111,9 @@ fn group(
         if let Some(hint) = problem.hint.as_ref().filter(|_| !repeated(|problem| &problem.hint)) {
             push(&mut text, format_args!("\n  hint: {hint}"));
         }
+    }
+    for line in looked_at::lines(problems) {
+        push(&mut text, format_args!("\n  {line}"));
     }
     text
 }

@@ -13,6 +13,7 @@ pub mod key;
 pub mod keyed;
 pub mod landing;
 pub mod level;
+pub mod looked_at;
 pub mod message;
 pub mod placement;
 pub mod plan;

@@ -160,6 +160,8 @@ impl Problem {
             platform: None,
             digest: None,
             found: found.into(),
+            looked_at: Vec::new(),
+            looked_at_more: 0,
             expected: None,
             hint: None,
             avoided: false,

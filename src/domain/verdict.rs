@@ -10,6 +10,7 @@ use super::{
     identity::{Certificate, TrustRootName},
     key::{KeyId, KeyKind},
     level::BuildLevel,
+    looked_at::LookedAt,
     platform::Platform,
     policy::{Mode, PolicyId},
     provenance::Provenance,
@@ -132,6 +133,10 @@ pub struct Problem {
     pub digest: Option<Digest>,
     /// What was found, in a sentence without the reason's word.
     pub found: String,
+    /// The attestations that were looked at, the closest first: a few of them.
+    pub looked_at: Vec<LookedAt>,
+    /// How many there are beside these.
+    pub looked_at_more: usize,
     /// What the policy expected.
     pub expected: Option<String>,
     /// What to do next.

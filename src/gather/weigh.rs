@@ -9,6 +9,7 @@ use crate::domain::{
     evidence::{Attestation, Finding, Keyed, Root, SubjectEvidence, Verified},
     identity::Certificate,
     key::KeyCheck,
+    looked_at::LookedAt,
     platform::{EntryKind, IndexEntry, Platform},
     provenance::{Provenance, Statement},
     verdict::{ImageVerdict, Problem, SignedBy},
@@ -208,7 +209,7 @@ fn signed_by(signed_by: &SignedBy) -> usize {
 /// A verdict, with everything it tells.
 pub fn verdict(verdict: &ImageVerdict) -> usize {
     let problem = |problem: &Problem| {
-        let Problem { policy, platform: on, found, expected, hint, .. } = problem;
+        let Problem { policy, platform: on, found, looked_at, expected, hint, .. } = problem;
         let policy = policy
             .as_ref()
             .map_or(0, |policy| text(&policy.name).saturating_add(option(policy.namespace.as_ref())));
@@ -217,6 +218,7 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
             policy,
             on.as_ref().map_or(0, platform),
             text(found),
+            sum(looked_at.iter().map(|one| text(&one.why).saturating_add(size_of::<LookedAt>()))),
             option(expected.as_ref()),
             option(hint.as_ref()),
         ])

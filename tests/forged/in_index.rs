@@ -34,8 +34,8 @@ use crate::{
     table::expected,
 };
 
-const REPO: &str = "acme/app";
-const SLSA: &str = "https://slsa.dev/provenance/v1";
+pub const REPO: &str = "acme/app";
+pub const SLSA: &str = "https://slsa.dev/provenance/v1";
 
 /// What is signed, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,11 @@ enum Signs {
 
 const SIGNS: [Signs; 3] = [Signs::Holder, Signs::Index, Signs::IndexByProvenance];
 
-fn hex(digest: &str) -> &str {
+pub fn hex(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
 }
 
-fn signature_of(digest: &str) -> String {
+pub fn signature_of(digest: &str) -> String {
     statement_cosign_sign(&[("", hex(digest))]).to_string()
 }
 
@@ -65,9 +65,9 @@ pub fn usual() -> Form {
 }
 
 /// A registry beside a Sigstore.
-struct Setup {
-    world: World,
-    registry: Registry,
+pub struct Setup {
+    pub world: World,
+    pub registry: Registry,
 }
 
 impl Setup {
@@ -75,7 +75,7 @@ impl Setup {
         Self { world: World::of(form), registry: Registry::start().await }
     }
 
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::of(usual()).await
     }
 
@@ -83,11 +83,11 @@ impl Setup {
         self.push(&Image::index(&["linux/amd64"]).buildkit(SLSA))
     }
 
-    fn push(&self, image: &Image) -> Pushed {
+    pub fn push(&self, image: &Image) -> Pushed {
         image.push(&self.registry, REPO, "")
     }
 
-    fn bundle(&self, statement: &str) -> String {
+    pub fn bundle(&self, statement: &str) -> String {
         self.world.signing().sign(statement).bundle_json(BundleVersion::V03)
     }
 
@@ -129,11 +129,11 @@ impl Setup {
         self.sign_with(image, signs, &identity(), |signing| signing);
     }
 
-    async fn judge(&self, image: &Pushed) -> ImageVerdict {
+    pub async fn judge(&self, image: &Pushed) -> ImageVerdict {
         self.judge_on(&image.digest, "linux/amd64").await
     }
 
-    async fn judge_on(&self, digest: &str, platforms: &str) -> ImageVerdict {
+    pub async fn judge_on(&self, digest: &str, platforms: &str) -> ImageVerdict {
         let mut policy = self.world.policy();
         policy["spec"]["images"]["include"] = json!([format!("{}/**", self.registry.host())]);
         // What names the index alone does not do.

@@ -8,6 +8,7 @@ mod form;
 mod in_index;
 mod instances;
 mod keys;
+mod looked_at;
 mod odd;
 mod policies;
 mod table;

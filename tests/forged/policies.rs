@@ -234,7 +234,7 @@ fn statements() -> Vec<(&'static str, String, Reason, &'static str)> {
             "no provenance",
             statement_cosign_sign(&[("ghcr.io/acme/app", &ours)]).to_string(),
             Reason::NoProvenance,
-            "of type https://sigstore.dev/cosign/sign/v1",
+            "it is a signature, and says nothing of how the image was built",
         ),
         ("no statement", "{}".to_owned(), Reason::MalformedAttestation, "not an in-toto statement"),
         (

@@ -1,0 +1,107 @@
+//! The attestations that were looked at where none covers a manifest: where each was found, and why it did not serve.
+//!
+//! Whoever may push chooses how many there are and what they say: a few are told, the closest first, and each on one line.
+
+use std::fmt;
+
+use super::{
+    authorize::Mismatch,
+    digest::Digest,
+    evidence::{Attestation, Layout},
+    message::one_line,
+    verdict::{Problem, Reason},
+};
+
+/// How many are kept for one manifest.
+const KEPT: usize = 8;
+/// How many are told in one message.
+const TOLD: usize = 12;
+/// The most bytes of why one did not serve.
+const LONGEST: usize = 300;
+/// How many digits of the digest that it is attached to are told.
+const DIGITS: usize = 12;
+
+/// An attestation that did not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Where it was found.
+    pub layout: Layout,
+    /// The digest that it is attached to, or in whose index it is.
+    pub of: Digest,
+    /// The digest of what holds it.
+    pub found_at: Digest,
+    /// Why it did not serve.
+    pub reason: Reason,
+    /// The same in a sentence.
+    pub why: String,
+}
+
+/// Those that are worth keeping, and how many there are beside them.
+pub fn kept(
+    mut all: Vec<(Digest, &Attestation, &Mismatch)>,
+    closeness: fn(Reason) -> u8,
+) -> (Vec<LookedAt>, usize) {
+    all.sort_by_key(|(_, _, mismatch)| std::cmp::Reverse(closeness(mismatch.reason)));
+    let more = all.len().saturating_sub(KEPT);
+    let kept = all.into_iter().take(KEPT).map(|(of, attestation, mismatch)| LookedAt {
+        layout: attestation.layout,
+        of,
+        found_at: attestation.found_at,
+        reason: mismatch.reason,
+        why: shortened(&mismatch.found),
+    });
+    (kept.collect(), more)
+}
+
+fn shortened(text: &str) -> String {
+    let end = text.floor_char_boundary(LONGEST);
+    match text.get(..end) {
+        Some(start) if end < text.len() => format!("{start}…"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The lines about those of several problems of one image, each attestation once.
+pub fn lines(problems: &[&Problem]) -> Vec<String> {
+    let mut all: Vec<&LookedAt> = Vec::new();
+    for one in problems.iter().flat_map(|problem| &problem.looked_at) {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    // How many more there are of each manifest, at least so many there are.
+    let more = problems.iter().map(|problem| problem.looked_at_more).max().unwrap_or_default();
+    let more = more.saturating_add(all.len().saturating_sub(TOLD));
+    // What the message says above is not said again.
+    let told = |one: &LookedAt| {
+        if problems.iter().any(|problem| problem.found == one.why) {
+            return one.to_string();
+        }
+        one_line(&format!("{one}: {} – {}", one.reason, one.why))
+    };
+    let mut lines: Vec<String> = match all.as_slice() {
+        [] => return Vec::new(),
+        [one] if more == 0 => return vec![format!("looked at: {}", told(one))],
+        several => several.iter().take(TOLD).map(|one| format!("  {}", told(one))).collect(),
+    };
+    lines.insert(0, "looked at:".to_owned());
+    if more > 0 {
+        lines.push(format!("  … and at least {more} more"));
+    }
+    lines
+}
+
+impl fmt::Display for LookedAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.of.hex();
+        let of = digits.get(..DIGITS).unwrap_or(&digits);
+        match self.layout {
+            Layout::Referrer => write!(f, "referrer of {of}…, {}", self.found_at),
+            Layout::AttTag => write!(f, ".att tag of {of}…, {}", self.found_at),
+            Layout::InIndex => write!(f, "in the index for {of}…, {}", self.found_at),
+            Layout::InIndexReferrer => {
+                write!(f, "referrer of what is in the index for {of}…, {}", self.found_at)
+            }
+        }
+    }
+}
