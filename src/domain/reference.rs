@@ -201,7 +201,7 @@ fn split_host(name: &str) -> (&str, &str) {
     }
 }
 
-/// One spelling for one registry: lower case (DNS), no default port, Docker Hub's aliases folded.
+/// One spelling for one registry: lower case (DNS), no default port unless it is what makes it a host, Docker Hub's aliases folded.
 fn normalise_host(host: &str) -> Result<String, ReferenceError> {
     let wrong = || ReferenceError::Registry(host.to_owned());
     let (name, port) = split_port(host).ok_or_else(wrong)?;
@@ -217,8 +217,11 @@ fn normalise_host(host: &str) -> Result<String, ReferenceError> {
     let port = match port {
         None => None,
         Some(port) if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) => return Err(wrong()),
-        Some(port) => Some(port.parse::<u16>().map_err(|_| wrong())?).filter(|port| *port != 443),
+        Some(port) => Some(port.parse::<u16>().map_err(|_| wrong())?),
     };
+    // Without its port, `registry:443/app` would be read as an image of Docker Hub; and without its capitals, `Registry/app`.
+    let is_host_by_itself = name.contains(['.', ':']) || name == "localhost";
+    let port = if is_host_by_itself { port.filter(|port| *port != 443) } else { port.or(Some(443)) };
     Ok(match port {
         Some(port) => format!("{name}:{port}"),
         None if HUB_ALIASES.contains(&name.as_str()) => HUB.to_owned(),
@@ -285,6 +288,12 @@ mod tests {
             ("localhost:5000/a/b/c", "localhost:5000/a/b/c:latest"),
             ("127.0.0.1:05000/app", "127.0.0.1:5000/app:latest"),
             ("[0:0::1]:5000/app", "[::1]:5000/app:latest"),
+            ("[::1]:443/app", "[::1]/app:latest"),
+            ("localhost:443/app", "localhost/app:latest"),
+            ("registry:5000/app", "registry:5000/app:latest"),
+            ("registry:443/app", "registry:443/app:latest"),
+            ("Registry/app", "registry:443/app:latest"),
+            ("registry/app", "docker.io/registry/app:latest"),
         ] {
             assert_eq!(shown(text), normal);
         }

@@ -125,9 +125,12 @@ impl DockerConfig {
 
     /// The credential for a repository: of the entry whose path goes farthest, and whose host is named rather than matched.
     pub fn credential(&self, repository: &Repository) -> Option<&Credential> {
-        let fitting = self.entries.iter().filter(|entry| {
-            host_fits(&entry.host, repository.registry()) && path_fits(&entry.path, repository.path())
-        });
+        let registry = repository.registry();
+        let host = registry.strip_suffix(":443").unwrap_or(registry);
+        let fitting = self
+            .entries
+            .iter()
+            .filter(|entry| host_fits(&entry.host, host) && path_fits(&entry.path, repository.path()));
         fitting
             .max_by_key(|entry| (entry.path.len(), !entry.host.contains('*')))
             .map(|entry| &entry.credential)
@@ -209,6 +212,7 @@ mod tests {
             "ghcr.io/team": {"username": "team", "password": "x"},
             "*.azurecr.io": {"identitytoken": "t"},
             "token.example": {"registrytoken": "r", "identitytoken": "", "auth": "aHViOnB3"},
+            "registry:443": {"registrytoken": "s"},
             "empty.example": {}
         }, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}"#;
         assert_eq!(user(config, "nginx").as_deref(), Some("hub:pw"));
@@ -217,6 +221,8 @@ mod tests {
         assert_eq!(user(config, "ghcr.io/teammate/a").as_deref(), Some("all:p:w"));
         assert_eq!(user(config, "x.azurecr.io/a").as_deref(), Some("identity t"));
         assert_eq!(user(config, "token.example/a").as_deref(), Some("registry r"));
+        assert_eq!(user(config, "registry:443/a").as_deref(), Some("registry s"));
+        assert_eq!(user(config, "registry:5000/a"), None);
         for none in ["azurecr.io/a", "x.y.azurecr.io/a", "gcr.io/a", "empty.example/a", "ghcr.io:5000/team/a"]
         {
             assert_eq!(user(config, none), None, "{none}");
