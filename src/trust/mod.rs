@@ -293,6 +293,14 @@ impl TrustRoots for Roots {
     }
 }
 
+/// What a Fulcio certificate (DER) says. Whether it is genuine is not asked: that is for [`Roots`].
+///
+/// # Errors
+/// Where it is no certificate, or one that can be read in two ways.
+pub fn claims(certificate: &[u8]) -> Result<Certificate, Refusal> {
+    unless_it_panics(|| certificate::read(certificate))
+}
+
 /// The parsers below are other people's, the bytes are an attacker's: should one of them panic, it is a refusal.
 fn unless_it_panics<T>(verify: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     let outcome = catch_unwind(AssertUnwindSafe(verify));
