@@ -24,6 +24,7 @@ mod referrers;
 mod reply;
 mod route;
 mod server;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ struct State {
     host: String,
     content: Arc<Mutex<Content>>,
     settings: Mutex<Settings>,
+    uploads: uploads::Uploads,
     auth: auth::Auth,
     faults: fault::Faults,
     recorder: Arc<observe::Recorder>,
@@ -102,6 +104,7 @@ impl Registry {
             host,
             content,
             settings: Mutex::new(settings),
+            uploads: uploads::Uploads::default(),
             auth: auth::Auth::default(),
             faults: fault::Faults::default(),
             recorder: Arc::default(),

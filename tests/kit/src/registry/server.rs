@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -69,7 +70,7 @@ async fn answer(state: Arc<State>, request: hyper::Request<Incoming>) -> io::Res
     let replacement = faults.iter().find_map(|fault| Reply::replacement(fault, &request));
     let mut reply = match replacement.or(refusal) {
         Some(reply) => reply,
-        None => ordinary(&state, &request, &head.method, body).await,
+        None => ordinary(&state, &request, &head, body).await,
     };
     for fault in &faults {
         reply.spoil(fault, &request);
@@ -83,13 +84,14 @@ async fn answer(state: Arc<State>, request: hyper::Request<Incoming>) -> io::Res
 }
 
 /// The answer of a registry that nothing is wrong with.
-async fn ordinary(state: &State, request: &Request, method: &Method, body: Incoming) -> Reply {
+async fn ordinary(state: &State, request: &Request, head: &Parts, body: Incoming) -> Reply {
     if request.target == Target::Token {
         let form = axum::body::to_bytes(Body::new(body), FORM_LIMIT).await.unwrap_or_default();
         return state.auth.token(request, &String::from_utf8_lossy(&form));
     }
-    if method != Method::GET && method != Method::HEAD {
-        return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+    if head.method != Method::GET && head.method != Method::HEAD {
+        let pushed = super::uploads::answer(state, request, head, body).await;
+        return pushed.unwrap_or_else(|| Reply::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"));
     }
     if request.target == Target::Ping {
         return Reply::json("application/json", &serde_json::json!({}));
