@@ -9,6 +9,7 @@ use std::{
 };
 
 use bonafide::domain::{
+    condition::Condition,
     digest::Digest,
     evaluate::{evaluate, unavailable},
     evidence::{
@@ -126,6 +127,10 @@ fn policy_of(identity: SignerIdentity) -> Policy {
         }],
         provenance: ProvenanceRules::default(),
     }
+}
+
+fn condition(expression: &str) -> Condition {
+    Condition::new(expression, Some("built on our own machines".to_owned())).unwrap()
 }
 
 fn policy() -> Policy {
@@ -250,7 +255,8 @@ fn what_is_right_is_admitted_with_its_proof() {
 #[test]
 fn each_single_difference_denies_with_its_reason() {
     use Reason::{
-        NoProvenance, PlatformMissing, ProvenanceTooOld, UnpinnedTag, WrongBuilder, WrongSigner, WrongSource,
+        ConditionFailed, NoProvenance, PlatformMissing, ProvenanceTooOld, UnpinnedTag, WrongBuilder,
+        WrongSigner, WrongSource,
     };
     let certificate = |change: fn(&mut Certificate)| World::signed(|signed| change(&mut signed.certificate));
     let asked = |change: fn(&mut GithubIdentity)| World::with(|world| world.policy = with_github(change));
@@ -333,6 +339,8 @@ fn each_single_difference_denies_with_its_reason() {
         ),
         ("claimed ref", rules(|r| r.source_refs = vec![Glob::new("refs/heads/main").unwrap()]), WrongSource),
         ("age", rules(|r| r.max_age = Some(Duration::from_hours(24))), ProvenanceTooOld),
+        ("condition", rules(|r| r.conditions = vec![condition("image.tag == 'v1.2.1'")]), ConditionFailed),
+        ("absent", rules(|r| r.conditions = vec![condition("provenance.commit != ''")]), ConditionFailed),
         ("platform rule", World::with(|world| world.policy.subject = SubjectRule::Platform), NoProvenance),
         ("tag rule", World::with(|world| world.policy.tags = TagRule::Deny), UnpinnedTag),
         ("platforms", World::with(|world| world.platforms = vec!["linux/s390x"]), PlatformMissing),
@@ -344,6 +352,21 @@ fn each_single_difference_denies_with_its_reason() {
         let reasons: BTreeSet<Reason> = world.reasons().into_iter().collect();
         assert_eq!(reasons, BTreeSet::from([reason]), "{what}");
     }
+}
+
+#[test]
+fn conditions_that_hold_admit_and_are_asked_for_each_platform_they_ask_for() {
+    let under = |expressions: &[&str]| {
+        let conditions = expressions.iter().map(|expression| condition(expression)).collect();
+        World::with(|world| world.policy.provenance.conditions = conditions)
+    };
+    let held = ["image.tag == 'v1.2.0'", "certificate.trigger == 'push' && !has(provenance.commit)"];
+    assert_eq!(under(&held).judge().outcome, Outcome::Allow);
+    assert_eq!(under(&["image.platform.startsWith('linux/')"]).judge().outcome, Outcome::Allow);
+    // Of two platforms one.
+    assert_eq!(under(&["image.platform == 'linux/amd64'"]).reasons(), [Reason::ConditionFailed]);
+    let one_fails = [held[0], "certificate.trigger == 'release'"];
+    assert_eq!(under(&one_fails).reasons(), [Reason::ConditionFailed, Reason::ConditionFailed]);
 }
 
 #[test]
@@ -692,6 +715,10 @@ fn every_reason_has_a_message_worth_reading() {
             rules(|r| r.builder_ids = vec![Glob::new("https://other.example/builder").unwrap()]),
         ),
         (Reason::ProvenanceTooOld, rules(|r| r.max_age = Some(Duration::from_hours(24)))),
+        (
+            Reason::ConditionFailed,
+            rules(|r| r.conditions = vec![condition("certificate.runner == 'self-hosted'")]),
+        ),
         (Reason::PlatformNotCovered, denied(World::with(|world| world.found = vec![leaf]))),
         (Reason::PlatformMissing, denied(World::with(|world| world.platforms = vec!["linux/s390x"]))),
         (Reason::ImageNotFound, failed(FetchErrorKind::NotFound, "ghcr.io has no such manifest")),
@@ -710,9 +737,7 @@ fn every_reason_has_a_message_worth_reading() {
         (Reason::UnmatchedImage, settled(Unmatched::Deny, "nginx")),
     ];
     let told: BTreeSet<Reason> = messages.iter().map(|(reason, _)| *reason).collect();
-    let all: BTreeSet<Reason> =
-        Reason::ALL.iter().copied().filter(|reason| *reason != Reason::ConditionFailed).collect();
-    assert_eq!(told, all);
+    assert_eq!(told, Reason::ALL.iter().copied().collect());
     for (reason, text) in &messages {
         assert!(text.contains(reason.as_str()), "{reason} is not in its message:\n{text}");
     }

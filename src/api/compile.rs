@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::v1alpha1::{self as wire, ClusterPolicySpec};
 use crate::domain::{
+    condition::Condition,
     policy::{
         InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, ProvenanceRules, SubjectRule,
         TagRule, UncoveredRule,
@@ -186,9 +187,6 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
 }
 
 fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules {
-    if !rules.conditions.is_empty() {
-        fields.error("spec.provenance.conditions", None, "conditions are not supported yet");
-    }
     let source = rules.source.clone().unwrap_or_default();
     if let Some(repository) = &source.repository
         && !repository.contains("://")
@@ -221,7 +219,28 @@ fn provenance(fields: &mut Fields, rules: &wire::Provenance) -> ProvenanceRules 
         source_refs: fields.globs("spec.provenance.source.refs", &source.refs),
         min_level: signer::level(fields, "spec.provenance.minLevel", rules.min_level).unwrap_or_default(),
         max_age,
+        conditions: conditions(fields, &rules.conditions),
     }
+}
+
+fn conditions(fields: &mut Fields, conditions: &[wire::Condition]) -> Vec<Condition> {
+    let mut compiled = Vec::with_capacity(conditions.len());
+    for (at, condition) in conditions.iter().enumerate() {
+        let field = format!("spec.provenance.conditions[{at}].expression");
+        match Condition::new(&condition.expression, condition.message.clone()) {
+            Ok(condition) => {
+                if let Some(pattern) = condition.unanchored() {
+                    let message = format!(
+                        "matches {pattern:?} anywhere in the text; write ^…$ around it for the whole text"
+                    );
+                    fields.warn(&field, None, message);
+                }
+                compiled.push(condition);
+            }
+            Err(error) => fields.error(&field, None, error.to_string()),
+        }
+    }
+    compiled
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! does not depend on the manifest is worked out once.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -12,6 +13,10 @@ use jiff::Timestamp;
 
 use super::{
     authorize::{Mismatch, check_builder, check_consistency, check_provenance, check_signer, expiry},
+    condition::{
+        Budget,
+        asked::{Answers, Question},
+    },
     digest::Digest,
     evaluate::{retry_after, transient_reason},
     evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, Keyed, SubjectEvidence, Verified},
@@ -36,10 +41,12 @@ pub struct Cover {
 
 /// The attestations of one image, as far as no policy matters.
 pub struct Judge<'a> {
-    plan: &'a ImagePlan,
-    facts: &'a ImageFacts,
+    pub(super) plan: &'a ImagePlan,
+    pub(super) facts: &'a ImageFacts,
     now: Timestamp,
     seen: HashMap<Digest, Vec<Seen<'a>>>,
+    /// For the conditions of all policies.
+    pub(super) budget: Budget,
 }
 
 /// An attestation, as far as no policy matters.
@@ -105,14 +112,14 @@ impl<'a> Judge<'a> {
             evidence.attestations.iter().map(|attestation| Seen::new(attestation, &ours)).collect()
         };
         let seen = facts.evidence.iter().map(|(digest, evidence)| (*digest, seen(evidence))).collect();
-        Self { plan, facts, now, seen }
+        Self { plan, facts, now, seen, budget: Budget::default() }
     }
 
     /// What a policy makes of them.
     pub fn under<'p>(&'p self, policy: &'p Policy) -> Ruling<'p> {
         let rule = |all: &'p Vec<Seen<'a>>| all.iter().map(|seen| self.rule(policy, seen)).collect();
         let ruled = self.seen.iter().map(|(digest, all)| (*digest, rule(all))).collect();
-        Ruling { judge: self, policy, ruled, advice: HashMap::new() }
+        Ruling { judge: self, policy, ruled, answers: Answers::default(), advice: HashMap::new() }
     }
 
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
@@ -149,6 +156,13 @@ impl<'a> Judge<'a> {
 }
 
 impl Fit<'_> {
+    const fn certificate(&self) -> Option<&Certificate> {
+        match &self.by {
+            By::Certificate(certificate) => Some(certificate),
+            By::Key(_) => None,
+        }
+    }
+
     fn proved_time(&self) -> Option<Timestamp> {
         match &self.by {
             By::Certificate(certificate) => Some(certificate.not_before),
@@ -204,6 +218,8 @@ pub struct Ruling<'a> {
     policy: &'a Policy,
     /// What it makes of each attestation.
     ruled: HashMap<Digest, Vec<Ruled<'a>>>,
+    /// What became of the conditions.
+    answers: Answers,
     /// What was expected, and the hint: the same for every manifest that fails for the same reason.
     advice: HashMap<Reason, (Option<String>, Option<String>)>,
 }
@@ -219,30 +235,42 @@ impl Ruling<'_> {
             SubjectRule::Platform => digests.get(..1).unwrap_or_default(),
             SubjectRule::Any => digests.as_slice(),
         };
-        let mut missed: Vec<(Digest, &Attestation, &Mismatch)> = Vec::new();
+        let mut missed: Vec<(Digest, &Attestation, Cow<'_, Mismatch>)> = Vec::new();
         for digest in &digests {
             let seen = self.judge.seen.get(digest).into_iter().flatten();
             let seen = seen.zip(self.ruled.get(digest).into_iter().flatten());
             let attestations = self.judge.facts.evidence.get(digest).into_iter();
             let attestations = attestations.flat_map(|evidence| &evidence.attestations);
-            for ((seen, ruled), attestation) in seen.zip(attestations) {
+            for (at, ((seen, ruled), attestation)) in seen.zip(attestations).enumerate() {
                 let subject = seen.subjects.iter().find(|subject| accepted.contains(subject));
                 let mismatch = match (subject, ruled, &seen.signed, seen.provenance) {
                     (_, Ruled::Unbelieved(mismatch), ..) | (Some(_), Ruled::Differs(mismatch), ..) => {
-                        mismatch
+                        Cow::Borrowed(mismatch)
                     }
                     (Some(subject), Ruled::Fits(fit), Some(signed), Some(provenance)) => {
-                        return Ok(self.covered(fit, *subject, signed, provenance));
+                        let question = Question {
+                            attestation: (*digest, at),
+                            predicate_type: &signed.statement().predicate_type,
+                            provenance,
+                            certificate: fit.certificate(),
+                            candidate,
+                        };
+                        match self.answers.all_hold(self.judge, self.policy, &question) {
+                            Ok(()) => return Ok(self.covered(fit, *subject, signed, provenance)),
+                            Err(mismatch) => Cow::Owned(mismatch),
+                        }
                     }
-                    _ => &seen.otherwise,
+                    _ => Cow::Borrowed(&seen.otherwise),
                 };
                 missed.push((*digest, attestation, mismatch));
             }
         }
         // Of those that are as close, the first.
-        let closest = missed.iter().map(|(_, _, mismatch)| *mismatch);
+        let closest = missed.iter().map(|(_, _, mismatch)| mismatch.as_ref());
         let closest = closest.rev().max_by_key(|mismatch| closeness(mismatch.reason)).cloned();
-        let (looked_at, looked_at_more) = looked_at::kept(missed, closeness);
+        let missed =
+            missed.iter().map(|(digest, attestation, mismatch)| (*digest, *attestation, mismatch.as_ref()));
+        let (looked_at, looked_at_more) = looked_at::kept(missed.collect(), closeness);
         Err(Box::new(Problem { looked_at, looked_at_more, ..self.uncovered(&digests, closest) }))
     }
 
@@ -323,7 +351,8 @@ fn relevant(facts: &ImageFacts, candidate: &Candidate) -> Vec<Digest> {
 /// How far an attestation got; the farthest is what the message tells.
 const fn closeness(reason: Reason) -> u8 {
     match reason {
-        Reason::ProvenanceTooOld | Reason::ConditionFailed => 7,
+        Reason::ConditionFailed => 8,
+        Reason::ProvenanceTooOld => 7,
         Reason::WrongBuilder => 6,
         Reason::WrongSource => 5,
         Reason::WrongSigner => 4,

@@ -168,6 +168,7 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
             Some(age) => format!("built within the last {} hours", age.as_secs() / 3600),
             None => "a recent build".to_owned(),
         },
+        Reason::ConditionFailed => "every condition of the policy to hold".to_owned(),
         _ => {
             let signers: Vec<String> =
                 policy.signers.iter().map(|signer| signed_by(signer, reference)).collect();

@@ -2,6 +2,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod authorize;
+pub mod condition;
 pub mod constrain;
 pub mod cover;
 pub mod digest;

@@ -65,6 +65,11 @@ impl ImagePlan {
         self.valid().any(|policy| policy.subject == SubjectRule::Platform)
     }
 
+    /// Whether some policy has conditions: these are evaluated for longer than everything else.
+    pub fn has_conditions(&self) -> bool {
+        self.valid().any(|policy| !policy.provenance.conditions.is_empty())
+    }
+
     /// The keys that the policies name, each once.
     pub fn keys(&self) -> Vec<&PublicKey> {
         let mut keys: Vec<&PublicKey> = Vec::new();

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use super::{
+    condition::Condition,
     glob::Glob,
     identity::{Signer, TrustRootName},
     level::BuildLevel,
@@ -174,6 +175,8 @@ pub struct ProvenanceRules {
     pub min_level: BuildLevel,
     /// How old the build may be.
     pub max_age: Option<Duration>,
+    /// Conditions over all of it; every one must hold.
+    pub conditions: Vec<Condition>,
 }
 
 /// A policy that compiled.

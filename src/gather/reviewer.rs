@@ -21,7 +21,7 @@ use super::{
 use crate::domain::{
     digest::Digest,
     evaluate::{evaluate, unavailable},
-    evidence::FetchError,
+    evidence::{FetchError, FetchErrorKind, ImageFacts},
     plan::{ImagePlan, Plan, Stage, plan},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
@@ -332,16 +332,16 @@ impl Reviewer {
         phases: &mut Phases,
     ) -> Result<(ImageVerdict, Instant), FetchError> {
         let repository = asked.reference.repository();
-        let mut evaluated = |known: &Known| {
+        let mut evaluated = async |known: &Known| {
             let start = Instant::now();
-            let verdict = evaluate(asked, platforms, &known.facts, Timestamp::now());
+            let verdict = evaluated(asked, platforms, &known.facts, errand.deadline).await;
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
         let keys = asked.keys();
         let mut known = self.facts.of_root(repository, digest, freshness, errand).await?;
         self.facts.check_keys(&mut known, &keys, errand).await?;
-        let verdict = evaluated(&known);
+        let verdict = evaluated(&known).await?;
         let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
         uncovered.sort_unstable();
         uncovered.dedup();
@@ -351,8 +351,36 @@ impl Reviewer {
         }
         self.facts.add_manifests(&mut known, repository, uncovered, freshness, errand).await;
         self.facts.check_keys(&mut known, &keys, errand).await?;
-        Ok((evaluated(&known), known.oldest))
+        Ok((evaluated(&known).await?, known.oldest))
     }
+}
+
+/// The evaluation; with conditions, which may take their time, on a thread that answers no other review.
+async fn evaluated(
+    asked: &ImagePlan,
+    platforms: &Platforms,
+    facts: &ImageFacts,
+    deadline: Instant,
+) -> Result<ImageVerdict, FetchError> {
+    if !asked.has_conditions() {
+        return Ok(evaluate(asked, platforms, facts, Timestamp::now()));
+    }
+    let (asked, platforms, facts) = (asked.clone(), platforms.clone(), facts.clone());
+    let work = tokio::task::spawn_blocking(move || evaluate(&asked, &platforms, &facts, Timestamp::now()));
+    let error = |kind, detail: &str| FetchError { kind, detail: detail.to_owned() };
+    let late = |_| {
+        error(
+            FetchErrorKind::Deadline,
+            "could not find out in time: the policies' conditions are still evaluated",
+        )
+    };
+    let ended = |_| {
+        error(
+            FetchErrorKind::Unavailable,
+            "an internal error ended the evaluation of the policies' conditions",
+        )
+    };
+    timeout_at(deadline, work).await.map_err(late)?.map_err(ended)
 }
 
 /// One definite no is enough; only where every no may heal is it worth asking again.

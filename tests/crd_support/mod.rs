@@ -219,7 +219,7 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
         (
             "provenance.conditions[].expression",
             "/provenance/conditions/0/expression",
-            Box::new(texts("", "")),
+            Box::new(texts("'", "' == ''")),
         ),
         ("provenance.conditions[].message", "/provenance/conditions/0/message", Box::new(texts("", ""))),
     ];

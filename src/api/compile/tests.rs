@@ -97,7 +97,7 @@ fn every_mistake_names_field_and_value() {
         ("/spec/signers/0", json!({"certificate": {"issuer": "https://i.example", "subjectRegex": "("}})),
         ("/spec/provenance", json!({"types": ["https://slsa.dev/provenance/v0.1"]})),
         ("/spec/provenance", json!({"maxAge": "ninety days"})),
-        ("/spec/provenance", json!({"conditions": [{"expression": "true"}]})),
+        ("/spec/provenance", json!({"conditions": [{"expression": "'true'"}]})),
         ("/spec/provenance", json!({"source": {"repository": "o/a"}})),
     ];
     let mut told = Vec::new();
@@ -107,6 +107,25 @@ fn every_mistake_names_field_and_value() {
         told.push(errors.join("\n"));
     }
     insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn a_condition_that_does_not_compile_is_told_with_its_place() {
+    let conditions = |expression: &str| {
+        let conditions = json!([{"expression": "true"}, {"expression": expression, "message": "m"}]);
+        with("/spec/provenance", json!({ "conditions": conditions }))
+    };
+    assert_eq!(conditions("certificate.runner == 'github-hosted'"), (vec![], vec![]));
+    assert_eq!(conditions("image.tag.matches('^v[0-9]+$')"), (vec![], vec![]));
+    let field = "spec.provenance.conditions[1].expression";
+    let (errors, _) = conditions("certificate.runer == 'github-hosted'");
+    assert!(
+        errors[0].starts_with(&format!("{field}: at column 13: certificate has no field runer")),
+        "{errors:?}"
+    );
+    let (errors, warnings) = conditions("image.tag.matches('v[0-9]+')");
+    assert_eq!((errors.len(), warnings.len()), (0, 1));
+    assert!(warnings[0].starts_with(&format!("{field}: matches \"v[0-9]+\" anywhere")), "{warnings:?}");
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub struct Source {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
     /// What must be true.
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = 1, max = 1024))]
     pub expression: String,
     /// What is said where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
