@@ -13,7 +13,8 @@ use bonafide::domain::{
     digest::Digest,
     evaluate::{evaluate, unavailable},
     evidence::{
-        Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Layout, Root, SubjectEvidence, Verified,
+        Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, KnownRoots, Layout, Root,
+        SubjectEvidence, Verified,
     },
     glob::Glob,
     identity::{
@@ -221,6 +222,7 @@ impl World {
             root: Arc::new(root),
             evidence,
             key_checks: HashMap::new(),
+            trust_roots: None,
         };
         let asked = plan_at(self.stage, vec![PolicyEntry::Valid(Arc::new(self.policy.clone()))], &self.image);
         let platforms = match self.platforms.as_slice() {
@@ -565,10 +567,50 @@ fn modes_soften_and_policies_add_up() {
         root: Arc::new(Root::Manifest(None)),
         evidence: HashMap::from([(digest("index"), Arc::new(evidence))]),
         key_checks: HashMap::new(),
+        trust_roots: None,
     };
     let verdict = evaluate(&asked, &Platforms::Unknown, &facts, now());
     assert_eq!(verdict.outcome, Outcome::Deny);
     assert_eq!(verdict.problems.len(), 1);
+}
+
+/// Whoever is denied because of a root learns that, and not to sign again.
+#[test]
+fn a_root_that_is_not_in_force_is_told_where_a_signer_names_it() {
+    let mut policy = policy();
+    policy.signers[0].trust_root = TrustRootName("corp".into());
+    let asked = plan_for(vec![PolicyEntry::Valid(Arc::new(policy))], &format!("{REPOSITORY}:v1.2.0"));
+    let evidence = SubjectEvidence {
+        attestations: vec![Arc::new(Attestation {
+            layout: Layout::AttTag,
+            found_at: digest("att"),
+            finding: Finding::Untrusted("its certificate does not chain to the trust root sigstore".into()),
+        })],
+        gaps: Vec::new(),
+    };
+    let hint = |known: Option<KnownRoots>| {
+        let facts = ImageFacts {
+            digest: digest("index"),
+            root: Arc::new(Root::Manifest(None)),
+            evidence: HashMap::from([(digest("index"), Arc::new(evidence.clone()))]),
+            key_checks: HashMap::new(),
+            trust_roots: known.map(Arc::new),
+        };
+        let verdict = evaluate(&asked, &Platforms::Unknown, &facts, now());
+        assert_eq!(
+            (verdict.outcome, verdict.problems[0].reason),
+            (Outcome::Deny, Reason::UntrustedSignature)
+        );
+        verdict.problems[0].hint.clone().unwrap_or_default()
+    };
+    let (corp, nobody) = (TrustRootName("corp".into()), KnownRoots::default);
+    assert_eq!(hint(Some(nobody())), "nothing satisfies the signer release: there is no trust root corp");
+    let failed = KnownRoots { failed: [(corp.clone(), "spec.tuf: away".into())].into(), ..nobody() };
+    let told = "nothing satisfies the signer release: the trust root corp is not in force: spec.tuf: away";
+    assert_eq!(hint(Some(failed)), told);
+    let usual = hint(None);
+    assert!(!usual.contains("corp"), "{usual}");
+    assert_eq!(hint(Some(KnownRoots { in_force: [corp].into(), ..nobody() })), usual);
 }
 
 #[test]

@@ -257,6 +257,7 @@ fn many_manifests_are_evaluated_in_little_more_time_than_one() {
             root: Arc::new(Root::Index((0..manifests).map(entry).collect())),
             evidence: HashMap::from([(root, Arc::new(evidence))]),
             key_checks: HashMap::new(),
+            trust_roots: None,
         };
         let policies = (0..10).map(|n| {
             let mut policy = policy();

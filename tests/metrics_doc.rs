@@ -106,7 +106,7 @@ fn touched() -> Arc<Metrics> {
     metrics.set_policies(2, 1);
     metrics.policies_reloaded(Reload::Applied);
     metrics.set_watch_staleness("nodes", Duration::from_secs(3));
-    metrics.set_trust_root_age("sigstore", Duration::from_mins(1));
+    metrics.set_trust_root_ages([("sigstore".to_owned(), Duration::from_mins(1))].into_iter());
     metrics.set_certificate_expiry(4_000_000_000);
     metrics.certificate_reloaded(Reload::Failed);
     metrics.before_scrape(|metrics| metrics.set_log_dropped(3));

@@ -8,6 +8,7 @@ mod head;
 mod images;
 mod key;
 mod pattern;
+mod root;
 mod selector;
 mod shape;
 mod signer;
@@ -28,8 +29,9 @@ use crate::domain::{
 };
 use fields::Fields;
 pub use fields::Note;
-pub use head::{DEFAULT_NAMESPACE, is_ours, is_policy};
+pub use head::{DEFAULT_NAMESPACE, GROUP, is_ours, is_policy, is_root, is_trust_root};
 pub use key::public_key;
+pub use root::{AuthoritySource, CompiledRoot, RootSource, TufSource, compile_root, mirror};
 pub use selector::is_label_key;
 use shape::Misshapen;
 
@@ -121,7 +123,7 @@ fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(ClusterPolicySpec, Mi
         fields.error("spec", None, "is missing");
         return None;
     }
-    let (sound, misshapen) = shape::sound(fields, spec);
+    let (sound, misshapen) = shape::sound(fields, spec, &shape::POLICY);
     match serde_path_to_error::deserialize(&sound) {
         Ok(wire) => Some((wire, misshapen)),
         Err(error) => {

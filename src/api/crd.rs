@@ -5,11 +5,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use super::v1alpha1::{ClusterProvenancePolicy, ProvenancePolicy};
+use super::v1alpha1::{ClusterProvenancePolicy, ProvenancePolicy, TrustRoot};
 
 /// The definitions of every kind of the group, in the order of their names.
-pub fn definitions() -> [CustomResourceDefinition; 2] {
-    [ClusterProvenancePolicy::crd(), ProvenancePolicy::crd()].map(|mut definition| {
+pub fn definitions() -> [CustomResourceDefinition; 3] {
+    [ClusterProvenancePolicy::crd(), ProvenancePolicy::crd(), TrustRoot::crd()].map(|mut definition| {
         for version in &mut definition.spec.versions {
             if let Some(schema) =
                 version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::compile::{Compiled, Note, compile, is_ours};
+use super::compile::{Compiled, Note, compile, is_ours, is_root};
 use crate::domain::policy::{NAME_LABEL, PolicyId};
 
 /// A policy of a file.
@@ -22,8 +22,16 @@ pub struct PolicyDocument {
     pub compiled: Compiled,
     /// The line its document begins on.
     pub line: u64,
-    /// Whether it is of another kind of the group than a policy.
-    pub is_policy: bool,
+    tree: Located,
+}
+
+/// A `TrustRoot` of a file.
+#[derive(Debug, Clone)]
+pub struct RootDocument {
+    /// The object.
+    pub object: Value,
+    /// The line its document begins on.
+    pub line: u64,
     tree: Located,
 }
 
@@ -44,11 +52,20 @@ impl PolicyDocument {
     }
 }
 
+impl RootDocument {
+    /// As [`PolicyDocument::line_of`].
+    pub fn line_of(&self, note: &Note) -> u64 {
+        self.tree.line_of(&note.field).unwrap_or(self.line)
+    }
+}
+
 /// What a text holds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PolicyFile {
     /// The policies, and whatever else is of their group.
     pub policies: Vec<PolicyDocument>,
+    /// The trust roots.
+    pub roots: Vec<RootDocument>,
     /// The labels of each `Namespace`: cluster policies select by them.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What is none of ours and was passed over.
@@ -64,15 +81,15 @@ pub struct PassedOver {
     pub what: String,
 }
 
-/// Every policy in a text. Objects of other groups are none of ours and passed over.
+/// Every policy in a text.
 ///
 /// # Errors
-/// A text that is no YAML.
+/// As [`read`].
 pub fn policies(text: &str) -> Result<Vec<PolicyDocument>, SyntaxError> {
     read(text).map(|file| file.policies)
 }
 
-/// Every document of a text: policies, and what is passed over.
+/// Every document of a text: policies, trust roots, and what is passed over.
 ///
 /// # Errors
 /// A text that is no YAML.
@@ -88,7 +105,7 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
     for document in documents {
         take_apart(Located::from(document), &mut objects);
     }
-    let mut file = PolicyFile { policies: Vec::new(), namespaces: BTreeMap::new(), passed_over: Vec::new() };
+    let mut file = PolicyFile::default();
     let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
     for tree in objects {
         let object = tree.to_json();
@@ -101,6 +118,10 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
             let what = format!("{} {kind}", text("apiVersion")).trim().to_owned();
             file.passed_over.push(PassedOver { line: tree.line, what });
         }
+        if is_root(&object) {
+            file.roots.push(RootDocument { object, line: tree.line, tree });
+            continue;
+        }
         if !is_ours(&object) {
             continue;
         }
@@ -112,8 +133,7 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
                 message: "is there twice in this file".to_owned(),
             });
         }
-        let is_policy = kind != "TrustRoot";
-        file.policies.push(PolicyDocument { compiled, line: tree.line, is_policy, tree });
+        file.policies.push(PolicyDocument { compiled, line: tree.line, tree });
     }
     Ok(file)
 }

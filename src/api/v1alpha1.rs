@@ -8,6 +8,7 @@ mod provenance;
 mod selector;
 mod signer;
 mod status;
+mod trust_root;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ pub use signer::{
     GitlabRunner, GoogleCloudBuild, PublicKey, RefType, Runner, Signer, TransparencyLog,
 };
 pub use status::PolicyStatus;
+pub use trust_root::{CertificateAuthority, TrustRoot, TrustRootSpec, Tuf};
 
 /// The group and version of the objects here.
 pub const API_VERSION: &str = "bonafide.dev/v1alpha1";

@@ -6,13 +6,15 @@ use super::{exit::Failure, inline::InlineArgs, terminal};
 use crate::{
     api::{
         compile::{Note, compile},
-        manifest::{self, PolicyDocument, SyntaxError},
+        manifest::{self, PolicyDocument, RootDocument, SyntaxError},
     },
     domain::{
+        identity::TrustRootName,
         policy::{PolicyEntry, PolicySet},
         reference::Repository,
     },
     server::files,
+    trust::{CompiledTrustRoot, compile_trust_root},
 };
 
 /// How many files a folder may have, and how long each may be.
@@ -24,12 +26,29 @@ const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 const SHOWN_ERRORS: usize = 20;
 
 /// A policy file.
-#[derive(Debug)]
 pub struct PolicyFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Its policies, valid or not.
-    pub content: Result<Vec<PolicyDocument>, SyntaxError>,
+    /// What is in it, valid or not.
+    pub content: Result<Content, SyntaxError>,
+}
+
+/// What a policy file holds.
+#[derive(Default)]
+pub struct Content {
+    /// Policies.
+    pub policies: Vec<PolicyDocument>,
+    /// Trust roots.
+    pub roots: Vec<(RootDocument, CompiledTrustRoot)>,
+}
+
+/// What files give to judge by, all of it valid.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The policies.
+    pub policies: PolicySet,
+    /// The `TrustRoot` objects.
+    pub roots: Vec<serde_json::Value>,
 }
 
 /// An error in a policy file.
@@ -47,24 +66,74 @@ impl PolicyFile {
     /// Its errors, in order.
     pub fn errors(&self) -> Vec<FileError> {
         match &self.content {
-            Ok(documents) => notes(documents, |document| document.compiled.errors.as_slice()),
+            Ok(content) => content.notes(|document| &document.compiled.errors, |root| &root.errors),
             Err(error) => vec![FileError { line: error.line, field: None, message: error.message.clone() }],
         }
     }
 
     /// What in it is wider than it looks.
     pub fn warnings(&self) -> Vec<FileError> {
-        notes(self.content.as_deref().unwrap_or_default(), |document| document.compiled.warnings.as_slice())
+        let notes =
+            |content: &Content| content.notes(|document| &document.compiled.warnings, |root| &root.warnings);
+        self.content.as_ref().map(notes).unwrap_or_default()
+    }
+
+    /// The signers that name a trust root which is not among these.
+    pub fn unknown_roots(&self, known: &[TrustRootName]) -> Vec<FileError> {
+        let mut found = Vec::new();
+        for document in self.content.iter().flat_map(|content| &content.policies) {
+            let PolicyEntry::Valid(policy) = &document.compiled.entry else { continue };
+            for (at, signer) in policy.signers.iter().enumerate() {
+                let Some(root) = signer.root().filter(|root| !known.contains(root)) else { continue };
+                let note = Note {
+                    field: format!("spec.signers[{at}].trustRoot"),
+                    value: Some(root.to_string()),
+                    message: "is neither built in nor a TrustRoot in these files; without it, nothing satisfies this signer".to_owned(),
+                };
+                found.push(error(document.line_of(&note), &note));
+            }
+        }
+        found
     }
 }
 
-fn notes(documents: &[PolicyDocument], of: impl Fn(&PolicyDocument) -> &[Note]) -> Vec<FileError> {
-    let error = |document: &PolicyDocument, note: &Note| FileError {
-        line: Some(document.line_of(note)),
-        field: Some(note.field.clone()),
-        message: message(note),
-    };
-    documents.iter().flat_map(|document| of(document).iter().map(move |note| error(document, note))).collect()
+impl Content {
+    fn notes(
+        &self,
+        of_policy: impl Fn(&PolicyDocument) -> &[Note],
+        of_root: impl Fn(&CompiledTrustRoot) -> &[Note],
+    ) -> Vec<FileError> {
+        let policies = self
+            .policies
+            .iter()
+            .flat_map(|document| of_policy(document).iter().map(|note| error(document.line_of(note), note)));
+        let roots = self.roots.iter().flat_map(|(document, root)| {
+            of_root(root).iter().map(|note| error(document.line_of(note), note))
+        });
+        policies.chain(roots).collect()
+    }
+}
+
+impl From<manifest::PolicyFile> for Content {
+    fn from(file: manifest::PolicyFile) -> Self {
+        let mut content = Self { policies: file.policies, roots: Vec::new() };
+        for document in file.roots {
+            let mut root = compile_trust_root(&document.object);
+            if content.roots.iter().any(|(_, known)| known.name == root.name) {
+                root.refuse(Note {
+                    field: "metadata.name".to_owned(),
+                    value: Some(root.name.to_string()),
+                    message: "is there twice in this file".to_owned(),
+                });
+            }
+            content.roots.push((document, root));
+        }
+        content
+    }
+}
+
+fn error(line: u64, note: &Note) -> FileError {
+    FileError { line: Some(line), field: Some(note.field.clone()), message: message(note) }
 }
 
 fn message(note: &Note) -> String {
@@ -87,23 +156,29 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, Failure> {
             let bytes =
                 files::read(stamp.path(), MAX_FILE).map_err(|error| unreadable(stamp.path(), &error))?;
             let text = String::from_utf8(bytes).map_err(|_| unreadable(stamp.path(), &"it is not UTF-8"))?;
-            loaded.push(PolicyFile { path: stamp.path().to_owned(), content: manifest::policies(&text) });
+            let content = manifest::read(&text).map(Content::from);
+            loaded.push(PolicyFile { path: stamp.path().to_owned(), content });
         }
     }
     // A policy that is not there must not look like one that is satisfied.
-    if loaded.iter().all(|file| file.content.as_ref().is_ok_and(Vec::is_empty)) {
-        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Failure::new(format!("there is no policy in {}", names.join(", ")))
-            .hint("a policy has apiVersion: bonafide.dev/v1alpha1; its file ends in .yaml, .yml or .json"));
+    let is_empty = |content: &Content| content.policies.is_empty() && content.roots.is_empty();
+    if loaded.iter().all(|file| file.content.as_ref().is_ok_and(is_empty)) {
+        return Err(no_policy(paths));
     }
     Ok(loaded)
 }
 
-/// The policies of files and folders, all of them valid.
+fn no_policy(paths: &[PathBuf]) -> Failure {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    Failure::new(format!("there is no policy in {}", names.join(", ")))
+        .hint("a policy has apiVersion: bonafide.dev/v1alpha1; its file ends in .yaml, .yml or .json")
+}
+
+/// The policies and trust roots of files and folders, all of them valid.
 ///
 /// # Errors
 /// Every error of every file.
-pub fn valid_policies(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
+pub fn valid(paths: &[PathBuf]) -> Result<Given, Failure> {
     let loaded = load(paths)?;
     let mut lines: Vec<String> = loaded
         .iter()
@@ -119,8 +194,16 @@ pub fn valid_policies(paths: &[PathBuf]) -> Result<PolicySet, Failure> {
         return Err(Failure::new(format!("a policy is invalid\n{}", lines.join("\n")))
             .hint("bonafide policy check shows every error, and what is wider than it looks"));
     }
-    let documents = loaded.into_iter().filter_map(|file| file.content.ok()).flatten();
-    Ok(PolicySet::new(documents.map(|document| document.compiled.entry).collect(), 1))
+    let mut entries = Vec::new();
+    let mut roots = Vec::new();
+    for content in loaded.into_iter().filter_map(|file| file.content.ok()) {
+        entries.extend(content.policies.into_iter().map(|document| document.compiled.entry));
+        roots.extend(content.roots.into_iter().map(|(document, _)| document.object));
+    }
+    if entries.is_empty() {
+        return Err(no_policy(paths));
+    }
+    Ok(Given { policies: PolicySet::new(entries, 1), roots })
 }
 
 impl FileError {

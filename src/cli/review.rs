@@ -102,16 +102,17 @@ struct Answered {
 /// Where nothing can be judged: bad usage, unreadable input, an invalid policy.
 pub async fn run(args: &Args) -> Result<Exit, Failure> {
     let found = objects::read_all(&args.files)?;
+    let given = files::valid(&args.policies)?;
     let snapshot = Arc::new(Snapshot {
-        policies: files::valid_policies(&args.policies)?,
+        policies: given.policies,
         nodes: args.nodes.as_deref().map(nodes).transpose()?.unwrap_or_default().into(),
         platforms: args.platform.clone(),
         namespaces: Arc::new(namespaces(&found)),
         unmatched: args.unmatched_images.into(),
         ..Snapshot::default()
     });
-    let sources = args.sources.open()?;
-    roots::check(&snapshot.policies, &sources.trust_roots)?;
+    let sources = args.sources.open(&given.roots)?;
+    roots::check(&snapshot.policies, &sources.trust)?;
     let reviewer = sources.reviewer();
     // Whatever is malformed is told before anything is asked of a registry.
     let requests = found

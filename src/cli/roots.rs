@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use super::exit::Failure;
 use crate::{
     domain::{identity::TrustRootName, policy::PolicySet},
+    gather::ports::RootKeeper,
     server::files,
-    trust::Roots,
+    trust::{Keeper, Roots},
 };
 
 /// The most that a trust root may be long.
@@ -77,12 +78,16 @@ pub fn load(given: &[RootFile]) -> Result<Roots, RootFailure> {
 ///
 /// # Errors
 /// Where there is such a policy.
-pub fn check(policies: &PolicySet, roots: &[TrustRootName]) -> Result<(), Failure> {
-    match policies.unknown_roots(roots).next() {
-        Some((policy, root)) => {
-            Err(Failure::new(format!("the policy {policy} names the trust root {root}, which is not there"))
-                .hint(format!("give its trusted_root.json: --trust-root {root}=FILE")))
-        }
+pub fn check(policies: &PolicySet, roots: &Keeper) -> Result<(), Failure> {
+    let known = RootKeeper::known(roots);
+    let lacking = |(policy, root)| known.lack(root).map(|lack| (policy, root, lack));
+    match policies.named_roots().find_map(lacking) {
+        Some((policy, root, lack)) => Err(Failure::new(format!(
+            "a signer of the policy {policy} is never satisfied: {lack}"
+        ))
+        .hint(format!(
+            "give its trusted_root.json: --trust-root {root}=FILE, or a TrustRoot object beside the policy"
+        ))),
         None => Ok(()),
     }
 }

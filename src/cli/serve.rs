@@ -34,7 +34,7 @@ use crate::{
         policies::{Compiled, PolicyFolders, Surroundings},
         tls::{self, CertificateError, CertificateFiles},
     },
-    trust::Roots,
+    trust::Keeper,
 };
 
 /// How long a cluster takes to learn that a pod is on its way out.
@@ -169,9 +169,9 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         metrics.set_certificate_expiry(shown.not_after().map_or(0, Timestamp::as_second));
     });
 
-    let roots = parts::trust_roots(&args)?;
+    let roots = Arc::new(Keeper::new(parts::trust_roots(&args)?));
     let mut source = if args.in_cluster.cluster {
-        Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate).await?)
+        Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate, &roots).await?)
     } else {
         let policies = Arc::new(policies(&args, &roots, &metrics)?);
         readiness.policies_loaded();
@@ -275,11 +275,11 @@ async fn bind(args: &Args) -> Result<Listeners, ServeError> {
     })
 }
 
-fn policies(args: &Args, roots: &Roots, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {
+fn policies(args: &Args, roots: &Arc<Keeper>, metrics: &Arc<Metrics>) -> Result<PolicyFolders, ServeError> {
     let surroundings = Surroundings {
         platforms: args.platforms.clone(),
         unmatched: args.unmatched_images.into(),
-        trust_roots: roots.validities().map(|(name, _)| name.clone()).collect(),
+        trust_roots: Some(Arc::<Keeper>::clone(roots)),
     };
     let folders = args.policies.clone();
     PolicyFolders::open(folders, compile, surroundings, Arc::clone(metrics)).map_err(|error| {
@@ -358,9 +358,9 @@ fn compile(_: &Path, text: &str) -> Result<Compiled, String> {
         Some(line) => format!("line {line}: {error}"),
         None => error.to_string(),
     })?;
-    let policies = file.policies.into_iter().filter(|document| document.is_policy);
     Ok(Compiled {
-        policies: policies.map(|document| document.compiled.entry).collect(),
+        policies: file.policies.into_iter().map(|document| document.compiled.entry).collect(),
         namespaces: file.namespaces,
+        trust_roots: file.roots.into_iter().map(|document| document.object).collect(),
     })
 }

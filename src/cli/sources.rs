@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::Value;
 
 use super::{
     exit::Failure,
@@ -14,14 +15,14 @@ use super::{
     terminal,
 };
 use crate::{
-    domain::{identity::TrustRootName, platform::Platform, reference::Reference, workload::Platforms},
+    domain::{platform::Platform, reference::Reference, workload::Platforms},
     gather::{
-        ports::{Attestations, Images as _, TrustRoots, Unobserved},
+        ports::{Attestations, Images as _, RootKeeper as _, TrustRoots, Unobserved},
         reviewer::Reviewer,
     },
     registry::{Authorities, Client, ClientConfig, DockerConfig, Layout},
     server::files,
-    trust::Roots,
+    trust::{Keeper, Roots},
 };
 
 /// The most that a file of certificate authorities may be long.
@@ -60,16 +61,16 @@ pub struct SourceArgs {
 /// Where images and trust come from, opened.
 pub struct Sources {
     attestations: Arc<dyn Attestations>,
-    trust: Arc<dyn TrustRoots>,
     layout: Option<Arc<Layout>>,
-    /// The trust roots that signers may name.
-    pub trust_roots: Vec<TrustRootName>,
+    /// The trust roots.
+    pub trust: Arc<Keeper>,
 }
 
 impl Sources {
     /// A reviewer that has not looked yet.
     pub fn reviewer(&self) -> Reviewer {
-        Reviewer::new(Arc::clone(&self.attestations), Arc::clone(&self.trust), Arc::new(Unobserved))
+        let trust: Arc<dyn TrustRoots> = Arc::<Keeper>::clone(&self.trust);
+        Reviewer::new(Arc::clone(&self.attestations), trust, Arc::new(Unobserved))
     }
 }
 
@@ -88,19 +89,19 @@ impl Sources {
 }
 
 impl SourceArgs {
-    /// Reads what the flags name.
+    /// Reads what the flags name; `roots` are the `TrustRoot` objects beside the policies.
     ///
     /// # Errors
     /// A file or folder that is not what the flag asks for.
-    pub fn open(&self) -> Result<Sources, Failure> {
-        let trust = Arc::new(trust(&self.trust_root)?);
-        let trust_roots = trust.validities().map(|(name, _)| name.clone()).collect();
+    pub fn open(&self, roots: &[Value]) -> Result<Sources, Failure> {
+        let trust = Arc::new(Keeper::new(trust(&self.trust_root)?));
+        trust.keep(roots);
         let layout = self.layout()?;
         let attestations: Arc<dyn Attestations> = match &layout {
             Some(layout) => Arc::<Layout>::clone(layout),
             None => Arc::new(self.client()?),
         };
-        Ok(Sources { attestations, trust, layout, trust_roots })
+        Ok(Sources { attestations, layout, trust })
     }
 
     fn layout(&self) -> Result<Option<Arc<Layout>>, Failure> {

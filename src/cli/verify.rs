@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         platform::Platform,
-        policy::{PolicySet, Scope},
+        policy::Scope,
         reference::{Reference, Repository},
         verdict::ImageVerdict,
     },
@@ -80,14 +80,14 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
         Failure::new(format!("IMAGE {:?}: {error}", args.image)).hint("registry/repository[:tag][@sha256:…]")
     })?;
     let repository = reference.repository();
-    let policies = policies(args, repository)?;
+    let files::Given { policies, roots } = policies(args, repository)?;
     if policies.matching(Scope::Everywhere, repository).is_empty() {
         let names: Vec<String> = policies.entries().iter().map(|entry| entry.id().to_string()).collect();
         return Err(Failure::new(format!("no given policy covers {repository}: nothing would be verified"))
             .hint(format!("images.include of {} must name it", names.join(", "))));
     }
-    let source = args.sources.open()?;
-    roots::check(&policies, &source.trust_roots)?;
+    let source = args.sources.open(&roots)?;
+    roots::check(&policies, &source.trust)?;
     source.check(&reference).await?;
     let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });
     let platforms = platforms(&args.platform);
@@ -102,13 +102,16 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::from(verdict.outcome))
 }
 
-fn policies(args: &Args, image: &Repository) -> Result<PolicySet, Failure> {
+fn policies(args: &Args, image: &Repository) -> Result<files::Given, Failure> {
     match (args.policy.as_slice(), args.inline.is_given()) {
-        ([], true) => files::inline_policy(&args.inline, image),
+        ([], true) => Ok(files::Given {
+            policies: files::inline_policy(&args.inline, image)?,
+            ..files::Given::default()
+        }),
         ([], false) => Err(Failure::new("who must have signed the image is not said").hint(
             "give --policy FILE_OR_DIR, --repository owner/repo, or --key FILE; see bonafide verify --help",
         )),
-        (files, _) => files::valid_policies(files),
+        (files, _) => files::valid(files),
     }
 }
 

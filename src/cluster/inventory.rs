@@ -54,17 +54,20 @@ pub enum Watched {
     RuntimeClasses,
     /// pods that are not bound yet
     Pods,
+    /// `TrustRoot` objects
+    TrustRoots,
 }
 
 impl Watched {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Policies,
         Self::ClusterPolicies,
         Self::Namespaces,
         Self::Nodes,
         Self::RuntimeClasses,
         Self::Pods,
+        Self::TrustRoots,
     ];
 
     /// The resource's name, as Kubernetes has it.
@@ -76,6 +79,7 @@ impl Watched {
             Self::Nodes => "nodes",
             Self::RuntimeClasses => "runtimeclasses",
             Self::Pods => "pods",
+            Self::TrustRoots => "trustroots",
         }
     }
 }
@@ -168,6 +172,11 @@ impl ClusterInventory {
         self.policies_changed.notified().await;
     }
 
+    /// Other trust roots are in force: what is said of policies that name them may not be true any more.
+    pub(super) fn roots_changed(&self) {
+        self.policies_changed.notify_one();
+    }
+
     /// A watch tells how it goes.
     pub(super) fn watched(&self, watched: Watched, lost: Option<&str>) {
         let mut courses = self.courses.lock();
@@ -222,7 +231,7 @@ impl ClusterInventory {
 
     /// Takes a change in. A complete list is in the snapshot before it is said to be there.
     fn take<T>(&self, watched: Watched, change: Change<T>, put: impl FnOnce(&mut State, Change<T>) -> bool) {
-        if let Change::Lost(error) = &change {
+        if let Change::Lost(error) | Change::Refused(error) = &change {
             return self.watched(watched, Some(error));
         }
         let is_all = matches!(change, Change::All(_));
@@ -248,7 +257,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_policies(reach, all),
                 Change::One((id, policy)) => state.one_policy(id, policy),
                 Change::Gone((id, policy)) => state.policy_gone(&id, &policy.uid),
-                Change::Lost(_) => false,
+                Change::Lost(_) | Change::Refused(_) => false,
             });
             self.policies_changed.notify_one();
         })
@@ -263,7 +272,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_namespaces(all),
                 Change::One(one) => state.one_namespace(one),
                 Change::Gone((name, _)) => state.namespace_gone(&name),
-                Change::Lost(_) => false,
+                Change::Lost(_) | Change::Refused(_) => false,
             });
         })
         .await;
@@ -281,7 +290,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_nodes(all),
                 Change::One(node) => state.one_node(node),
                 Change::Gone(node) => state.node_gone(&node.name),
-                Change::Lost(_) => false,
+                Change::Lost(_) | Change::Refused(_) => false,
             });
         })
         .await;
@@ -298,7 +307,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_runtime_classes(all),
                 Change::One(one) => state.one_runtime_class(one),
                 Change::Gone((name, _)) => state.runtime_class_gone(&name),
-                Change::Lost(_) => false,
+                Change::Lost(_) | Change::Refused(_) => false,
             });
         })
         .await;
@@ -335,7 +344,7 @@ fn policy(kind: &str, mut object: DynamicObject, pinning: bool) -> (PolicyId, Kn
 }
 
 /// What the condition `Ready` of a status says.
-fn reported(status: &Value) -> Option<Reported> {
+pub(super) fn reported(status: &Value) -> Option<Reported> {
     let conditions = status.get("conditions")?.as_array()?;
     let ready = conditions.iter().find(|condition| condition.get("type").is_some_and(|is| is == "Ready"))?;
     Some(Reported {

@@ -12,6 +12,7 @@ pub mod inventory;
 pub mod lease;
 pub mod pods;
 pub mod pull;
+pub mod roots;
 mod state;
 pub mod status;
 pub mod warm;

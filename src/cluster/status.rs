@@ -16,7 +16,14 @@ use super::{
     inventory::{ClusterInventory, Watched},
     state::{KnownPolicy, Reported},
 };
-use crate::domain::policy::{PolicyEntry, PolicyId};
+use crate::{
+    domain::{
+        evidence::KnownRoots,
+        identity::Signer,
+        policy::{PolicyEntry, PolicyId},
+    },
+    gather::ports::RootKeeper,
+};
 
 /// How long a message may be: it is read in a terminal.
 const MESSAGE_LIMIT: usize = 2000;
@@ -26,7 +33,12 @@ const LOOK: Duration = Duration::from_secs(30);
 const GATHERING: Duration = Duration::from_millis(100);
 
 /// Writes statuses for ever, while `leads` says that it is this replica's to do.
-pub async fn run(client: Client, inventory: Arc<ClusterInventory>, mut leads: watch::Receiver<bool>) {
+pub async fn run(
+    client: Client,
+    inventory: Arc<ClusterInventory>,
+    roots: Arc<dyn RootKeeper>,
+    mut leads: watch::Receiver<bool>,
+) {
     let mut written: HashMap<PolicyId, (String, Reported)> = HashMap::new();
     loop {
         if !*leads.borrow_and_update() {
@@ -40,7 +52,7 @@ pub async fn run(client: Client, inventory: Arc<ClusterInventory>, mut leads: wa
         written
             .retain(|id, (uid, _)| policies.iter().any(|(known, policy)| known == id && policy.uid == *uid));
         for (id, policy) in policies {
-            let wanted = report(&policy);
+            let wanted = report(&policy, &roots.known());
             // What was written comes back by the watch; until then it need not be written again.
             let is_there = policy.reported.as_ref().is_some_and(|reported| reported.says(&wanted))
                 || written.get(&id).is_some_and(|(_, written)| written.says(&wanted));
@@ -69,15 +81,23 @@ pub async fn run(client: Client, inventory: Arc<ClusterInventory>, mut leads: wa
 }
 
 impl Reported {
-    fn says(&self, wanted: &Self) -> bool {
+    pub(super) fn says(&self, wanted: &Self) -> bool {
         self.generation == wanted.generation && self.ready == wanted.ready && self.message == wanted.message
     }
 }
 
 /// What the status should say.
-fn report(policy: &KnownPolicy) -> Reported {
+fn report(policy: &KnownPolicy, roots: &KnownRoots) -> Reported {
     let (ready, message) = match &policy.entry {
-        PolicyEntry::Valid(_) => (true, "the policy is in force".to_owned()),
+        PolicyEntry::Valid(policy) => {
+            let lack = |signer: &Signer| {
+                roots
+                    .lack(signer.root()?)
+                    .map(|lack| format!("; nothing satisfies the signer {}: {lack}", signer.name))
+            };
+            let lacking: String = policy.signers.iter().filter_map(lack).collect();
+            (true, format!("the policy is in force{lacking}"))
+        }
         PolicyEntry::Invalid(invalid) => {
             (false, format!("the policy denies every image it is for: {}", invalid.errors.join("; ")))
         }
@@ -85,7 +105,7 @@ fn report(policy: &KnownPolicy) -> Reported {
     Reported { generation: policy.generation, ready, message: shortened(message), since: None }
 }
 
-fn shortened(mut message: String) -> String {
+pub(super) fn shortened(mut message: String) -> String {
     if message.len() > MESSAGE_LIMIT {
         message.truncate(message.floor_char_boundary(MESSAGE_LIMIT));
         message.push('…');
@@ -94,7 +114,7 @@ fn shortened(mut message: String) -> String {
 }
 
 /// The status object (`metav1.Condition`); the time stays where the condition does.
-fn status(wanted: &Reported, before: Option<&Reported>, now: Timestamp) -> Value {
+pub(super) fn status(wanted: &Reported, reason: &str, before: Option<&Reported>, now: Timestamp) -> Value {
     let since = before.filter(|before| before.ready == wanted.ready).and_then(|before| before.since.clone());
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     json!({
@@ -102,7 +122,7 @@ fn status(wanted: &Reported, before: Option<&Reported>, now: Timestamp) -> Value
         "conditions": [{
             "type": "Ready",
             "status": if wanted.ready { "True" } else { "False" },
-            "reason": if wanted.ready { "Compiled" } else { "Invalid" },
+            "reason": reason,
             "message": wanted.message,
             "observedGeneration": wanted.generation,
             "lastTransitionTime": since.unwrap_or(now),
@@ -117,10 +137,11 @@ async fn write(
     wanted: &Reported,
 ) -> Result<(), kube::Error> {
     let api = policies(client, id);
+    let reason = if wanted.ready { "Compiled" } else { "Invalid" };
     // The uid sees to it that another object of the name is left alone.
     let patch = json!({
         "metadata": {"uid": policy.uid},
-        "status": status(wanted, policy.reported.as_ref(), Timestamp::now()),
+        "status": status(wanted, reason, policy.reported.as_ref(), Timestamp::now()),
     });
     api.patch_status(&id.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())
@@ -152,7 +173,10 @@ mod tests {
         let now: Timestamp = "2026-11-23T08:00:00.5Z".parse().unwrap();
         let wanted = Reported { since: None, ..reported(true, "") };
         let time = |before: Option<&Reported>| {
-            status(&wanted, before, now)["conditions"][0]["lastTransitionTime"].as_str().unwrap().to_owned()
+            status(&wanted, "Compiled", before, now)["conditions"][0]["lastTransitionTime"]
+                .as_str()
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(time(None), "2026-11-23T08:00:00Z");
         assert_eq!(time(Some(&reported(false, "2026-01-01T00:00:00Z"))), "2026-11-23T08:00:00Z");

@@ -21,6 +21,8 @@ pub enum Change<T> {
     Gone(T),
     /// They cannot be followed at the moment.
     Lost(String),
+    /// The same: the API server has no such kind, or does not let us see it. It may not have it for long, or ever.
+    Refused(String),
 }
 
 /// The settings of each watch here.
@@ -54,12 +56,25 @@ pub async fn follow<K, T>(
             Ok(Event::Apply(object)) => tell(Change::One(convert(object))),
             Ok(Event::Delete(object)) => tell(Change::Gone(convert(object))),
             Err(error) => {
-                tell(Change::Lost(error.to_string()));
-                tokio::time::sleep(patience.next_wait()).await;
+                let refused = is_refused(&error);
+                let words = error.to_string();
+                tell(if refused { Change::Refused(words) } else { Change::Lost(words) });
+                tokio::time::sleep(patience.next_wait(refused)).await;
                 continue;
             }
         }
         patience = Patience::default();
+    }
+}
+
+/// Whether the API server says that there is nothing to follow, or not for us.
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 403 | 404)
+        }
+        _ => false,
     }
 }
 
@@ -70,10 +85,13 @@ struct Patience(u32);
 impl Patience {
     const FIRST: Duration = Duration::from_millis(100);
     const DOUBLINGS: u32 = 4;
+    /// What somebody must install or allow first is not there within the second.
+    const REFUSED: u32 = 7;
 
-    fn next_wait(&mut self) -> Duration {
-        let wait = Self::FIRST.saturating_mul(1 << self.0);
-        self.0 = self.0.saturating_add(1).min(Self::DOUBLINGS);
+    fn next_wait(&mut self, refused: bool) -> Duration {
+        let most = if refused { Self::REFUSED } else { Self::DOUBLINGS };
+        let wait = Self::FIRST.saturating_mul(1 << self.0.min(most));
+        self.0 = self.0.saturating_add(1).min(most);
         wait
     }
 }
@@ -118,6 +136,21 @@ mod tests {
         let told = told(events).await;
         assert!(matches!(told[0], Change::Lost(_)));
         assert_eq!(told[1..], [Change::All(vec![20]), Change::One(30), Change::Gone(20)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_there_is_told_apart_and_asked_for_less_and_less() {
+        let answer = |code: u16| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            Err(Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+        };
+        for (code, refused) in [(404, true), (403, true), (401, false), (500, false)] {
+            let told = told(vec![answer(code)]).await;
+            assert_eq!(matches!(told[..], [Change::Refused(_)]), refused, "{code}");
+        }
+        let start = tokio::time::Instant::now();
+        told((0..9).map(|_| answer(404)).collect()).await;
+        assert_eq!(start.elapsed().as_millis(), 100 * 255 + 12_800);
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,7 +91,7 @@ pub fn validating(settings: &WebhookSettings) -> ValidatingWebhookConfiguration 
             vec![rule("", "v1", &["pods/binding", "bindings"], &["CREATE"], "Namespaced")],
         )
     };
-    let kinds = ["provenancepolicies", "clusterprovenancepolicies"];
+    let kinds = ["provenancepolicies", "clusterprovenancepolicies", "trustroots"];
     // A policy that gets in unseen fails closed where it is wrong, so none has to wait for the webhook.
     let policies = ValidatingWebhook {
         failure_policy: Some(FailurePolicy::Ignore.as_str().to_owned()),

@@ -308,9 +308,10 @@ impl Ruling<'_> {
             (None, None) => (Reason::NoProvenance, "no attestation is attached to it".to_owned(), None),
         };
         let (policy, reference) = (self.policy, &self.judge.plan.reference);
+        let lacking = lack(policy, self.judge.facts).filter(|_| !reason.is_transient());
         let (expected, hint) = self.advice.entry(reason).or_insert_with(|| {
             let expected = (!reason.is_transient()).then(|| message::expected(policy, reference, reason));
-            (expected, message::hint(reason, reference))
+            (expected, lacking.or_else(|| message::hint(reason, reference)))
         });
         Problem {
             policy: Some(policy.id.clone()),
@@ -320,6 +321,15 @@ impl Ruling<'_> {
             ..Problem::new(reason, policy.mode, found)
         }
     }
+}
+
+/// What keeps a signer from being satisfied by anything: the trust root that it names is not in force.
+fn lack(policy: &Policy, facts: &ImageFacts) -> Option<String> {
+    let known = facts.trust_roots.as_ref()?;
+    policy.signers.iter().find_map(|signer| {
+        let lack = known.lack(signer.root()?)?;
+        Some(format!("nothing satisfies the signer {}: {lack}", signer.name))
+    })
 }
 
 /// Of the signers that fit, the first of the highest level; else the mismatch of the one that comes closest.

@@ -1,6 +1,10 @@
 //! What was learnt about an image: verified facts, rejected ones with the reason, and what could not be asked.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     digest::Digest,
@@ -128,6 +132,26 @@ pub struct SubjectEvidence {
     pub gaps: Vec<FetchError>,
 }
 
+/// The trust roots at the time when facts were learnt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownRoots {
+    /// Those that are in force.
+    pub in_force: BTreeSet<TrustRootName>,
+    /// Those that somebody described and that are not, and why.
+    pub failed: BTreeMap<TrustRootName, String>,
+}
+
+impl KnownRoots {
+    /// What keeps a signer that names this root from being satisfied, whatever is signed; nothing, where the root is in force.
+    pub fn lack(&self, name: &TrustRootName) -> Option<String> {
+        match self.failed.get(name) {
+            _ if self.in_force.contains(name) => None,
+            Some(why) => Some(format!("the trust root {name} is not in force: {why}")),
+            None => Some(format!("there is no trust root {name}")),
+        }
+    }
+}
+
 /// All that was found out about one image.
 #[derive(Debug, Clone)]
 pub struct ImageFacts {
@@ -139,4 +163,6 @@ pub struct ImageFacts {
     pub evidence: HashMap<Digest, Arc<SubjectEvidence>>,
     /// What became of attestations that were held against keys, by the key and the attestation's fingerprint.
     pub key_checks: HashMap<(KeyId, Digest), Arc<KeyCheck>>,
+    /// The trust roots by which they were learnt; `None` where nobody knows, and every root may be there.
+    pub trust_roots: Option<Arc<KnownRoots>>,
 }

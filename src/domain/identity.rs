@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     glob::{AnchoredRegex, Glob},
-    key::KeyIdentity,
+    key::{KeyIdentity, TransparencyLog},
     level::BuildLevel,
 };
 pub use builders::{
@@ -79,6 +79,21 @@ pub struct Signer {
     pub builder_ids: Vec<Glob>,
     /// The level of what it builds.
     pub level: BuildLevel,
+}
+
+impl Signer {
+    /// The trust root without which nothing satisfies it; none, where its signatures need not be logged.
+    pub fn root(&self) -> Option<&TrustRootName> {
+        let needs = match &self.identity {
+            SignerIdentity::PublicKey(key) => key.log == TransparencyLog::Required,
+            SignerIdentity::Github(_)
+            | SignerIdentity::Gitlab(_)
+            | SignerIdentity::Buildkite(_)
+            | SignerIdentity::GoogleCloudBuild(_)
+            | SignerIdentity::Certificate { .. } => true,
+        };
+        needs.then_some(&self.trust_root)
+    }
 }
 
 /// The name of a trust root: `sigstore`, `github`, or of a `TrustRoot` object.

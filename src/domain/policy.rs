@@ -298,18 +298,13 @@ impl PolicySet {
         self.entries.iter().filter(|entry| entry.applies(scope, repository)).collect()
     }
 
-    /// The trust roots that signers name and that are not among `known`, each with the policy.
-    pub fn unknown_roots<'a>(
-        &'a self,
-        known: &'a [TrustRootName],
-    ) -> impl Iterator<Item = (&'a PolicyId, &'a TrustRootName)> {
+    /// The trust roots that signers name, each with the policy.
+    pub fn named_roots(&self) -> impl Iterator<Item = (&PolicyId, &TrustRootName)> {
         let valid = self.entries.iter().filter_map(|entry| match entry {
             PolicyEntry::Valid(policy) => Some(policy),
             PolicyEntry::Invalid(_) => None,
         });
-        let named =
-            valid.flat_map(|policy| policy.signers.iter().map(|signer| (&policy.id, &signer.trust_root)));
-        named.filter(|(_, root)| !known.contains(root))
+        valid.flat_map(|policy| policy.signers.iter().filter_map(|signer| Some((&policy.id, signer.root()?))))
     }
 
     /// All policies, in order.

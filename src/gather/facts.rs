@@ -183,6 +183,7 @@ impl Facts {
             root: root?.value,
             evidence: HashMap::from([(digest, found.evidence)]),
             key_checks: HashMap::new(),
+            trust_roots: self.discovery.trust.known(),
         };
         Ok(Known { facts, oldest: found.at, keyed: found.keyed.as_ref().clone() })
     }

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use serde_json::Value;
 
 pub use crate::domain::policy::Unmatched;
 use crate::domain::{
     digest::Digest,
-    evidence::{Attestation, FetchError, Layout},
+    evidence::{Attestation, FetchError, KnownRoots, Layout},
+    identity::TrustRootName,
     key::{KeyCheck, PublicKey},
     platform::Platform,
     policy::{PolicyId, PolicySet},
@@ -164,8 +166,36 @@ pub trait TrustRoots: Send + Sync {
         Err("statements are not read".to_owned())
     }
 
+    /// Which roots there are.
+    fn known(&self) -> Option<Arc<KnownRoots>> {
+        None
+    }
+
     /// Changes with the roots; facts learnt under another generation are not used.
     fn generation(&self) -> u64;
+}
+
+/// How it is with the trust root that an object describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootReport {
+    /// Whether it is in force.
+    pub ready: bool,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Who keeps the trust roots that objects describe.
+pub trait RootKeeper: Send + Sync {
+    /// These are all the `TrustRoot` objects there are.
+    fn keep(&self, objects: &[Value]);
+
+    /// How it is with the root of an object that is kept.
+    fn report(&self, name: &TrustRootName) -> Option<RootReport>;
+
+    /// Which roots there are.
+    fn known(&self) -> Arc<KnownRoots>;
 }
 
 /// Labels, or a selector of them.

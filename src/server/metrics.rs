@@ -72,7 +72,7 @@ catalogue! {
     POLICIES = "gauge" "bonafide_policies" ["state"] "Policies in force, valid and invalid";
     POLICY_RELOADS = "counter" "bonafide_policy_reloads_total" ["result"] "Times the policies were read again because they had changed";
     WATCH_STALENESS = "gauge" "bonafide_watch_staleness_seconds" ["resource"] "For how long a resource of the cluster could not be followed";
-    TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the newest key or authority of the trust root came into use";
+    TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the trust root was fetched, else since the newest of its keys and authorities came into use";
     CERTIFICATE_EXPIRY = "gauge" "bonafide_certificate_not_after_seconds" [] "When the serving certificate ends to be valid, in Unix time";
     CERTIFICATE_RELOADS = "counter" "bonafide_certificate_reloads_total" ["result"] "Times the serving certificate was read again because it had changed";
     LOG_DROPPED = "counter" "bonafide_log_lines_dropped_total" [] "Log lines dropped because they came faster than they could be written";
@@ -363,9 +363,12 @@ impl Metrics {
         self.watch_staleness.get_or_create(&Resource { resource }).set(staleness.as_secs_f64());
     }
 
-    /// How old a trust root is.
-    pub fn set_trust_root_age(&self, name: &str, age: Duration) {
-        self.trust_root_age.get_or_create(&Root { trust_root: name.to_owned() }).set(age.as_secs_f64());
+    /// How old each trust root is; these are all.
+    pub fn set_trust_root_ages(&self, ages: impl Iterator<Item = (String, Duration)>) {
+        self.trust_root_age.clear();
+        for (trust_root, age) in ages {
+            self.trust_root_age.get_or_create(&Root { trust_root }).set(age.as_secs_f64());
+        }
     }
 
     /// When the serving certificate ends to be valid.

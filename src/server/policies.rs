@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::{
     files::{self, Stamp},
@@ -20,11 +21,10 @@ use super::{
 };
 use crate::{
     domain::{
-        identity::TrustRootName,
         platform::Platform,
         policy::{InvalidPolicy, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
     },
-    gather::ports::{Inventory, LabelMap, Snapshot, Unmatched},
+    gather::ports::{Inventory, LabelMap, RootKeeper, Snapshot, Unmatched},
 };
 
 /// How many files a folder may have.
@@ -47,21 +47,22 @@ pub struct Compiled {
     pub policies: Vec<PolicyEntry>,
     /// The labels of namespaces: cluster policies select by them.
     pub namespaces: BTreeMap<String, LabelMap>,
+    /// `TrustRoot` objects.
+    pub trust_roots: Vec<Value>,
 }
 
 /// What a snapshot holds beside the policies.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Surroundings {
     /// The platforms of nodes.
     pub platforms: Vec<Platform>,
     /// What images get that no policy names.
     pub unmatched: Unmatched,
-    /// The trust roots that signers may name.
-    pub trust_roots: Vec<TrustRootName>,
+    /// Who keeps the trust roots of the folders.
+    pub trust_roots: Option<Arc<dyn RootKeeper>>,
 }
 
 /// The policies in some folders.
-#[derive(Debug)]
 pub struct PolicyFolders {
     folders: Vec<PathBuf>,
     compile: Compile,
@@ -172,15 +173,20 @@ impl PolicyFolders {
     fn publish(&self, contents: &[Source]) {
         let mut entries: Vec<PolicyEntry> = Vec::new();
         let mut namespaces: BTreeMap<String, LabelMap> = BTreeMap::new();
+        let mut roots: Vec<Value> = Vec::new();
         for source in contents {
             let found = self.read(source);
-            if found.policies.is_empty() && found.namespaces.is_empty() {
+            if found.policies.is_empty() && found.namespaces.is_empty() && found.trust_roots.is_empty() {
                 tracing::warn!(file = source.path.display().to_string(), "the file holds no policy");
             }
             entries.extend(found.policies);
             namespaces.extend(found.namespaces);
+            roots.extend(found.trust_roots);
         }
         warn_of_selectors(&entries);
+        if let Some(keeper) = &self.surroundings.trust_roots {
+            keeper.keep(&roots);
+        }
         let invalid = entries.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
         self.metrics.set_policies(entries.len().saturating_sub(invalid), invalid);
         for entry in &entries {
@@ -196,12 +202,16 @@ impl PolicyFolders {
         tracing::info!(generation, policies = entries.len(), invalid, "policies are in force");
         let Surroundings { platforms, unmatched, trust_roots } = self.surroundings.clone();
         let policies = PolicySet::new(entries, generation);
-        for (policy, root) in policies.unknown_roots(&trust_roots) {
-            tracing::warn!(
-                policy = policy.to_string(),
-                trust_root = root.to_string(),
-                "a signer names a trust root that is not there, and is never satisfied; give it with --trust-root NAME=FILE"
-            );
+        if let Some(known) = trust_roots.map(|keeper| keeper.known()) {
+            for (policy, root) in policies.named_roots() {
+                if let Some(lack) = known.lack(root) {
+                    tracing::warn!(
+                        policy = policy.to_string(),
+                        lack,
+                        "a signer of the policy is never satisfied"
+                    );
+                }
+            }
         }
         self.current.store(Arc::new(Snapshot {
             policies,

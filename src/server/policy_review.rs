@@ -1,4 +1,4 @@
-//! `POST /validate-policy`: a policy that is made or changed is compiled as `bonafide policy check` compiles it, and what that finds is
+//! `POST /validate-policy`: a policy or trust root that is made or changed is compiled as `bonafide policy check` compiles it, and what that finds is
 //! told to whoever applies it. No registry and no API server is asked.
 
 use serde_json::{Value, value::RawValue};
@@ -9,7 +9,10 @@ use super::{
     report::{self, About},
     wire,
 };
-use crate::api::compile::{Note, compile_object, is_policy};
+use crate::{
+    api::compile::{GROUP, Note, compile_object, is_policy, is_trust_root},
+    trust::compile_trust_root,
+};
 
 /// What logs call this.
 pub const VALIDATE_POLICY: &str = "validate-policy";
@@ -43,9 +46,9 @@ enum Subject {
 pub fn read(body: &[u8]) -> Result<PolicyReview, String> {
     let request = wire::request::<&RawValue>(body)?;
     let (group, kind) = (request.kind.group.as_ref(), request.kind.kind.as_ref());
-    if !is_policy(group, kind) {
+    if !is_policy(group, kind) && !is_trust_root(group, kind) {
         return Err(format!(
-            "/{VALIDATE_POLICY} answers reviews of ProvenancePolicy and ClusterProvenancePolicy of bonafide.dev, not of {kind} of {group:?}"
+            "/{VALIDATE_POLICY} answers reviews of ProvenancePolicy, ClusterProvenancePolicy and TrustRoot of bonafide.dev, not of {kind} of {group:?}"
         ));
     }
     let subject = match request.operation.as_ref() {
@@ -110,13 +113,16 @@ impl Admission {
         let kind = review.kind.clone();
         // Many patterns take their time; reviews of workloads do not wait for it.
         let compiling = tokio::task::spawn_blocking(move || {
+            if is_trust_root(GROUP, &kind) {
+                let compiled = compile_trust_root(&object);
+                return (compiled.errors, compiled.warnings);
+            }
             let compiled = compile_object(&kind, object, pinning);
             (compiled.errors, compiled.warnings)
         });
         let Ok((errors, warnings)) = compiling.await else {
             self.metrics.panicked();
-            let message =
-                "the policy could not be compiled because of a fault in bonafide; it is in bonafide's log";
+            let message = "it could not be compiled because of a fault in bonafide; it is in bonafide's log";
             return Answer::refused(Refusal::internal(message.to_owned()));
         };
         report::policy(&about, errors.len(), warnings.len());

@@ -13,6 +13,7 @@ use sigstore_types::{
 use sigstore_verify::VerificationPolicy;
 
 use super::{
+    authority::{self, Alone},
     certificate,
     entry::{Signed, Verifier, describes},
     legacy, limits,
@@ -124,7 +125,10 @@ impl SigstoreBundle {
         now: Timestamp,
     ) -> Result<Certificate, Refusal> {
         let der = self.certificate()?.ok_or(Refusal::Key)?;
-        let certificate = certificate::read(der.as_bytes())?;
+        if let Some(alone) = &root.alone {
+            return self.verify_alone(root, alone, artifact, der, now);
+        }
+        let certificate = certificate::read(der.as_bytes(), None)?;
         if root.demands.sct && !sct::is_embedded(der.as_bytes())? {
             return Err(Refusal::SctMissing);
         }
@@ -151,6 +155,25 @@ impl SigstoreBundle {
         } else {
             Err(Refusal::Other("not every check of it was made".to_owned()))
         }
+    }
+
+    /// The same, under an authority alone.
+    fn verify_alone(
+        &self,
+        root: &Root,
+        alone: &Alone,
+        artifact: &Artifact<'_>,
+        der: &DerCertificate,
+        now: Timestamp,
+    ) -> Result<Certificate, Refusal> {
+        let envelope = self.envelope().ok_or_else(|| {
+            Refusal::Other("under an authority alone, attestations are verified and nothing else".to_owned())
+        })?;
+        let data = &self.bundle.verification_material.timestamp_verification_data;
+        let stamps: Vec<_> =
+            data.rfc3161_timestamps.iter().map(|stamp| stamp.signed_timestamp.clone()).collect();
+        let certificate = authority::verify(root, alone, (envelope, der), &stamps, now)?;
+        if self.names(artifact) { Ok(certificate) } else { Err(Refusal::Artifact) }
     }
 
     /// What a log entry must be before the library looks at it: there, of a log of the root, proved, not of the future.

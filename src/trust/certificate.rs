@@ -22,8 +22,8 @@ const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.
 const USER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-/// Reads the certificate of a signer.
-pub(super) fn read(certificate: &[u8]) -> Result<Certificate, Refusal> {
+/// Reads the certificate of a signer. `usual` is the issuer of one that names none; without it, such a one is refused.
+pub(super) fn read(certificate: &[u8], usual: Option<&str>) -> Result<Certificate, Refusal> {
     let parsed = parse(certificate)?;
     let tbs = parsed.tbs_certificate();
     let extensions = tbs.extensions().map(Vec::as_slice).unwrap_or_default();
@@ -40,7 +40,8 @@ pub(super) fn read(certificate: &[u8]) -> Result<Certificate, Refusal> {
         let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds).map_err(|_| says("has a validity that is out of range"))
     };
-    let issuer = claims.issuer()?;
+    let issuer = claims.either(8, 1)?.or_else(|| usual.map(ToOwned::to_owned));
+    let issuer = issuer.ok_or_else(|| says("names no OIDC issuer"))?;
     let of_github =
         issuer.strip_prefix(GITHUB_ISSUER).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     Ok(Certificate {
@@ -145,10 +146,6 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn issuer(&self) -> Result<String, Refusal> {
-        self.either(8, 1)?.ok_or_else(|| says("names no OIDC issuer"))
-    }
-
     /// 12 is a URI; 5 is `owner/repo`, and was GitHub's alone.
     fn repository(&self, of_github: bool) -> Result<Option<String>, Refusal> {
         match (self.modern(12)?, self.legacy(5)?) {
@@ -200,13 +197,13 @@ mod tests {
     }
 
     fn refusal(certificate: &[u8]) -> String {
-        read(certificate).unwrap_err().to_string()
+        read(certificate, None).unwrap_err().to_string()
     }
 
     #[test]
     fn one_name_and_no_more() {
         let issuer: &[(u64, &[u8])] = &[(1, b"https://issuer.example")];
-        let one = read(&certificate(vec![uri("https://a.example/b")], issuer)).unwrap();
+        let one = read(&certificate(vec![uri("https://a.example/b")], issuer), None).unwrap();
         assert_eq!(
             (one.subject.as_str(), one.issuer.as_str()),
             ("https://a.example/b", "https://issuer.example")
@@ -223,9 +220,9 @@ mod tests {
     #[test]
     fn what_stands_behind_a_certificate_or_a_value_is_refused() {
         let mut bytes = certificate(vec![uri("https://a")], &[(8, b"\x0c\x09https://i")]);
-        assert_eq!(read(&bytes).unwrap().issuer, "https://i");
+        assert_eq!(read(&bytes, None).unwrap().issuer, "https://i");
         bytes.push(0);
-        assert!(matches!(read(&bytes), Err(Refusal::Malformed(_))));
+        assert!(matches!(read(&bytes, None), Err(Refusal::Malformed(_))));
         let longer = certificate(vec![uri("https://a")], &[(8, b"\x0c\x09https://i!")]);
         assert!(refusal(&longer).contains("not a UTF8String"));
         let latin = certificate(vec![uri("https://a")], &[(1, b"https://\xe9")]);
@@ -245,7 +242,7 @@ mod tests {
                 values.iter().map(|(n, value)| (*n, value.as_slice())).collect();
             certificate(vec![uri("https://a")], &borrowed)
         };
-        let read = read(&with(&values)).unwrap();
+        let read = read(&with(&values), None).unwrap();
         let found = [
             (4, &read.workflow_name),
             (8, &Some(read.issuer.clone())),
@@ -286,8 +283,18 @@ mod tests {
     #[test]
     fn an_extension_occurs_once() {
         let once = certificate(vec![uri("https://a")], &[(1, b"https://i")]);
-        assert!(read(&once).is_ok());
+        assert!(read(&once, None).is_ok());
         let twice = certificate(vec![uri("https://a")], &[(1, b"https://i"), (1, b"https://i")]);
         assert!(refusal(&twice).contains("an extension twice"));
+    }
+
+    #[test]
+    fn the_usual_issuer_is_for_certificates_that_name_none() {
+        let usual = Some("https://pki.example");
+        let silent = certificate(vec![uri("https://a")], &[]);
+        assert_eq!(read(&silent, usual).unwrap().issuer, "https://pki.example");
+        assert!(refusal(&silent).contains("names no OIDC issuer"));
+        let own = certificate(vec![uri("https://a")], &[(1, b"https://i")]);
+        assert_eq!(read(&own, usual).unwrap().issuer, "https://i");
     }
 }

@@ -29,6 +29,12 @@ impl Authorities {
         Ok(Self(anchors))
     }
 
+    /// Whether one of these has the key of one of those.
+    pub(super) fn share_a_key(&self, others: &Self) -> bool {
+        let key = |(anchor, _): &(TrustAnchor<'static>, _)| anchor.subject_public_key_info.clone();
+        self.0.iter().any(|own| others.0.iter().any(|other| key(own) == key(other)))
+    }
+
     /// Whether a certificate says that one of these authorities issued it. It proves nothing, and tells at little cost
     /// which root could vouch for it.
     pub(super) fn may_have_issued(&self, certificate: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 //! The signature and the log are told apart, for a policy may do without the second. Where a log vouches, it is for this
 //! very signature by this very key: see `entry`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, VerificationAlgorithm,
@@ -78,7 +78,7 @@ pub(super) fn statement_of_layer(bytes: &[u8]) -> Result<Statement, Refusal> {
 }
 
 /// Holds an attestation against a key.
-pub(super) fn check(roots: &[Root], content: &RawContent, key: &PublicKey, now: Timestamp) -> KeyCheck {
+pub(super) fn check(roots: &[Arc<Root>], content: &RawContent, key: &PublicKey, now: Timestamp) -> KeyCheck {
     let key = DerPublicKey::new(key.spki().to_vec());
     let checked = match content {
         RawContent::Bundle(json) => check_bundle(roots, json, &key, now),
@@ -90,7 +90,7 @@ pub(super) fn check(roots: &[Root], content: &RawContent, key: &PublicKey, now: 
 }
 
 fn check_bundle(
-    roots: &[Root],
+    roots: &[Arc<Root>],
     json: &[u8],
     key: &DerPublicKey,
     now: Timestamp,
@@ -107,7 +107,7 @@ fn check_bundle(
 }
 
 fn check_layer(
-    roots: &[Root],
+    roots: &[Arc<Root>],
     bytes: &[u8],
     annotations: &BTreeMap<String, String>,
     key: &DerPublicKey,
@@ -128,7 +128,7 @@ fn check_layer(
 }
 
 /// The logs that vouch, among those of all roots; the signature holds.
-fn in_logs(roots: &[Root], logged: impl Fn(&Root) -> Result<Option<Timestamp>, Refusal>) -> KeyCheck {
+fn in_logs(roots: &[Arc<Root>], logged: impl Fn(&Root) -> Result<Option<Timestamp>, Refusal>) -> KeyCheck {
     let mut check =
         KeyCheck { signature: Ok(()), logged: Vec::new(), unlogged: String::new(), may_change: false };
     let mut closest: Option<Refusal> = None;

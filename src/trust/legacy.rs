@@ -12,7 +12,7 @@ use sigstore_crypto::{parse_certificate_info, verify_signature};
 use sigstore_types::{DerCertificate, DsseEnvelope};
 
 use super::{
-    certificate,
+    authority, certificate,
     entry::{Signed, Verifier, describes},
     limits,
     log::LoggedEntry,
@@ -59,10 +59,14 @@ impl<'a> Layer<'a> {
     /// Verifies it. Under a root without a log nothing in a layer says when it was signed, so that none verifies.
     pub(super) fn verify(&self, root: &Root, now: Timestamp) -> Result<(Certificate, Statement), Refusal> {
         let Self { bytes, envelope, certificate, entry } = self;
+        if let Some(alone) = &root.alone {
+            let claims = authority::verify(root, alone, (envelope, certificate), &[], now)?;
+            return Ok((claims, statement::parse(envelope.payload.as_bytes())?));
+        }
         let missing = if root.demands.log { Refusal::LogEntryMissing } else { Refusal::NoTime };
         let entry = entry.as_ref().ok_or(missing)?;
         let time = entry.verify(&root.logs, now, &root.name.0)?;
-        let claims = certificate::read(certificate.as_bytes())?;
+        let claims = certificate::read(certificate.as_bytes(), None)?;
         if time < claims.not_before || time > claims.not_after {
             return Err(Refusal::CertificateTime(time));
         }
@@ -96,7 +100,8 @@ pub(super) fn annotation<'a>(
     Ok(Some(text))
 }
 
-fn signature(envelope: &DsseEnvelope, certificate: &DerCertificate) -> Result<(), Refusal> {
+/// That the envelope is signed with the certificate's key.
+pub(super) fn signature(envelope: &DsseEnvelope, certificate: &DerCertificate) -> Result<(), Refusal> {
     let key = parse_certificate_info(certificate)
         .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
     let scheme = key.key_algorithm.default_signing_scheme();

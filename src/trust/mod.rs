@@ -6,24 +6,32 @@
 //! Nothing here does I/O or knows an async runtime. The bytes come from whoever may push to a registry: they are
 //! bounded before they are read, and whatever they are, they give a [`Finding`] and never a panic.
 
+mod authority;
 mod bundle;
 mod certificate;
 mod chain;
 mod entry;
+mod keeper;
 mod keyed;
 mod legacy;
 mod limits;
 mod log;
+mod object;
 mod refusal;
 mod rekor2;
 mod root;
 mod sct;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use sigstore_types::{Artifact, ArtifactDigest, DerCertificate, DerPublicKey, HashAlgorithm};
 
+pub use keeper::Keeper;
+pub use object::{CompiledTrustRoot, compile as compile_trust_root};
 pub use refusal::Refusal;
 pub use root::{RootError, RootValidity};
 
@@ -45,8 +53,9 @@ use root::Root;
 /// The trust roots in force, `sigstore` first. Each vouches for itself alone: what one of them accepts, no other does
 /// because of it.
 pub struct Roots {
-    roots: Vec<Root>,
-    generation: u64,
+    roots: Vec<Arc<Root>>,
+    /// A digest over all that is in them.
+    contents: Digest,
 }
 
 /// What a signature is held against.
@@ -59,15 +68,14 @@ pub enum Subject<'a> {
 }
 
 impl Roots {
-    fn of(roots: Vec<Root>) -> Self {
+    fn of(roots: Vec<Arc<Root>>) -> Self {
         let mut all = Vec::new();
         for root in &roots {
             all.extend_from_slice(root.name.0.as_bytes());
             all.push(0);
             all.extend_from_slice(root.fingerprint.bytes());
         }
-        let generation = Digest::of(&all).bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        Self { roots, generation }
+        Self { roots, contents: Digest::of(&all) }
     }
 
     /// The roots that are embedded in the program: Sigstore's public-good instance, and GitHub's for private repositories.
@@ -75,7 +83,7 @@ impl Roots {
     /// # Errors
     /// Where an embedded root is not usable, which a test rules out.
     pub fn embedded() -> Result<Self, RootError> {
-        Ok(Self::of(vec![Root::public_good()?, Root::github()?]))
+        Ok(Self::of(vec![Root::public_good()?.into(), Root::github()?.into()]))
     }
 
     /// Sigstore's public-good instance alone.
@@ -83,7 +91,7 @@ impl Roots {
     /// # Errors
     /// As [`Roots::embedded`].
     pub fn public_good() -> Result<Self, RootError> {
-        Ok(Self::of(vec![Root::public_good()?]))
+        Ok(Self::of(vec![Root::public_good()?.into()]))
     }
 
     /// One root in the format of Sigstore's `trusted_root.json`, and no other.
@@ -91,7 +99,7 @@ impl Roots {
     /// # Errors
     /// Where it does not parse, or holds a key or certificate that is not one.
     pub fn from_json(name: TrustRootName, json: &str) -> Result<Self, RootError> {
-        Ok(Self::of(vec![Root::from_json(name, json)?]))
+        Ok(Self::of(vec![Root::from_json(name, json)?.into()]))
     }
 
     /// These and one more; it takes the place of one of the same name.
@@ -99,7 +107,7 @@ impl Roots {
     /// # Errors
     /// As [`Roots::from_json`].
     pub fn with(mut self, name: TrustRootName, json: &str) -> Result<Self, RootError> {
-        let root = Root::from_json(name, json)?;
+        let root = Arc::new(Root::from_json(name, json)?);
         match self.roots.iter_mut().find(|known| known.name == root.name) {
             Some(known) => *known = root,
             None => self.roots.push(root),
@@ -289,7 +297,7 @@ impl TrustRoots for Roots {
     }
 
     fn generation(&self) -> u64 {
-        self.generation
+        self.contents.bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 }
 
@@ -298,7 +306,7 @@ impl TrustRoots for Roots {
 /// # Errors
 /// Where it is no certificate, or one that can be read in two ways.
 pub fn claims(certificate: &[u8]) -> Result<Certificate, Refusal> {
-    unless_it_panics(|| certificate::read(certificate))
+    unless_it_panics(|| certificate::read(certificate, None))
 }
 
 /// The parsers below are other people's, the bytes are an attacker's: should one of them panic, it is a refusal.

@@ -1,14 +1,19 @@
 //! A trust root: the authorities and logs that vouch for signatures, ready for use.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
+use serde_json::json;
 use sigstore_crypto::Keyring;
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot, TsaAuthority,
 };
 use sigstore_verify::Verifier;
 
-use super::{chain::Authorities, sct::CtLogs};
-use crate::domain::{digest::Digest, identity::TrustRootName};
+use super::{authority::Alone, chain::Authorities, sct::CtLogs};
+use crate::{
+    api::compile::AuthoritySource,
+    domain::{digest::Digest, identity::TrustRootName},
+};
 
 /// Why a trust root cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,8 @@ pub(super) struct Root {
     pub(super) logs: Keyring,
     pub(super) timestamp_authorities: Vec<TsaAuthority>,
     pub(super) demands: Demands,
+    /// Where it is an authority alone.
+    pub(super) alone: Option<Alone>,
     pub(super) fingerprint: Digest,
     pub(super) validity: RootValidity,
 }
@@ -78,17 +85,44 @@ impl Root {
         if root.tlogs.is_empty() && root.timestamp_authorities.is_empty() {
             return Err(RootError::NoTime);
         }
+        Self::new(name, &root, Digest::of(json.as_bytes()))
+    }
+
+    /// An authority that is no Fulcio.
+    pub(super) fn authority(name: TrustRootName, source: &AuthoritySource) -> Result<Self, RootError> {
+        let chain = |certificates: &[Vec<u8>]| {
+            let each = certificates.iter().map(|der| json!({"rawBytes": STANDARD.encode(der)}));
+            json!({"subject": {}, "uri": "", "certChain": {"certificates": each.collect::<Vec<_>>()}})
+        };
+        let json = json!({
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "certificateAuthorities": [chain(&source.certificates)],
+            "timestampAuthorities": source.timestamp_authority.as_deref().map(chain).into_iter().collect::<Vec<_>>(),
+        });
+        let json = json.to_string();
+        // What tells it from an instance of the same certificates is part of what it is known by.
+        let known_by = format!("{json}{:?}", source.issuer);
+        let root = Self::new(name, &TrustedRoot::from_json(&json)?, Digest::of(known_by.as_bytes()))?;
+        if source.timestamp_authority.is_some() && root.timestamp_authorities.is_empty() {
+            return Err(RootError::NoTime);
+        }
+        let alone = Alone { issuer: source.issuer.clone(), timeless: source.timestamp_authority.is_none() };
+        Ok(Self { alone: Some(alone), ..root })
+    }
+
+    fn new(name: TrustRootName, root: &TrustedRoot, fingerprint: Digest) -> Result<Self, RootError> {
         let log = !root.tlogs.is_empty();
         Ok(Self {
             name,
-            verifier: Verifier::new(&root)?,
-            authorities: Authorities::of(&root)?,
-            ct_logs: CtLogs::of(&root)?,
+            verifier: Verifier::new(root)?,
+            authorities: Authorities::of(root)?,
+            ct_logs: CtLogs::of(root)?,
             logs: root.rekor_keys()?,
             timestamp_authorities: root.tsa_authorities(),
             demands: Demands { log, sct: log || !root.ctlogs.is_empty() },
-            fingerprint: Digest::of(json.as_bytes()),
-            validity: RootValidity::of(&root),
+            alone: None,
+            fingerprint,
+            validity: RootValidity::of(root),
         })
     }
 }

@@ -54,8 +54,14 @@ fn expected(lines: &[(bool, &str, &str, &str, &str)]) -> BTreeSet<Right> {
 }
 
 const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
-    (true, "bonafide.dev", "provenancepolicies clusterprovenancepolicies", "list watch", ""),
-    (true, "bonafide.dev", "provenancepolicies/status clusterprovenancepolicies/status", "patch", ""),
+    (true, "bonafide.dev", "provenancepolicies clusterprovenancepolicies trustroots", "list watch", ""),
+    (
+        true,
+        "bonafide.dev",
+        "provenancepolicies/status clusterprovenancepolicies/status trustroots/status",
+        "patch",
+        "",
+    ),
     (true, "", "namespaces nodes", "list watch", ""),
     (true, "", "pods", "get list watch", ""),
     (true, "node.k8s.io", "runtimeclasses", "list watch", ""),

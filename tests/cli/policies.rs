@@ -87,3 +87,37 @@ fn json_lists_what_was_found() {
     assert_eq!(found["field"], "spec.signers[0].github.refs[0]");
     assert_eq!((found["line"].as_u64(), found["severity"].as_str()), (Some(12), Some("error")));
 }
+
+const ROOT: &str = "
+apiVersion: bonafide.dev/v1alpha1
+kind: TrustRoot
+metadata: {name: corp}
+spec:
+";
+
+/// The root that signers name is among the files, or there is a warning; where it is wrong, that is an error at its line.
+#[test]
+fn trust_roots_are_checked_beside_the_policies_that_name_them() {
+    let naming =
+        file("naming.yaml", &GOOD.replace("- name: release", "- trustRoot: corp\n      name: release"));
+    let naming = naming.to_str().unwrap();
+    let ran = bonafide(&["policy", "check", naming]);
+    let warning =
+        "warning: spec.signers[0].trustRoot: \"corp\" is neither built in nor a TrustRoot in these files";
+    assert!(ran.code == 0 && ran.out.contains(warning), "{ran:?}");
+
+    let root = bonafide_kit::sigstore::Sigstore::new().trusted_root_json();
+    let good = file("root.yaml", &format!("{ROOT}  trustedRoot: '{root}'\n"));
+    let ran = bonafide(&["policy", "check", naming, good.to_str().unwrap()]);
+    assert!(ran.code == 0 && !ran.out.contains("warning"), "{ran:?}");
+    let ran = bonafide(&["policy", "check", good.to_str().unwrap()]);
+    assert!(ran.code == 0 && ran.out.contains("1 trust root is valid"), "{ran:?}");
+
+    let bad = file("bad-root.yaml", &format!("{ROOT}  trustedRoot: '{{}}'\n  unsafeSkipTimestamp: true\n"));
+    let ran = bonafide(&["policy", "check", bad.to_str().unwrap()]);
+    let error = ":7: error: spec.unsafeSkipTimestamp: \"true\" belongs to a certificateAuthority";
+    assert!(ran.code == 64 && format!("{}{}", ran.out, ran.err).contains(error), "{ran:?}");
+    let twice = format!("{ROOT}  trustedRoot: '{root}'\n---{ROOT}  trustedRoot: '{root}'\n");
+    let ran = bonafide(&["policy", "check", file("twice.yaml", &twice).to_str().unwrap()]);
+    assert!(ran.code == 64 && ran.out.contains("is there twice in this file"), "{ran:?}");
+}

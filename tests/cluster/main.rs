@@ -28,6 +28,7 @@ mod plane;
 mod pulling;
 mod release;
 mod rights;
+mod roots;
 mod serving;
 mod shared;
 mod webhook;

@@ -49,7 +49,7 @@ fn the_chart_has_what_the_program_makes() {
 #[test]
 fn what_is_printed_is_what_was_meant() {
     let printed = printed();
-    assert_eq!(printed.len(), 2);
+    assert_eq!(printed.len(), 3);
     for definition in crd::definitions() {
         let name = definition.metadata.name.clone().unwrap();
         let text = printed.values().find(|text| text.contains(&format!("name: {name}\n"))).unwrap();
@@ -60,7 +60,7 @@ fn what_is_printed_is_what_was_meant() {
 
 #[test]
 fn the_schema_is_structural_and_bounded() {
-    for kind in ["ProvenancePolicy", "ClusterProvenancePolicy"] {
+    for kind in ["ProvenancePolicy", "ClusterProvenancePolicy", "TrustRoot"] {
         for (field, schema) in all_of(kind) {
             for forbidden in [
                 "x-kubernetes-preserve-unknown-fields",
@@ -78,6 +78,7 @@ fn the_schema_is_structural_and_bounded() {
                 "string" if schema.get("enum").is_some() => "enum",
                 "string" => "maxLength",
                 "array" => "maxItems",
+                "boolean" => "type",
                 "object" if schema.get("additionalProperties").is_some() => "maxProperties",
                 "object" => "properties",
                 "integer" => "maximum",

@@ -216,6 +216,7 @@ pub fn judge(roots: &Roots, policy: &Value, raw: &RawAttestation) -> ImageVerdic
         root: Arc::new(Root::Manifest(None)),
         evidence: HashMap::from([(image(), Arc::new(evidence))]),
         key_checks,
+        trust_roots: None,
     };
     evaluate(&asked, &Platforms::Unknown, &facts, now)
 }

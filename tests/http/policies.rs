@@ -140,6 +140,7 @@ fn a_folder_that_was_never_there_is_an_error() {
     let missing = folder.join("missing");
     let error =
         PolicyFolders::open(vec![missing.clone()], compile, Surroundings::default(), Metrics::new("test"))
-            .unwrap_err();
+            .err()
+            .unwrap();
     assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
 }

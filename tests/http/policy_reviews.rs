@@ -152,3 +152,24 @@ async fn what_is_no_review_of_a_policy_is_refused_with_what_is_wrong() {
     insta::assert_snapshot!(told.concat());
     assert_eq!(server.send(to(WEBHOOK, "", good.to_string())).await.status(), StatusCode::OK);
 }
+
+/// A trust root goes the same way.
+#[tokio::test]
+async fn a_trust_root_is_compiled_as_policy_check_compiles_it() {
+    let root = |spec: Value| {
+        let object = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "p"}, "spec": spec});
+        let mut review = review("CREATE", &object, &Value::Null);
+        review["request"]["kind"]["kind"] = json!("TrustRoot");
+        review["request"].as_object_mut().unwrap().remove("namespace");
+        (object, review)
+    };
+    let (_, right) =
+        root(json!({"trustedRoot": bonafide_kit::sigstore::Sigstore::new().trusted_root_json()}));
+    assert_eq!(Server::new().ask(WEBHOOK, "", &right).await["allowed"], true);
+    let (object, wrong) = root(json!({"trustedRoot": "{}"}));
+    let errors = bonafide::trust::compile_trust_root(&object).errors;
+    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let answer = Server::new().ask(WEBHOOK, "", &wrong).await;
+    assert_eq!(answer["status"]["message"], told.join("\n"));
+    assert!(told.join("").starts_with("spec.trustedRoot: cannot be used: "), "{told:?}");
+}

@@ -1,4 +1,4 @@
-//! What stands around a policy's spec: version, kind, name and namespace. A slip here must not turn a policy into none.
+//! What stands around a spec: version, kind, name and namespace. A slip here must not turn a policy into none.
 
 use serde_json::Value;
 
@@ -8,10 +8,14 @@ use crate::{api::v1alpha1::API_VERSION, domain::policy::PolicyId};
 /// The namespace of a `ProvenancePolicy` that names none: `kubectl` would take that of its context, which a file does not know.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-const GROUP: &str = "bonafide.dev";
+/// The group of the objects here.
+pub const GROUP: &str = "bonafide.dev";
 const NAMESPACED: &str = "ProvenancePolicy";
 const CLUSTER: &str = "ClusterProvenancePolicy";
+const TRUST_ROOT: &str = "TrustRoot";
 const NAMESPACE: &str = "metadata.namespace";
+/// The trust roots that are built in.
+const RESERVED: [&str; 2] = ["sigstore", "github"];
 /// The fields beside `spec` that an object may have.
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
@@ -29,31 +33,25 @@ pub fn is_policy(group: &str, kind: &str) -> bool {
     group == GROUP && [NAMESPACED, CLUSTER].contains(&kind)
 }
 
+/// Whether objects of this kind are trust roots.
+pub fn is_trust_root(group: &str, kind: &str) -> bool {
+    group == GROUP && kind == TRUST_ROOT
+}
+
+/// Whether this object is a trust root.
+pub fn is_root(object: &Value) -> bool {
+    let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    is_trust_root(text("apiVersion").split('/').next().unwrap_or_default(), text("kind"))
+}
+
 /// The policy's name, and whether it is of the namespaced kind.
 pub fn head(fields: &mut Fields, object: &Value) -> (PolicyId, bool) {
     let text = |field| object.get(field).and_then(Value::as_str);
-    let version = text("apiVersion").unwrap_or_default();
-    if version != API_VERSION {
-        fields.error("apiVersion", text("apiVersion"), format!("is not {API_VERSION}"));
-    }
     let kind = text("kind").unwrap_or_default();
-    match kind {
-        NAMESPACED | CLUSTER => {}
-        "TrustRoot" => {
-            fields.error(
-                "kind",
-                Some(kind),
-                "is not supported yet; --trust-root NAME=FILE adds a trust root",
-            );
-        }
-        _ => fields.error("kind", text("kind"), format!("is neither {NAMESPACED} nor {CLUSTER}")),
+    if ![NAMESPACED, CLUSTER].contains(&kind) {
+        fields.error("kind", text("kind"), format!("is neither {NAMESPACED} nor {CLUSTER} nor {TRUST_ROOT}"));
     }
-    for field in object.as_object().into_iter().flat_map(|object| object.keys()) {
-        if !FIELDS.contains(&field.as_str()) {
-            fields.error(field, None, "is no field of a policy; what it says belongs below spec");
-        }
-    }
-    let name = name(fields, object);
+    let name = outside(fields, object, "a policy");
     let namespace = match kind {
         NAMESPACED => own_namespace(fields, object),
         CLUSTER => {
@@ -66,6 +64,33 @@ pub fn head(fields: &mut Fields, object: &Value) -> (PolicyId, bool) {
         _ => None,
     };
     (PolicyId { namespace, name }, kind == NAMESPACED)
+}
+
+/// The name of a trust root.
+pub fn root_name(fields: &mut Fields, object: &Value) -> String {
+    let name = outside(fields, object, "a TrustRoot");
+    if given_namespace(object).is_some() {
+        fields.error(NAMESPACE, None, "a TrustRoot has none: it is the cluster's");
+    }
+    if RESERVED.contains(&name.as_str()) {
+        let message = "is built in, and policies that name it were written for that one; the flag --trust-root replaces it, an object does not";
+        fields.error("metadata.name", Some(&name), message);
+    }
+    name
+}
+
+/// What stands around the spec of every object, and its name.
+fn outside(fields: &mut Fields, object: &Value, what: &str) -> String {
+    let version = object.get("apiVersion").and_then(Value::as_str);
+    if version != Some(API_VERSION) {
+        fields.error("apiVersion", version, format!("is not {API_VERSION}"));
+    }
+    for field in object.as_object().into_iter().flat_map(|object| object.keys()) {
+        if !FIELDS.contains(&field.as_str()) {
+            fields.error(field, None, format!("is no field of {what}; what it says belongs below spec"));
+        }
+    }
+    name(fields, object)
 }
 
 fn name(fields: &mut Fields, object: &Value) -> String {

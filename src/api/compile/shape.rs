@@ -5,19 +5,24 @@ mod bounds;
 
 use std::sync::LazyLock;
 
-use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use super::{
     fields::{Fields, Note, is_within, note},
-    wire::ClusterPolicySpec,
+    wire::{ClusterPolicySpec, TrustRootSpec},
 };
 
-/// The schema of a spec, without references. What belongs to a cluster policy alone is told with more than that it is unknown.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+/// The schema of a policy's spec, without references. What belongs to a cluster policy alone is told with more than that it is unknown.
+pub static POLICY: LazyLock<Value> = LazyLock::new(schema_of::<ClusterPolicySpec>);
+
+/// The schema of a trust root's spec.
+pub static TRUST_ROOT: LazyLock<Value> = LazyLock::new(schema_of::<TrustRootSpec>);
+
+fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<ClusterPolicySpec>().into()
-});
+    settings.into_generator().into_root_schema_for::<T>().into()
+}
 
 /// Where the shape is wrong.
 #[derive(Debug, Default)]
@@ -38,10 +43,10 @@ impl Misshapen {
     }
 }
 
-/// What of a spec is of the right shape; the rest is told.
-pub fn sound(fields: &mut Fields, spec: &Value) -> (Value, Misshapen) {
+/// What of a spec is of the shape that its schema says; the rest is told.
+pub fn sound(fields: &mut Fields, spec: &Value, schema: &Value) -> (Value, Misshapen) {
     let mut walk = Walk { fields, misshapen: Misshapen::default() };
-    let sound = walk.value("spec", spec, &SCHEMA).unwrap_or_else(|| placeholder(&SCHEMA));
+    let sound = walk.value("spec", spec, schema).unwrap_or_else(|| placeholder(schema));
     (sound, walk.misshapen)
 }
 
@@ -78,7 +83,7 @@ impl Walk<'_> {
                 let most = bounds::most_items(schema).unwrap_or(usize::MAX);
                 Some(items.iter().take(most).enumerate().map(item).collect())
             }
-            (Value::String(_), "string") => Some(value.clone()),
+            (Value::String(_), "string") | (Value::Bool(_), "boolean") => Some(value.clone()),
             (Value::Number(number), "integer") if number.is_i64() => Some(value.clone()),
             (Value::Null, _) => {
                 self.wrong(field, None, "has no value: give it one, or leave the field out");
@@ -193,6 +198,7 @@ fn placeholder(schema: &Value) -> Value {
                 .into()
         }
         "string" => Value::String(String::new()),
+        "boolean" => Value::Bool(false),
         _ => Value::Null,
     }
 }
@@ -214,6 +220,7 @@ fn a_kind(kind: &str) -> &str {
         "array" => "a list",
         "object" => "an object",
         "integer" => "a whole number",
+        "boolean" => "true or false",
         other => other,
     }
 }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use crate::cli::{
-    Output,
-    exit::{Exit, Failure},
-    files::{self, FileError, PolicyFile},
-    terminal::{self, BAD, CAUTION, GOOD, TITLE, plain, styled},
+use crate::{
+    cli::{
+        Output,
+        exit::{Exit, Failure},
+        files::{self, Content, FileError, PolicyFile},
+        terminal::{self, BAD, CAUTION, GOOD, TITLE, plain, styled},
+    },
+    domain::identity::TrustRootName,
 };
 
 /// Shows every error in policy files at once.
@@ -49,6 +52,8 @@ struct Finding {
 struct Document<'a> {
     valid: bool,
     policies: usize,
+    #[serde(rename = "trustRoots", skip_serializing_if = "is_none")]
+    trust_roots: usize,
     problems: &'a [Finding],
 }
 
@@ -58,14 +63,20 @@ struct Document<'a> {
 /// Where there is nothing to check.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let loaded = files::load(&args.files)?;
-    let findings: Vec<Finding> = loaded.iter().flat_map(findings).collect();
-    let policies = loaded.iter().map(|file| file.content.as_ref().map_or(0, Vec::len)).sum();
+    let known = known_roots(&loaded);
+    let findings: Vec<Finding> = loaded.iter().flat_map(|file| findings(file, &known)).collect();
+    let count =
+        |of: fn(&Content) -> usize| loaded.iter().map(|file| file.content.as_ref().map_or(0, of)).sum();
+    let (policies, trust_roots) =
+        (count(|content| content.policies.len()), count(|content| content.roots.len()));
     let is_error = |finding: &Finding| args.strict || finding.severity == Severity::Error;
     let valid = !findings.iter().any(is_error);
     let text = match args.output {
-        Output::Json => serde_json::to_string_pretty(&Document { valid, policies, problems: &findings })
-            .unwrap_or_default(),
-        Output::Text => text(&findings, policies, valid),
+        Output::Json => {
+            serde_json::to_string_pretty(&Document { valid, policies, trust_roots, problems: &findings })
+                .unwrap_or_default()
+        }
+        Output::Text => text(&findings, policies, trust_roots, valid),
     };
     terminal::print(&text)?;
     if valid {
@@ -78,8 +89,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Usage)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The trust roots that signers may name: those that are built in, and those of the files.
+fn known_roots(loaded: &[PolicyFile]) -> Vec<TrustRootName> {
+    let given = loaded.iter().flat_map(|file| file.content.iter().flat_map(|content| &content.roots));
+    let given = given.map(|(_, root)| root.name.clone());
+    [TrustRootName::default(), TrustRootName::github()].into_iter().chain(given).collect()
+}
+
 /// What is wrong with a file, in the order of its lines.
-fn findings(file: &PolicyFile) -> Vec<Finding> {
+fn findings(file: &PolicyFile, known: &[TrustRootName]) -> Vec<Finding> {
     let finding = |severity, FileError { line, field, message }| Finding {
         severity,
         file: file.path.display().to_string(),
@@ -88,17 +111,27 @@ fn findings(file: &PolicyFile) -> Vec<Finding> {
         message,
     };
     let errors = file.errors().into_iter().map(|error| finding(Severity::Error, error));
-    let warnings = file.warnings().into_iter().map(|warning| finding(Severity::Warning, warning));
+    let warnings = file
+        .warnings()
+        .into_iter()
+        .chain(file.unknown_roots(known))
+        .map(|warning| finding(Severity::Warning, warning));
     let mut all: Vec<Finding> = errors.chain(warnings).collect();
     all.sort_by_key(|finding| finding.line);
     all
 }
 
-fn text(findings: &[Finding], policies: usize, valid: bool) -> String {
+fn text(findings: &[Finding], policies: usize, trust_roots: usize, valid: bool) -> String {
     let mut lines: Vec<String> = findings.iter().map(line).collect();
     if valid {
-        let all = if policies == 1 { "policy is" } else { "policies are" };
-        lines.push(format!("{} {policies} {all} valid", styled(GOOD, "ok:")));
+        let all = match (policies, trust_roots) {
+            (1, 0) => "1 policy is".to_owned(),
+            (_, 0) => format!("{policies} policies are"),
+            (0, 1) => "1 trust root is".to_owned(),
+            (0, _) => format!("{trust_roots} trust roots are"),
+            _ => format!("{policies} policies and {trust_roots} trust roots are"),
+        };
+        lines.push(format!("{} {all} valid", styled(GOOD, "ok:")));
     }
     lines.join("\n")
 }

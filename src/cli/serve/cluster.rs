@@ -20,14 +20,16 @@ use crate::{
         lease,
         pods::PendingPods,
         pull::PullSecrets,
+        roots::TrustRootObjects,
         status, warm,
     },
     domain::{plan::Stage, policy::PolicyEntry, workload::Workload},
     gather::{
-        ports::{Inventory, Keychain},
+        ports::{Inventory, Keychain, RootKeeper},
         reviewer::Reviewer,
     },
     server::{admission::InCluster, health::Readiness, metrics::Metrics, tls::Certificate},
+    trust::Keeper,
 };
 
 /// How long taking leave may take: the Lease is given back.
@@ -61,6 +63,7 @@ impl Cluster {
         metrics: &Metrics,
         readiness: &Readiness,
         certificate: &Arc<Certificate>,
+        roots: &Arc<Keeper>,
     ) -> Result<Self, ServeError> {
         let flags = &args.in_cluster;
         let lifetimes = lifetimes(flags)?;
@@ -69,6 +72,8 @@ impl Cluster {
             ClusterInventory::new(args.platforms.clone(), args.unmatched_images.into(), flags.pinning);
         let pods = PendingPods::new(client.clone(), Arc::clone(&inventory));
         let (events, writer) = PolicyEvents::new(client.clone(), Arc::clone(&inventory), flags.identity());
+        let keeper: Arc<dyn RootKeeper> = Arc::<Keeper>::clone(roots);
+        let trust_roots = TrustRootObjects::new(client.clone(), Arc::clone(&inventory), Arc::clone(&keeper));
         let (over, ends) = watch::channel(false);
         let (leading, leads) = watch::channel(false);
         let vital = Vital::new();
@@ -77,7 +82,12 @@ impl Cluster {
             vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
             vital.spawn("following pods", Arc::clone(&pods).run()),
             vital.spawn("writing events", writer.run()),
-            vital.spawn("writing statuses", status::run(client.clone(), Arc::clone(&inventory), leads)),
+            vital.spawn(
+                "writing statuses",
+                status::run(client.clone(), Arc::clone(&inventory), Arc::clone(&keeper), leads.clone()),
+            ),
+            vital.spawn("following trust roots", Arc::clone(&trust_roots).run()),
+            vital.spawn("writing statuses of trust roots", trust_roots.report(leads)),
         ];
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);

@@ -17,7 +17,7 @@ use crate::{
         metrics::Metrics,
         tls::{self, Certificate, CertificateFiles},
     },
-    trust::Roots,
+    trust::{Keeper, Roots},
 };
 
 /// What is served with, the files it is read from, and the authority of one that was made now (PEM).
@@ -54,7 +54,7 @@ pub(super) fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served,
 /// The reviewer. With a keychain private images are judged with the workload's own credentials.
 pub(super) fn reviewer(
     args: &Args,
-    roots: Roots,
+    roots: Arc<Keeper>,
     metrics: &Arc<Metrics>,
     keychain: Option<Arc<dyn Keychain>>,
 ) -> Result<Reviewer, ServeError> {
@@ -68,7 +68,7 @@ pub(super) fn reviewer(
         observer: Arc::clone(&observer),
         ..ClientConfig::default()
     })?);
-    let reviewer = Reviewer::new(Arc::<Client>::clone(&images), Arc::new(roots), observer);
+    let reviewer = Reviewer::new(Arc::<Client>::clone(&images), roots, observer);
     Ok(match keychain {
         Some(keychain) => reviewer.pulling(Pulling { keychain, agents: Arc::new(SecretAgents::new(images)) }),
         None => reviewer,
@@ -101,12 +101,11 @@ pub(super) fn trust_roots(args: &Args) -> Result<Roots, ServeError> {
 }
 
 /// The age of a trust root is of the moment of the scrape.
-fn show_age(roots: &Roots, metrics: &Metrics) {
-    for (name, validity) in roots.validities() {
-        let (Some(newest), name) = (validity.newest, name.0.clone()) else { continue };
-        metrics.before_scrape(move |metrics| {
-            let age = Timestamp::now().duration_since(newest);
-            metrics.set_trust_root_age(&name, Duration::try_from(age).unwrap_or_default());
-        });
-    }
+fn show_age(roots: &Arc<Keeper>, metrics: &Metrics) {
+    let roots = Arc::clone(roots);
+    metrics.before_scrape(move |metrics| {
+        let age = |since| Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+        metrics
+            .set_trust_root_ages(roots.current_since().into_iter().map(|(name, since)| (name.0, age(since))));
+    });
 }

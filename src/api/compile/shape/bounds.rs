@@ -6,15 +6,17 @@ use std::{collections::HashMap, sync::LazyLock};
 use regex::Regex;
 use serde_json::Value;
 
-use super::{SCHEMA, Walk, note};
+use super::{POLICY, TRUST_ROOT, Walk, note};
 
 /// How much of a long value is shown.
 const SHOWN: usize = 40;
 
-/// The patterns of the schema. One that is none would be missing here, and its field refused whatever it holds.
+/// The patterns of the schemas. One that is none would be missing here, and its field refused whatever it holds.
 static PATTERNS: LazyLock<HashMap<String, Regex>> = LazyLock::new(|| {
     let mut found = HashMap::new();
-    collect(&SCHEMA, &mut found);
+    for schema in [&POLICY, &TRUST_ROOT] {
+        collect(schema, &mut found);
+    }
     found
 });
 

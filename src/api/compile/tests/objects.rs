@@ -26,7 +26,7 @@ fn schema_and_types_agree() {
     let compiled = compile(&cluster);
     assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
     let back: ClusterPolicySpec = serde_json::from_value(spec.clone()).unwrap();
-    let (sound, _) = shape::sound(&mut Fields::default(), &spec);
+    let (sound, _) = shape::sound(&mut Fields::default(), &spec, &shape::POLICY);
     assert_eq!(sound, spec, "nothing of it is lost");
     assert_eq!(back.policy.signers.len(), 3);
 }

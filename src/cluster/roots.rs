@@ -1,0 +1,176 @@
+//! `TrustRoot` objects: followed, handed to whoever keeps the trust roots, and their status written by the leading replica.
+//!
+//! A cluster need not have the kind: Helm does not upgrade definitions, so that a newer Bonafide meets the older ones. Then there is no
+//! such object, nobody waits for one, and it is looked again now and then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    runtime::watcher,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch as channel};
+
+use super::{
+    inventory::{ClusterInventory, Watched, reported},
+    state::Reported,
+    status::{self, shortened},
+    watch::{self, Change},
+};
+use crate::{domain::identity::TrustRootName, gather::ports::RootKeeper};
+
+const KIND: &str = "TrustRoot";
+/// How often is looked whether each status is as it should be: roots that are fetched change by themselves.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long changes are gathered.
+const GATHERING: Duration = Duration::from_millis(100);
+
+/// The `TrustRoot` objects of a cluster.
+pub struct TrustRootObjects {
+    client: Client,
+    inventory: Arc<ClusterInventory>,
+    keeper: Arc<dyn RootKeeper>,
+    known: Mutex<BTreeMap<String, Known>>,
+    changed: Notify,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    uid: String,
+    generation: i64,
+    object: Value,
+    reported: Option<Reported>,
+}
+
+impl TrustRootObjects {
+    /// None is known yet.
+    pub fn new(client: Client, inventory: Arc<ClusterInventory>, keeper: Arc<dyn RootKeeper>) -> Arc<Self> {
+        Arc::new(Self { client, inventory, keeper, known: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// Follows them for ever.
+    pub async fn run(self: Arc<Self>) {
+        let events = watcher::watcher(self.objects(), watch::settings());
+        watch::follow(events, known, |change| self.take(change)).await;
+    }
+
+    fn objects(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("bonafide.dev", "v1alpha1", KIND);
+        Api::all_with(
+            self.client.clone(),
+            &ApiResource::from_gvk_with_plural(&kind, Watched::TrustRoots.as_str()),
+        )
+    }
+
+    fn take(&self, change: Change<(String, Known)>) {
+        let lost = match change {
+            Change::Lost(error) => Some(error),
+            Change::Refused(error) => {
+                // Whoever waits for a list waits for one that may never come.
+                self.inventory.listed(Watched::TrustRoots);
+                Some(error)
+            }
+            change => {
+                self.keep(change);
+                self.inventory.listed(Watched::TrustRoots);
+                None
+            }
+        };
+        self.inventory.watched(Watched::TrustRoots, lost.as_deref());
+    }
+
+    fn keep(&self, change: Change<(String, Known)>) {
+        let mut known = self.known.lock();
+        let specs = |known: &BTreeMap<String, Known>| -> Vec<(String, i64)> {
+            known.values().map(|root| (root.uid.clone(), root.generation)).collect()
+        };
+        let before = specs(&known);
+        match change {
+            Change::All(all) => *known = all.into_iter().collect(),
+            Change::One((name, root)) => drop(known.insert(name, root)),
+            // What is gone may have been made anew meanwhile.
+            Change::Gone((name, root)) => {
+                if known.get(&name).is_some_and(|known| known.uid == root.uid) {
+                    known.remove(&name);
+                }
+            }
+            Change::Lost(_) | Change::Refused(_) => {}
+        }
+        // A status alone changes no root.
+        if specs(&known) != before {
+            let objects: Vec<Value> = known.values().map(|root| root.object.clone()).collect();
+            self.keeper.keep(&objects);
+            self.inventory.roots_changed();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Writes statuses for ever, while `leads` says that it is this replica's to do.
+    pub async fn report(self: Arc<Self>, mut leads: channel::Receiver<bool>) {
+        let mut written: HashMap<String, Reported> = HashMap::new();
+        loop {
+            if !*leads.borrow_and_update() {
+                written.clear();
+                if leads.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let known = self.known.lock().clone();
+            for (name, root) in known {
+                let Some(report) = self.keeper.report(&TrustRootName(name.clone())) else { continue };
+                let wanted = Reported {
+                    generation: root.generation,
+                    ready: report.ready,
+                    message: shortened(report.message),
+                    since: None,
+                };
+                // What was written comes back by the watch; until then it need not be written again.
+                let is_there = root.reported.as_ref().is_some_and(|reported| reported.says(&wanted))
+                    || written.get(&root.uid).is_some_and(|written| written.says(&wanted));
+                if is_there {
+                    continue;
+                }
+                let status = status::status(&wanted, report.reason, root.reported.as_ref(), Timestamp::now());
+                // The uid sees to it that another object of the name is left alone.
+                let patch = json!({"metadata": {"uid": root.uid}, "status": status});
+                let (objects, how) = (self.objects(), PatchParams::default());
+                match objects.patch_status(&name, &how, &Patch::Merge(patch)).await {
+                    Ok(_) => drop(written.insert(root.uid, wanted)),
+                    Err(error) => {
+                        let error = error.to_string();
+                        tracing::warn!(trust_root = name, error, "its status cannot be written");
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.changed.notified() => tokio::time::sleep(GATHERING).await,
+                _ = leads.changed() => {}
+                () = tokio::time::sleep(LOOK) => written.clear(),
+            }
+        }
+    }
+}
+
+fn known(mut object: DynamicObject) -> (String, Known) {
+    let reported = object.data.get("status").and_then(reported);
+    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+    let generation = object.metadata.generation.unwrap_or_default();
+    object.metadata.managed_fields = None;
+    let mut object = serde_json::to_value(&object).unwrap_or_default();
+    // An item of a list need not say of which kind it is.
+    if let Value::Object(fields) = &mut object {
+        fields.insert("apiVersion".to_owned(), "bonafide.dev/v1alpha1".into());
+        fields.insert("kind".to_owned(), KIND.into());
+    }
+    (name, Known { uid, generation, object, reported })
+}
