@@ -112,6 +112,7 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
         ..Snapshot::default()
     });
     let sources = args.sources.open(&given.roots)?;
+    sources.fetch().await?;
     roots::check(&snapshot.policies, &sources.trust)?;
     let reviewer = sources.reviewer();
     // Whatever is malformed is told before anything is asked of a registry.

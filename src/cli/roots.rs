@@ -21,6 +21,13 @@ pub struct RootFile {
     written: String,
 }
 
+impl RootFile {
+    /// Whether the root has this name.
+    pub fn is_named(&self, name: &TrustRootName) -> bool {
+        self.name == *name
+    }
+}
+
 /// A root that cannot be had.
 #[derive(Debug)]
 pub struct RootFailure {

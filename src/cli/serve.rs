@@ -18,7 +18,7 @@ use std::{
 pub use args::{Args, ClusterArgs, UnmatchedRule};
 use cluster::Cluster;
 use jiff::Timestamp;
-use tokio::{signal::unix, time::MissedTickBehavior};
+use tokio::{signal::unix, task::JoinHandle, time::MissedTickBehavior};
 use vital::Vital;
 
 use crate::{
@@ -147,6 +147,7 @@ pub struct Webhook {
     service: Service,
     metrics: Arc<Metrics>,
     source: Source,
+    fetching: JoinHandle<()>,
     shutdown_delay: Duration,
     certificate_files: Option<Arc<CertificateFiles>>,
     authority: Option<String>,
@@ -169,7 +170,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         metrics.set_certificate_expiry(shown.not_after().map_or(0, Timestamp::as_second));
     });
 
-    let roots = Arc::new(Keeper::new(parts::trust_roots(&args)?));
+    let roots = parts::trust_roots(&args)?;
     let mut source = if args.in_cluster.cluster {
         Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate, &roots).await?)
     } else {
@@ -178,6 +179,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         Source::Folders(policies)
     };
 
+    let fetching = parts::fetching(&args, &roots)?;
     let reviewer = Arc::new(parts::reviewer(&args, roots, &metrics, source.keychain())?);
     readiness.trust_root_loaded();
     let counted = Arc::clone(&reviewer);
@@ -202,7 +204,16 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     };
     let default_delay = if args.in_cluster.cluster { CLUSTER_DELAY } else { Duration::ZERO };
     let shutdown_delay = args.in_cluster.shutdown_delay.unwrap_or(default_delay);
-    Ok(Webhook { listeners, service, metrics, source, shutdown_delay, certificate_files, authority })
+    Ok(Webhook {
+        listeners,
+        service,
+        metrics,
+        source,
+        fetching,
+        shutdown_delay,
+        certificate_files,
+        authority,
+    })
 }
 
 impl Webhook {
@@ -257,6 +268,7 @@ impl Webhook {
         let looking = tokio::spawn(look(folders, self.certificate_files));
         let served = self.listeners.serve(self.service, serving, drain).await;
         looking.abort();
+        self.fetching.abort();
         if let Source::Cluster(cluster) = self.source {
             cluster.leave().await;
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
@@ -22,7 +23,10 @@ use crate::{
     },
     registry::{Authorities, Client, ClientConfig, DockerConfig, Layout},
     server::files,
-    trust::{Keeper, Roots},
+    trust::{
+        Keeper, Roots,
+        tuf::{self, Fetcher},
+    },
 };
 
 /// The most that a file of certificate authorities may be long.
@@ -75,6 +79,23 @@ impl Sources {
 }
 
 impl Sources {
+    /// Fetches the trust roots that are to be fetched, once. What is not fetched is told where a policy names it.
+    ///
+    /// # Errors
+    /// Where nothing can be fetched at all.
+    pub async fn fetch(&self) -> Result<(), Failure> {
+        let all = self.trust.followed();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let fetcher = Fetcher::new(None)
+            .map_err(|error| Failure::new(format!("trust roots cannot be fetched: {error}")))?;
+        for root in all {
+            tuf::bring(&self.trust, &fetcher, &root, Timestamp::now()).await;
+        }
+        Ok(())
+    }
+
     /// Whether a layout folder says which image is meant; a registry is asked later.
     ///
     /// # Errors

@@ -87,6 +87,7 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
             .hint(format!("images.include of {} must name it", names.join(", "))));
     }
     let source = args.sources.open(&roots)?;
+    source.fetch().await?;
     roots::check(&policies, &source.trust)?;
     source.check(&reference).await?;
     let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });

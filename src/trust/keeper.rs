@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::{
     Roots,
@@ -40,6 +41,7 @@ pub struct Keeper {
     base: Vec<Arc<Root>>,
     state: Mutex<State>,
     current: ArcSwap<InForce>,
+    followed_changed: Notify,
 }
 
 #[derive(Default)]
@@ -78,17 +80,23 @@ impl Keeper {
     pub fn new(base: Roots) -> Self {
         let base = base.roots;
         let current = ArcSwap::from_pointee(InForce::of(base.clone(), BTreeMap::new(), 0));
-        Self { base, state: Mutex::default(), current }
+        Self { base, state: Mutex::default(), current, followed_changed: Notify::new() }
     }
 
     /// Has a root of the base fetched from here; until it is, it stays as it is.
     pub fn follow(&self, name: TrustRootName, source: TufSource) {
         self.state.lock().followed.insert(name, source);
+        self.followed_changed.notify_one();
     }
 
     /// The roots that are fetched.
     pub fn followed(&self) -> Vec<Followed> {
         self.state.lock().followed().map(|(name, source)| (name.clone(), source.clone())).collect()
+    }
+
+    /// Ends when other roots are to be fetched than before.
+    pub async fn followed_changed(&self) {
+        self.followed_changed.notified().await;
     }
 
     /// A source gave this trust root, at this time. Whether it is another than before.
@@ -276,6 +284,7 @@ impl RootKeeper for Keeper {
         fetched.retain(|root, _| state.is_followed(root));
         state.fetched = fetched;
         self.publish(&mut state);
+        self.followed_changed.notify_one();
     }
 
     fn report(&self, name: &TrustRootName) -> Option<RootReport> {

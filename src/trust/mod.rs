@@ -3,7 +3,7 @@
 //! What comes out verified says who signed (proved) and what was said (claimed). Whether that signer may sign for an
 //! image is not decided here, and neither is whether the statement is about it: see `domain`.
 //!
-//! Nothing here does I/O or knows an async runtime. The bytes come from whoever may push to a registry: they are
+//! Nothing here but `tuf` does I/O or knows an async runtime. The bytes come from whoever may push to a registry: they are
 //! bounded before they are read, and whatever they are, they give a [`Finding`] and never a panic.
 
 mod authority;
@@ -21,6 +21,7 @@ mod refusal;
 mod rekor2;
 mod root;
 mod sct;
+pub mod tuf;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -30,7 +31,7 @@ use std::{
 use jiff::Timestamp;
 use sigstore_types::{Artifact, ArtifactDigest, DerCertificate, DerPublicKey, HashAlgorithm};
 
-pub use keeper::Keeper;
+pub use keeper::{Followed, Keeper};
 pub use object::{CompiledTrustRoot, compile as compile_trust_root};
 pub use refusal::Refusal;
 pub use root::{RootError, RootValidity};

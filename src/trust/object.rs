@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
-use super::{RootError, Roots, root::Root};
+use super::{RootError, Roots, root::Root, tuf};
 use crate::{
     api::compile::{CompiledRoot, Note, RootSource, TufSource, compile_root},
     domain::identity::TrustRootName,
@@ -59,7 +59,10 @@ fn usable(name: &TrustRootName, source: RootSource) -> Result<Usable, (&'static 
         RootSource::TrustedRoot(json) => Root::from_json(name.clone(), &json)
             .map(|root| Usable::Root(Arc::new(root)))
             .map_err(|error| ("spec.trustedRoot", cannot_be_used(&error))),
-        RootSource::Tuf(source) => Ok(Usable::Fetched(source)),
+        RootSource::Tuf(source) => match tuf::check_root(&source.root) {
+            Ok(()) => Ok(Usable::Fetched(source)),
+            Err(error) => Err(("spec.tuf.root", format!("is not the root of a TUF repository: {error}"))),
+        },
         RootSource::Authority(source) => {
             let at = |error: String| ("spec.certificateAuthority", error);
             let root = Root::authority(name.clone(), &source).map_err(|error| at(cannot_be_used(&error)))?;

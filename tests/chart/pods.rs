@@ -85,7 +85,7 @@ fn every_flag_has_a_value() {
         .flat_map(|set| arguments(webhook(&helm.render(set))))
         .map(|argument| argument.split('=').next().unwrap().to_owned())
         .collect();
-    let elsewhere = ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--help"];
+    let elsewhere = ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--tuf-cache", "--help"];
     for flag in known {
         let told = told.iter().any(|known| known == flag);
         assert!(told != elsewhere.contains(&flag), "{flag}: told by the chart: {told}");
@@ -112,6 +112,7 @@ fn values_become_flags() {
         (&["failurePolicy=Ignore"], "+--failure-policy=Ignore ---failure-policy=Fail".to_owned()),
         (&["pinning.enabled=false"], "---pinning".to_owned()),
         (&["pullSecrets.enabled=false"], "---pull-secrets".to_owned()),
+        (&["trustRoot.refresh=false"], "---tuf-refresh".to_owned()),
         (&["exemptNamespaces={a}"], "+--exempt-namespace=a ---exempt-namespace=kube-system".to_owned()),
         // The own one is exempt whatever is said.
         (&["exemptNamespaces=null"], "---exempt-namespace=kube-system".to_owned()),

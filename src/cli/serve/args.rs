@@ -61,6 +61,14 @@ pub struct Args {
     #[arg(long = "trust-root", value_name = "[NAME=]FILE")]
     pub trust_roots: Vec<RootFile>,
 
+    /// The built-in trust roots are fetched from their TUF repositories, in the background and again each 6h. `TrustRoot` objects say for themselves whether they are
+    #[arg(long)]
+    pub tuf_refresh: bool,
+
+    /// Folder where trust roots that are fetched are kept too, so that a restart begins with them. Default: memory alone
+    #[arg(long, value_name = "DIR")]
+    pub tuf_cache: Option<PathBuf>,
+
     /// Docker configuration with credentials for registries. Default: that of docker itself
     #[arg(long, value_name = "FILE")]
     pub docker_config: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
 
 use super::{Args, ServeError, args::CertificateSource};
 use crate::{
@@ -17,7 +18,10 @@ use crate::{
         metrics::Metrics,
         tls::{self, Certificate, CertificateFiles},
     },
-    trust::{Keeper, Roots},
+    trust::{
+        Keeper,
+        tuf::{self, Fetcher},
+    },
 };
 
 /// What is served with, the files it is read from, and the authority of one that was made now (PEM).
@@ -95,9 +99,26 @@ fn credentials(args: &Args) -> Result<DockerConfig, ServeError> {
 }
 
 /// The built-in trust roots, and those that the flags name.
-pub(super) fn trust_roots(args: &Args) -> Result<Roots, ServeError> {
-    roots::load(&args.trust_roots)
-        .map_err(|failure| ServeError::flag("trust-root", &failure.value, &failure.problem))
+pub(super) fn trust_roots(args: &Args) -> Result<Arc<Keeper>, ServeError> {
+    let roots = roots::load(&args.trust_roots)
+        .map_err(|failure| ServeError::flag("trust-root", &failure.value, &failure.problem))?;
+    let keeper = Arc::new(Keeper::new(roots));
+    if args.tuf_refresh {
+        for (name, source) in tuf::built_in() {
+            // A root of a file is what the file says.
+            if !args.trust_roots.iter().any(|file| file.is_named(&name)) {
+                keeper.follow(name, source);
+            }
+        }
+    }
+    Ok(keeper)
+}
+
+/// Fetches the trust roots that are to be fetched, for as long as the webhook serves.
+pub(super) fn fetching(args: &Args, keeper: &Arc<Keeper>) -> Result<JoinHandle<()>, ServeError> {
+    let fetcher = Fetcher::new(args.tuf_cache.clone())
+        .map_err(|error| ServeError::flag("tuf-refresh", &args.tuf_refresh, &error))?;
+    Ok(tokio::spawn(tuf::run(Arc::clone(keeper), Arc::new(fetcher))))
 }
 
 /// The age of a trust root is of the moment of the scrape.

@@ -99,7 +99,7 @@ fn of_two_objects_of_one_name_neither_counts() {
 }
 
 fn fetched(mirror: &str) -> Value {
-    object("corp", &json!({"tuf": {"mirror": mirror, "root": "{}"}}))
+    object("corp", &json!({"tuf": {"mirror": mirror, "root": include_str!("../tuf/sigstore.root.json")}}))
 }
 
 #[test]

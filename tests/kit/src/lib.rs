@@ -15,3 +15,4 @@ pub mod plane;
 pub mod registry;
 pub mod scenario;
 pub mod sigstore;
+pub mod tuf;

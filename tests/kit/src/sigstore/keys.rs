@@ -52,6 +52,11 @@ impl SigningKey {
         Self(Key::generate(kind))
     }
 
+    /// A signature of a message, as its kind of key makes them.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message)
+    }
+
     /// The public half, PEM.
     pub fn public_pem(&self) -> String {
         pem("PUBLIC KEY", &self.0.spki())
@@ -130,6 +135,11 @@ impl Key {
             Pair::Rsa(pair) => pair.public_key().as_ref(),
         }
     }
+}
+
+/// The SHA-256 of some bytes, in hexadecimal.
+pub(crate) fn hexadecimal(data: &[u8]) -> String {
+    hex::encode(sha256(data))
 }
 
 pub(super) fn sha256(data: &[u8]) -> [u8; 32] {

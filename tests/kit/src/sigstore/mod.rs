@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 
 pub use defect::Defect;
 pub use identity::{GITHUB_ISSUER, Identity, San};
-pub(crate) use keys::pem;
+pub(crate) use keys::{hexadecimal, pem};
 pub use signed::{BundleVersion, DSSE_MEDIA_TYPE, EntryKind, Signed};
 use signing::Signer;
 pub use signing::{IN_TOTO, Signing};
