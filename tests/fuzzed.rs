@@ -18,7 +18,7 @@ use proptest::{
 use properties::{TARGETS, Target, apply, says_the_same_or_nothing};
 use trust_support::{bundle, layer, public_good, vectors};
 
-/// How many inputs of each sort a target is given.
+/// How many inputs of each sort a target is given, where `PROPTEST_CASES` says nothing else.
 const CASES: u32 = 150;
 
 /// An input that breaks a target is told whole, for it to become a seed.
@@ -31,7 +31,8 @@ fn hold(target: Target, data: &[u8]) -> Result<(), TestCaseError> {
 }
 
 fn runner() -> TestRunner {
-    TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() })
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
 fn edits() -> impl Strategy<Value = Vec<u8>> {

@@ -152,6 +152,27 @@ async fn verification_takes_so_long_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_many_attestations_of_an_image_are_read() {
+    for (others, outcome) in [(255_u16, Outcome::Allow), (256, Outcome::Deny)] {
+        let setup = setup();
+        let image = setup.world.image("x");
+        for n in 0..others {
+            setup.world.attest_with(image, Digest::of(&n.to_be_bytes()));
+        }
+        // The right one is the last.
+        setup.world.attest_with(image, image);
+        let review = setup.review_within(&[at(image)], LONG).await;
+        assert_eq!(review.outcome, outcome, "{others}");
+        let told = review.images[0].verdict.problems.iter().map(|problem| problem.found.as_str());
+        assert!(
+            told.into_iter().all(|found| found.contains("256")),
+            "{:?}",
+            review.images[0].verdict.problems
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn caches_hold_so_many_bytes_whatever_is_signed() {
     for (predicate, kept) in [(10, true), (3 << 19, false)] {
         let setup = setup();
