@@ -127,6 +127,7 @@ fn policy_of(identity: SignerIdentity) -> Policy {
             level: BuildLevel::default(),
         }],
         provenance: ProvenanceRules::default(),
+        attestation_repositories: Vec::new(),
     }
 }
 
@@ -221,6 +222,7 @@ impl World {
             digest: digest("index"),
             root: Arc::new(root),
             evidence,
+            elsewhere: HashMap::new(),
             key_checks: HashMap::new(),
             trust_roots: None,
         };
@@ -566,6 +568,7 @@ fn modes_soften_and_policies_add_up() {
         digest: digest("index"),
         root: Arc::new(Root::Manifest(None)),
         evidence: HashMap::from([(digest("index"), Arc::new(evidence))]),
+        elsewhere: HashMap::new(),
         key_checks: HashMap::new(),
         trust_roots: None,
     };

@@ -277,6 +277,7 @@ fn many_manifests_are_evaluated_in_little_more_time_than_one() {
             digest: root,
             root: Arc::new(Root::Index((0..manifests).map(entry).collect())),
             evidence: HashMap::from([(root, Arc::new(evidence))]),
+            elsewhere: HashMap::new(),
             key_checks: HashMap::new(),
             trust_roots: None,
         };

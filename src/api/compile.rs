@@ -3,6 +3,7 @@
 //! Every error is found at once and names its field and value. What is only wider than it looks is a warning. A policy with an error
 //! is not lost: it becomes an invalid one, which fails closed for the images it names.
 
+mod attestations;
 mod fields;
 mod head;
 mod images;
@@ -185,6 +186,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
         },
         signers,
         provenance,
+        attestation_repositories: attestations::repositories(fields, &spec.attestations),
     }
 }
 

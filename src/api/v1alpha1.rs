@@ -4,6 +4,7 @@
 //!
 //! Every object refuses unknown fields: a misspelt field must not silently ask for less.
 
+mod attestations;
 mod provenance;
 mod selector;
 mod signer;
@@ -14,6 +15,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use attestations::Attestations;
 pub use provenance::{Condition, PredicateType, Provenance, Source};
 pub use selector::{LabelExpression, LabelOperator, LabelSelector};
 pub use signer::{
@@ -81,6 +83,9 @@ pub struct PolicySpec {
     /// What the verified statement must say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub provenance: Provenance,
+    /// Where attestations are looked for, beside the image's own repository.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attestations: Attestations,
 }
 
 /// What a `ClusterProvenancePolicy` says: the same, and for which namespaces.

@@ -77,6 +77,10 @@ pub struct InlineArgs {
     )]
     transparency_log: LogRule,
 
+    /// Another repository to look in for the image's attestations, beside its own; repeatable.
+    #[arg(long, value_name = "REPOSITORY")]
+    attestation_repository: Vec<String>,
+
     /// The trust root that must vouch: sigstore, github (private repositories), or a name given to --trust-root
     /// [default: sigstore].
     #[arg(long, value_name = "NAME")]
@@ -125,7 +129,7 @@ impl InlineArgs {
             (None, Some(repository)) => ("github", self.github(repository)),
             (None, None) => ("certificate", self.certificate()?),
         };
-        Ok(object(image, &self.signer(kind, who)))
+        Ok(self.object_of(image, kind, who))
     }
 
     /// The policy object about `image` that asks for the subject alone.
@@ -135,7 +139,15 @@ impl InlineArgs {
     pub fn subject_object(&self, image: &Repository) -> Result<Value, Failure> {
         // The repository's issuer is checked by the other object; here it only has to be there.
         let issuer = self.issuer.as_deref().unwrap_or("https://token.actions.githubusercontent.com");
-        Ok(object(image, &self.signer("certificate", self.subject(issuer))))
+        Ok(self.object_of(image, "certificate", self.subject(issuer)))
+    }
+
+    fn object_of(&self, image: &Repository, kind: &str, who: Value) -> Value {
+        let mut object = object(image, &self.signer(kind, who));
+        if let (false, Some(spec)) = (self.attestation_repository.is_empty(), object.get_mut("spec")) {
+            spec["attestations"] = json!({"repositories": self.attestation_repository});
+        }
+        object
     }
 
     fn signer(&self, kind: &str, who: Value) -> Value {
@@ -239,6 +251,7 @@ impl InlineArgs {
             "issuer" => ("--issuer", one(&self.issuer)),
             "subject" => ("--identity", one(&self.identity)),
             "subjectRegex" => ("--identity-regex", one(&self.identity_regex)),
+            "repositories" => ("--attestation-repository", nth(&self.attestation_repository)),
             "pem" => ("--key", self.key.as_ref().map(|file| file.display().to_string())),
             "trustRoot" => ("--root", one(&self.root)),
             _ => return None,

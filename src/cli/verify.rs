@@ -38,7 +38,7 @@ pub struct Args {
         value_name = "FILE_OR_DIR",
         conflicts_with_all = [
             "repository", "workflow", "workflow_ref", "git_ref", "trigger", "issuer", "identity", "identity_regex",
-            "key", "transparency_log", "root",
+            "key", "transparency_log", "root", "attestation_repository",
         ]
     )]
     policy: Vec<PathBuf>,
@@ -154,6 +154,8 @@ mod tests {
             (&["--key", "k.pub", "--repository", "o/a"], false),
             (&["--repository", "o/a", "--transparency-log", "optional"], false),
             (&["--policy", "x", "--root", "corp"], false),
+            (&["--repository", "o/a", "--attestation-repository", "ghcr.io/o/b"], true),
+            (&["--policy", "x", "--attestation-repository", "ghcr.io/o/b"], false),
             (&["--repository", "o/a", "--platform", "amd64"], false),
             (&["--repository", "o/a", "--wait", "30"], false),
             (&["--repository", "o/a", "--timeout", "0s"], false),

@@ -1,6 +1,6 @@
 //! The evaluation: from a plan and the facts to a verdict with reasons. Pure; whoever asks "why was this denied" finds it here.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use jiff::Timestamp;
 
@@ -51,7 +51,10 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
 
     let judge = Judge::new(plan, facts, &landing, now);
     for policy in plan.valid() {
-        let mut ruling = judge.under(policy);
+        // Most policies name no other repository, and share what is worked out once.
+        let seen = facts.seen_by(policy);
+        let apart = matches!(seen, Cow::Owned(_)).then(|| Judge::new(plan, &seen, &landing, now));
+        let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy);
         let judged: Vec<_> = landing
             .candidates
             .iter()

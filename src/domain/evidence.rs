@@ -1,6 +1,7 @@
 //! What was learnt about an image: verified facts, rejected ones with the reason, and what could not be asked.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -11,7 +12,9 @@ use super::{
     identity::{Certificate, TrustRootName},
     key::{KeyCheck, KeyId},
     platform::{IndexEntry, Platform},
+    policy::Policy,
     provenance::Statement,
+    reference::Repository,
 };
 
 /// Why something could not be had from a registry. The kinds are told apart up to the answer.
@@ -161,8 +164,38 @@ pub struct ImageFacts {
     pub root: Arc<Root>,
     /// Evidence by subject digest: the root's, and those of manifests that were asked about.
     pub evidence: HashMap<Digest, Arc<SubjectEvidence>>,
+    /// The same as found in other repositories: for the policies that name them, and for no others.
+    pub elsewhere: HashMap<Repository, HashMap<Digest, Arc<SubjectEvidence>>>,
     /// What became of attestations that were held against keys, by the key and the attestation's fingerprint.
     pub key_checks: HashMap<(KeyId, Digest), Arc<KeyCheck>>,
     /// The trust roots by which they were learnt; `None` where nobody knows, and every root may be there.
     pub trust_roots: Option<Arc<KnownRoots>>,
+}
+
+impl ImageFacts {
+    /// The facts as `policy` may see them: with what was found in the repositories that it names.
+    pub fn seen_by(&self, policy: &Policy) -> Cow<'_, Self> {
+        let mut united: Option<Self> = None;
+        for repository in &policy.attestation_repositories {
+            let Some(found) = self.elsewhere.get(repository) else { continue };
+            let united = united.get_or_insert_with(|| self.clone());
+            for (digest, more) in found {
+                let evidence = Arc::make_mut(united.evidence.entry(*digest).or_default());
+                evidence.attestations.extend(more.attestations.iter().cloned());
+                evidence.gaps.extend(more.gaps.iter().cloned());
+            }
+        }
+        united.map_or(Cow::Borrowed(self), Cow::Owned)
+    }
+
+    /// The other repository that an attestation of these facts was found in.
+    pub fn found_elsewhere(&self, digest: &Digest, attestation: &Attestation) -> Option<&Repository> {
+        let is_here = |evidence: &SubjectEvidence| {
+            evidence.attestations.iter().any(|one| std::ptr::eq(one.as_ref(), attestation))
+        };
+        self.elsewhere
+            .iter()
+            .find(|(_, found)| found.get(digest).is_some_and(|evidence| is_here(evidence)))
+            .map(|(repository, _)| repository)
+    }
 }

@@ -7,8 +7,9 @@ use std::fmt;
 use super::{
     authorize::Mismatch,
     digest::Digest,
-    evidence::{Attestation, Layout},
+    evidence::{Attestation, ImageFacts, Layout},
     message::one_line,
+    reference::Repository,
     verdict::{Problem, Reason},
 };
 
@@ -26,6 +27,8 @@ const DIGITS: usize = 12;
 pub struct LookedAt {
     /// Where it was found.
     pub layout: Layout,
+    /// In which other repository than the image's, where that is so.
+    pub repository: Option<Repository>,
     /// The digest that it is attached to, or in whose index it is.
     pub of: Digest,
     /// The digest of what holds it.
@@ -38,6 +41,7 @@ pub struct LookedAt {
 
 /// Those that are worth keeping, and how many there are beside them.
 pub fn kept(
+    facts: &ImageFacts,
     mut all: Vec<(Digest, &Attestation, &Mismatch)>,
     closeness: fn(Reason) -> u8,
 ) -> (Vec<LookedAt>, usize) {
@@ -45,6 +49,7 @@ pub fn kept(
     let more = all.len().saturating_sub(KEPT);
     let kept = all.into_iter().take(KEPT).map(|(of, attestation, mismatch)| LookedAt {
         layout: attestation.layout,
+        repository: facts.found_elsewhere(&of, attestation).cloned(),
         of,
         found_at: attestation.found_at,
         reason: mismatch.reason,
@@ -96,12 +101,14 @@ impl fmt::Display for LookedAt {
         let digits = self.of.hex();
         let of = digits.get(..DIGITS).unwrap_or(&digits);
         match self.layout {
-            Layout::Referrer => write!(f, "referrer of {of}…, {}", self.found_at),
-            Layout::AttTag => write!(f, ".att tag of {of}…, {}", self.found_at),
-            Layout::InIndex => write!(f, "in the index for {of}…, {}", self.found_at),
-            Layout::InIndexReferrer => {
-                write!(f, "referrer of what is in the index for {of}…, {}", self.found_at)
-            }
+            Layout::Referrer => write!(f, "referrer of {of}…")?,
+            Layout::AttTag => write!(f, ".att tag of {of}…")?,
+            Layout::InIndex => write!(f, "in the index for {of}…")?,
+            Layout::InIndexReferrer => write!(f, "referrer of what is in the index for {of}…")?,
+        }
+        match &self.repository {
+            Some(repository) => write!(f, " in {repository}, {}", self.found_at),
+            None => write!(f, ", {}", self.found_at),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     identity::SignerIdentity,
     key::PublicKey,
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
-    reference::Reference,
+    reference::{Reference, Repository},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
 };
 
@@ -68,6 +68,17 @@ impl ImagePlan {
     /// Whether some policy has conditions: these are evaluated for longer than everything else.
     pub fn has_conditions(&self) -> bool {
         self.valid().any(|policy| !policy.provenance.conditions.is_empty())
+    }
+
+    /// The repositories beside the image's own in which the policies have attestations looked for, each once.
+    pub fn attestation_repositories(&self) -> Vec<&Repository> {
+        let mut all: Vec<&Repository> = Vec::new();
+        for repository in self.valid().flat_map(|policy| &policy.attestation_repositories) {
+            if repository != self.reference.repository() && !all.contains(&repository) {
+                all.push(repository);
+            }
+        }
+        all
     }
 
     /// The keys that the policies name, each once.

@@ -200,6 +200,8 @@ pub struct Policy {
     pub signers: Vec<Signer>,
     /// What the statement must say.
     pub provenance: ProvenanceRules,
+    /// Where attestations are looked for beside the image's own repository.
+    pub attestation_repositories: Vec<Repository>,
 }
 
 /// A policy that is there and does not compile. It fails closed.

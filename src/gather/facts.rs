@@ -4,7 +4,7 @@ mod beside;
 
 use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::FutureExt;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -26,6 +26,7 @@ use crate::domain::{
     vouch::signatures,
 };
 use beside::Around;
+pub use beside::Place;
 
 /// How long a tag is taken to stand for the same digest.
 const TAG_AGE: Duration = Duration::from_secs(2);
@@ -43,15 +44,19 @@ const TAGS_BYTES: u64 = 2 << 20;
 const KEY: usize = 256;
 /// How many manifests of one index are asked about.
 const MAX_MANIFESTS: usize = 128;
+/// How many other repositories are looked in for one image, over all its policies.
+const MAX_PLACES: usize = 16;
 /// How many manifests of one index are asked about at once.
 const CONCURRENCY: usize = 16;
 
+/// By the digest that it is about.
+type Evidence = HashMap<Digest, Arc<SubjectEvidence>>;
 /// In whose name it was asked.
 type Credential = Option<Digest>;
 /// The number is the trust roots' generation.
 type EvidenceKey = (Repository, Digest, u64, Credential);
-/// The last says whether its layers are read although nothing is attached to it.
-type HolderKey = (Repository, Digest, u64, Credential, bool);
+/// Where it is looked for; whether its layers are read although nothing is attached to it; where these are read, if not there.
+type HolderKey = (EvidenceKey, bool, Option<(Repository, Credential)>);
 
 /// What is known about images, and how to find out more.
 pub struct Facts {
@@ -73,6 +78,34 @@ pub struct Known {
     pub oldest: Instant,
     /// The attestations among them that are signed with keys.
     keyed: KeyedAttestations,
+}
+
+impl Known {
+    /// What was found at home, or in another place.
+    fn of(&self, place: Option<&Place<'_>>) -> Option<&Evidence> {
+        match place {
+            None => Some(&self.facts.evidence),
+            Some(place) => self.facts.elsewhere.get(place.repository),
+        }
+    }
+
+    /// Adds what was found at home, or in another place.
+    fn add(
+        &mut self,
+        place: Option<&Place<'_>>,
+        digest: Digest,
+        evidence: Arc<SubjectEvidence>,
+        at: Instant,
+        keyed: &KeyedAttestations,
+    ) {
+        self.oldest = self.oldest.min(at);
+        self.keyed.extend(keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
+        let of = match place {
+            None => &mut self.facts.evidence,
+            Some(place) => self.facts.elsewhere.entry(place.repository.clone()).or_default(),
+        };
+        of.insert(digest, evidence);
+    }
 }
 
 /// The evidence of one digest.
@@ -107,7 +140,7 @@ impl Facts {
                 key(repository, gathered.map_or(0, Gathered::bytes))
             })
             .keeping(|gathered| gathered.evidence.gaps.is_empty()),
-            in_index: Paced::new(&lanes, HOLDERS_BYTES, |(repository, ..): &HolderKey, holder| {
+            in_index: Paced::new(&lanes, HOLDERS_BYTES, |((repository, ..), ..): &HolderKey, holder| {
                 key(repository, holder.map_or(0, Holder::bytes))
             })
             .keeping(Holder::is_whole),
@@ -159,33 +192,52 @@ impl Facts {
         Ok(self.tags.get(key, freshness, errand, waiting_for, ask).await?.value)
     }
 
-    /// What `digest` is and the evidence that names or is attached to it.
+    /// What `digest` is and the evidence that names or is attached to it, at home and elsewhere, at once.
     ///
     /// # Errors
     /// Where not even the image could be read. What could not be asked about attestations is a gap in the evidence.
     pub async fn of_root(
         &self,
-        repository: &Repository,
+        home: &Place<'_>,
+        elsewhere: &[Place<'_>],
         digest: Digest,
         freshness: Freshness,
-        errand: &Errand,
     ) -> Result<Known, FetchError> {
+        let Place { repository, errand } = home;
         let ask = |room: Room| {
             let source = Arc::clone(errand.source(&self.discovery.source));
-            let repository = repository.clone();
+            let repository = (*repository).clone();
             async move { image::root(source.as_ref(), &repository, digest, room).await.map(Arc::new) }.boxed()
         };
-        let key = (repository.clone(), digest, errand.credential());
+        let key = ((*repository).clone(), digest, errand.credential());
         let root = self.roots.get(key, Freshness::Any, errand, repository.registry(), ask);
-        let (root, found) = tokio::join!(root, self.evidence(repository, digest, freshness, errand));
+        let beyond = elsewhere.get(MAX_PLACES..).unwrap_or_default();
+        let others = elsewhere.iter().take(MAX_PLACES).map(|place| async move {
+            (place, self.evidence(place.repository, digest, freshness, &place.errand).await)
+        });
+        let (root, found, others) = tokio::join!(
+            root,
+            self.evidence(repository, digest, freshness, errand),
+            futures::future::join_all(others)
+        );
         let facts = ImageFacts {
             digest,
             root: root?.value,
             evidence: HashMap::from([(digest, found.evidence)]),
+            elsewhere: HashMap::new(),
             key_checks: HashMap::new(),
             trust_roots: self.discovery.trust.known(),
         };
-        Ok(Known { facts, oldest: found.at, keyed: found.keyed.as_ref().clone() })
+        let mut known = Known { facts, oldest: found.at, keyed: found.keyed.as_ref().clone() };
+        for (place, Found { evidence, at, keyed }) in others {
+            known.add(Some(place), digest, evidence, at, &keyed);
+        }
+        for place in beyond {
+            let why =
+                format!("{} was not looked in: the policies name more than {MAX_PLACES}", place.repository);
+            known.add(Some(place), digest, Arc::new(malformed(digest, why)), Instant::now(), &HashMap::new());
+        }
+        Ok(known)
     }
 
     /// Holds what is signed with keys against these.
@@ -205,15 +257,15 @@ impl Facts {
         Ok(())
     }
 
-    /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them. Of those that are
-    /// too many it is said that they were not asked about.
+    /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them, at home and
+    /// elsewhere, at once. Of those that are too many it is said that they were not asked about.
     pub async fn add_manifests(
         &self,
         known: &mut Known,
-        repository: &Repository,
+        home: &Place<'_>,
+        elsewhere: &[Place<'_>],
         digests: Vec<Digest>,
         freshness: Freshness,
-        errand: &Errand,
     ) {
         let mut digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
@@ -222,27 +274,26 @@ impl Facts {
         }
         let root = Arc::clone(&known.facts.root);
         let index = known.facts.digest;
-        let vouched = known.facts.evidence.get(&index);
-        let is_signed = vouched.is_some_and(|evidence| signatures(&index, evidence).next().is_some());
-        let around = &Around { repository, root: &root, digest: index, is_signed };
-        let nested = leading_to(&root, &digests).into_iter().map(|digest| async move {
-            (digest, self.evidence(repository, digest, freshness, errand).await)
+        let nested = leading_to(&root, &digests);
+        let places = std::iter::once((home, None))
+            .chain(elsewhere.iter().take(MAX_PLACES).map(|place| (place, Some(home))));
+        let asked = places.map(|(place, home)| {
+            let attached = known.of(home.map(|_| place)).and_then(|found| found.get(&index));
+            let is_signed = attached.is_some_and(|evidence| signatures(&index, evidence).next().is_some());
+            let around = Around { place, home, root: &root, digest: index, is_signed };
+            self.around(around, &nested, &digests, freshness)
         });
-        let asked = digests.into_iter().map(|digest| self.beside(around, digest, freshness, errand));
-        let (nested, found): (Vec<_>, Vec<_>) = tokio::join!(
-            stream::iter(nested).buffered(CONCURRENCY).collect(),
-            stream::iter(asked).buffered(CONCURRENCY).collect()
-        );
-        for (digest, Found { evidence, at, keyed }) in nested {
-            known.keyed.extend(keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
-            known.oldest = known.oldest.min(at);
-            known.facts.evidence.insert(digest, evidence);
-        }
-        for beside in found {
-            let joined = beside.join(around, &known.facts.evidence);
-            known.keyed.extend(joined.keyed);
-            known.oldest = known.oldest.min(joined.at);
-            known.facts.evidence.insert(joined.digest, joined.evidence);
+        let asked: Vec<_> = asked.collect();
+        for (around, nested, found) in futures::future::join_all(asked).await {
+            let place = around.home.map(|_| around.place);
+            for (digest, Found { evidence, at, keyed }) in nested {
+                known.add(place, digest, evidence, at, &keyed);
+            }
+            for beside in found {
+                let none = HashMap::new();
+                let joined = beside.join(&around, known.of(place).unwrap_or(&none));
+                known.add(place, joined.digest, joined.evidence, joined.at, &joined.keyed);
+            }
         }
     }
 
@@ -285,6 +336,10 @@ fn too_many(digest: Digest) -> SubjectEvidence {
     let why = format!(
         "it was not looked at: more than {MAX_MANIFESTS} manifests of the index are not covered as a whole"
     );
+    malformed(digest, why)
+}
+
+fn malformed(digest: Digest, why: String) -> SubjectEvidence {
     let attestation =
         Attestation { layout: Layout::Referrer, found_at: digest, finding: Finding::Malformed(why) };
     SubjectEvidence { attestations: vec![Arc::new(attestation)], gaps: Vec::new() }

@@ -76,26 +76,26 @@ struct Read {
 
 impl Discovery {
     /// The referrers of an attestation manifest, and what it says: the list and the manifest at once, then what they name. Its layers are
-    /// read only where it has referrers or `is_signed` from above.
+    /// read only where it has referrers or `is_signed` from above. `home` is where the image is, and by whom it is asked for there.
     ///
     /// # Errors
     /// A room that is too small, or an internal error; what a registry failed with is a gap.
     pub async fn in_index(
         &self,
         repository: &Repository,
+        home: (&Self, &Repository),
         digest: Digest,
         is_signed: bool,
         room: Room,
     ) -> Result<Holder, Stop> {
+        let (owner, home) = home;
         let budget = Budget::new(room);
-        let (listed, manifest) = tokio::join!(
-            self.source.referrers(repository, &digest),
-            self.source.manifest(repository, &digest)
-        );
+        let (listed, manifest) =
+            tokio::join!(self.source.referrers(repository, &digest), owner.source.manifest(home, &digest));
         let wanted = is_signed || listed.as_ref().is_ok_and(|listed| !listed.is_empty());
         let (found, read) = tokio::join!(
             self.listed(repository, Layout::InIndexReferrer, &digest, listed, &budget),
-            self.said(repository, manifest, wanted, &budget)
+            owner.said(home, manifest, wanted, &budget)
         );
         if budget.wants_more() {
             return Err(Stop::TooSmall);

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    facts::{Facts, Known},
+    facts::{Facts, Known, Place},
     flight::Freshness,
     landings::Landings,
     lanes::Errand,
@@ -49,6 +49,12 @@ pub struct Pulling {
     pub keychain: Arc<dyn Keychain>,
     /// Who asks with it.
     pub agents: Arc<dyn Agents>,
+}
+
+/// Where an image is, and where else its attestations are looked for.
+struct Places<'a> {
+    home: Place<'a>,
+    elsewhere: Vec<Place<'a>>,
 }
 
 /// What is the same for all images of a review.
@@ -253,6 +259,15 @@ impl Reviewer {
         asking.errand.acting(pulling.agents.acting_for(secrets, repository))
     }
 
+    /// Where attestations are looked for, each in the name of whoever may look there.
+    async fn places<'a>(&self, asking: &Asking<'_>, asked: &'a ImagePlan, errand: &Errand) -> Places<'a> {
+        let mut elsewhere = Vec::new();
+        for repository in asked.attestation_repositories() {
+            elsewhere.push(Place { repository, errand: self.acting(asking, repository).await });
+        }
+        Places { home: Place { repository: asked.reference.repository(), errand: errand.clone() }, elsewhere }
+    }
+
     async fn judge(&self, asking: &Asking<'_>, image: &str) -> (Arc<ImageVerdict>, Phases) {
         let Asking { snapshot, scope, platforms, stage, .. } = *asking;
         let mut phases = Phases::default();
@@ -290,7 +305,8 @@ impl Reviewer {
             }
         }
         self.observer.cache("verdicts", false);
-        let verdict = match self.find_out(&asked, platforms, digest, errand, &mut phases).await {
+        let places = &self.places(asking, &asked, errand).await;
+        let verdict = match self.find_out(&asked, platforms, digest, places, &mut phases).await {
             Ok(verdict) => self.verdicts.keep(key, verdict),
             Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
         };
@@ -310,16 +326,16 @@ impl Reviewer {
         asked: &ImagePlan,
         platforms: &Platforms,
         digest: Digest,
-        errand: &Errand,
+        places: &Places<'_>,
         phases: &mut Phases,
     ) -> Result<ImageVerdict, FetchError> {
         let (verdict, oldest) =
-            self.attempt(asked, platforms, digest, Freshness::Any, errand, phases).await?;
+            self.attempt(asked, platforms, digest, Freshness::Any, places, phases).await?;
         if is_settled(&verdict) || oldest.elapsed() <= DENIAL_AGE {
             return Ok(verdict);
         }
         let fresh = Freshness::Within(DENIAL_AGE);
-        Ok(self.attempt(asked, platforms, digest, fresh, errand, phases).await?.0)
+        Ok(self.attempt(asked, platforms, digest, fresh, places, phases).await?.0)
     }
 
     async fn attempt(
@@ -328,19 +344,19 @@ impl Reviewer {
         platforms: &Platforms,
         digest: Digest,
         freshness: Freshness,
-        errand: &Errand,
+        places: &Places<'_>,
         phases: &mut Phases,
     ) -> Result<(ImageVerdict, Instant), FetchError> {
-        let repository = asked.reference.repository();
         let mut evaluated = async |known: &Known| {
             let start = Instant::now();
-            let verdict = evaluated(asked, platforms, &known.facts, errand.deadline).await;
+            let verdict = evaluated(asked, platforms, &known.facts, places.home.errand.deadline).await;
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
         let keys = asked.keys();
-        let mut known = self.facts.of_root(repository, digest, freshness, errand).await?;
-        self.facts.check_keys(&mut known, &keys, errand).await?;
+        let Places { home, elsewhere } = places;
+        let mut known = self.facts.of_root(home, elsewhere, digest, freshness).await?;
+        self.facts.check_keys(&mut known, &keys, &home.errand).await?;
         let verdict = evaluated(&known).await?;
         let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
         uncovered.sort_unstable();
@@ -349,8 +365,8 @@ impl Reviewer {
         if uncovered.is_empty() {
             return Ok((verdict, known.oldest));
         }
-        self.facts.add_manifests(&mut known, repository, uncovered, freshness, errand).await;
-        self.facts.check_keys(&mut known, &keys, errand).await?;
+        self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await;
+        self.facts.check_keys(&mut known, &keys, &home.errand).await?;
         Ok((evaluated(&known).await?, known.oldest))
     }
 }

@@ -40,11 +40,15 @@ impl World {
     }
 
     fn attest(&self) {
+        self.attest_in(REPO);
+    }
+
+    fn attest_in(&self, repo: &str) {
         let identity = Identity::github("example/app", WORKFLOW, "refs/heads/main", "push");
         let digest = self.image.digest.trim_start_matches("sha256:");
         let statement = statement_v1(&[("app", digest)], &Build::of(&identity));
         let signed = self.sigstore.sign_statement(&identity, statement.to_string());
-        attach_bundle(&self.registry, REPO, &self.image.digest, signed.bundle_json(BundleVersion::V03));
+        attach_bundle(&self.registry, repo, &self.image.digest, signed.bundle_json(BundleVersion::V03));
     }
 
     async fn verify(&self, more: &[&str]) -> Ran {
@@ -76,6 +80,19 @@ async fn what_is_attested_is_admitted_and_what_is_not_is_told_to_wait() {
     world.attest();
     let ran = world.verify(&[]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attestations_are_looked_for_where_it_is_said_too() {
+    let world = World::new().await;
+    world.attest_in("example/attestations");
+    let other = format!("{}/example/attestations", world.registry.host());
+    assert_eq!(world.verify(&["--attestation-repository", &other]).await.code, 0);
+    let ran = world.verify(&[]).await;
+    assert_eq!((ran.code, ran.reasons()), (1, vec!["NoProvenance".to_owned(); 2]), "{ran:?}");
+    let ran = world.verify(&["--attestation-repository", "example/attestations:v1"]).await;
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.err.contains("--attestation-repository") && ran.err.contains("without tag"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,6 +87,7 @@ pub fn full() -> Value {
                 "source": {"repository": "https://github.com/o/a", "refs": ["refs/heads/*"]},
                 "conditions": [{"expression": "true", "message": "m"}],
             },
+            "attestations": {"repositories": ["ghcr.io/o/attestations"]},
         },
     })
 }
@@ -114,6 +115,11 @@ fn lists(of: Value) -> impl Fn(usize) -> Value {
 /// A value of each length that is right but for its length.
 type Of = Box<dyn Fn(usize) -> Value>;
 
+/// Repositories that are as many, each another.
+fn repositories(length: usize) -> Value {
+    (0..length).map(|n| format!("ghcr.io/o/a{n}")).collect()
+}
+
 /// Signers that are as many.
 fn signers(length: usize) -> Value {
     let signer = |at: usize| json!({"name": format!("s{at}"), "certificate": {"issuer": "https://i.example", "subject": "x"}});
@@ -131,6 +137,8 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
         ("images.include", "/images/include", Box::new(lists(json!("ghcr.io/o/a")))),
         ("images.include[]", "/images/include/0", Box::new(texts("ghcr.io/", ""))),
         ("images.exclude", "/images/exclude", Box::new(lists(json!("ghcr.io/o/a")))),
+        ("attestations.repositories", "/attestations/repositories", Box::new(repositories)),
+        ("attestations.repositories[]", "/attestations/repositories/0", Box::new(texts("ghcr.io/", ""))),
         ("images.exclude[]", "/images/exclude/0", Box::new(texts("ghcr.io/", ""))),
         ("namespaceSelector.matchLabels", "/namespaceSelector/matchLabels", Box::new(labels)),
         ("namespaceSelector.matchLabels{}", "/namespaceSelector/matchLabels/a", Box::new(texts("", ""))),

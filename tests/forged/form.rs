@@ -215,6 +215,7 @@ pub fn judge(roots: &Roots, policy: &Value, raw: &RawAttestation) -> ImageVerdic
         digest: image(),
         root: Arc::new(Root::Manifest(None)),
         evidence: HashMap::from([(image(), Arc::new(evidence))]),
+        elsewhere: HashMap::new(),
         key_checks,
         trust_roots: None,
     };

@@ -353,6 +353,7 @@ pub fn policy() -> Policy {
             level: BuildLevel::default(),
         }],
         provenance: ProvenanceRules::default(),
+        attestation_repositories: Vec::new(),
     }
 }
 

@@ -44,6 +44,39 @@ fn what_is_right_compiles_without_a_word() {
 }
 
 #[test]
+fn repositories_for_attestations_are_names_as_images_have_them() {
+    let errors = |list: Value| with("/spec/attestations", json!({"repositories": list})).0;
+    assert_eq!(errors(json!([])), Vec::<String>::new());
+    assert_eq!(
+        errors(json!(["ghcr.io/o/attestations", "r.example:5000/a", "localhost:5000/a"])),
+        Vec::<String>::new()
+    );
+    let at = "spec.attestations.repositories[0]";
+    for (name, why) in [
+        ("ghcr.io/o/a:v1", "is a repository: write it without tag and digest"),
+        ("ghcr.io/o/a@sha256:00", "is a repository: write it without tag and digest"),
+        ("https://ghcr.io/o/a", "is a repository's name, without the scheme"),
+        ("ghcr.io/o/*", "is one repository: it cannot be a pattern"),
+        ("nginx", "is short for another name: write docker.io/library/nginx"),
+        ("GHCR.io/o/a", "is short for another name: write ghcr.io/o/a"),
+        ("index.docker.io/o/a", "is short for another name: write docker.io/o/a"),
+    ] {
+        assert_eq!(errors(json!([name])), [format!("{at}: {name:?} {why}")], "{name}");
+    }
+    for name in ["ghcr.io/O/a", "ghcr.io/o//a", "ghcr.io/o/a b", ""] {
+        let errors = errors(json!([name]));
+        assert!(errors.len() == 1 && errors[0].starts_with(&format!("{at}: ")), "{name}: {errors:?}");
+    }
+    let twice = errors(json!(["ghcr.io/o/a", "ghcr.io/o/a"]));
+    assert_eq!(twice, ["spec.attestations.repositories[1]: \"ghcr.io/o/a\" is there twice"]);
+    let many: Vec<String> = (0..9).map(|n| format!("ghcr.io/o/a{n}")).collect();
+    assert_eq!(errors(json!(many[..8])), Vec::<String>::new());
+    assert!(errors(json!(many))[0].starts_with("spec.attestations.repositories: "));
+    let unknown = with("/spec/attestations", json!({"repository": "ghcr.io/o/a"})).0;
+    assert_eq!(unknown, ["spec.attestations.repository: is no field here; did you mean repositories?"]);
+}
+
+#[test]
 fn every_mistake_names_field_and_value() {
     let github = "/spec/signers/0/github";
     let cases = [

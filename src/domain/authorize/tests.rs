@@ -54,6 +54,7 @@ fn expected(identity: &SignerIdentity) -> String {
         tags: TagRule::Allow,
         signers: vec![signer],
         provenance: ProvenanceRules::default(),
+        attestation_repositories: Vec::new(),
     };
     message::expected(&policy, &"ghcr.io/acme/app:v1".parse().unwrap(), Reason::WrongSigner)
 }

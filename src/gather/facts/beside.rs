@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{Facts, Found};
+use super::{CONCURRENCY, Facts, Found};
 use crate::{
     domain::{
         digest::Digest,
@@ -38,9 +38,19 @@ pub(super) struct Joined {
     pub(super) keyed: KeyedAttestations,
 }
 
-/// Whose image it is, for all manifests of its index.
+/// A repository in which attestations are looked for, and in whose name.
+pub struct Place<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// In whose name.
+    pub errand: Errand,
+}
+
+/// Whose image it is, for all manifests of its index, and where is looked.
 pub(super) struct Around<'a> {
-    pub(super) repository: &'a Repository,
+    pub(super) place: &'a Place<'a>,
+    /// Where the image is, where that is somewhere else.
+    pub(super) home: Option<&'a Place<'a>>,
     pub(super) root: &'a Root,
     /// The digest of the index.
     pub(super) digest: Digest,
@@ -48,24 +58,43 @@ pub(super) struct Around<'a> {
     pub(super) is_signed: bool,
 }
 
+/// What was found around an image in one place: about nested indexes, and about manifests.
+type FoundAround<'a> = (Around<'a>, Vec<(Digest, Found)>, Vec<Beside>);
+
 impl Facts {
-    /// Asks about a manifest and what is beside it, at once.
-    pub(super) async fn beside(
+    /// Asks in one place about nested indexes and manifests, at once.
+    pub(super) async fn around<'a>(
         &self,
-        around: &Around<'_>,
-        digest: Digest,
+        around: Around<'a>,
+        nested: &[Digest],
+        manifests: &[Digest],
         freshness: Freshness,
-        errand: &Errand,
-    ) -> Beside {
+    ) -> FoundAround<'a> {
+        let Place { repository, errand } = around.place;
+        let nested = nested
+            .iter()
+            .map(|digest| async { (*digest, self.evidence(repository, *digest, freshness, errand).await) });
+        let asked = manifests.iter().map(|digest| self.beside(&around, *digest, freshness));
+        let (nested, asked): (Vec<_>, Vec<_>) = (nested.collect(), asked.collect());
+        let (nested, found) = tokio::join!(
+            stream::iter(nested).buffered(CONCURRENCY).collect(),
+            stream::iter(asked).buffered(CONCURRENCY).collect()
+        );
+        (around, nested, found)
+    }
+
+    /// Asks about a manifest and what is beside it, at once.
+    pub(super) async fn beside(&self, around: &Around<'_>, digest: Digest, freshness: Freshness) -> Beside {
+        let Place { repository, errand } = around.place;
         let (listed, too_many) = listed_for(around.root, digest);
         let holders = listed.into_iter().map(|listed| async move {
             // Of a nested index it is not known yet whether it is signed.
             let is_signed = around.is_signed || !listed.via.is_empty();
-            let holder = self.holder(around.repository, listed.digest, is_signed, freshness, errand).await;
+            let holder = self.holder(around, listed.digest, is_signed, freshness).await;
             (listed, holder)
         });
         let (found, holders) = tokio::join!(
-            self.evidence(around.repository, digest, freshness, errand),
+            self.evidence(repository, digest, freshness, errand),
             futures::future::join_all(holders)
         );
         let at = holders.iter().filter_map(|(_, holder)| holder.as_ref().ok()).map(|(_, at)| *at).min();
@@ -77,23 +106,29 @@ impl Facts {
 
     async fn holder(
         &self,
-        repository: &Repository,
+        around: &Around<'_>,
         digest: Digest,
         is_signed: bool,
         freshness: Freshness,
-        errand: &Errand,
     ) -> Result<(Holder, Instant), FetchError> {
+        let Place { repository, errand } = around.place;
+        let home = around.home.unwrap_or(around.place);
         let ask = |room: Room| {
-            let (discovery, repository) = (self.discovery(errand), repository.clone());
+            let (discovery, owner) = (self.discovery(errand), self.discovery(&home.errand));
+            let (repository, home) = ((*repository).clone(), home.repository.clone());
             let errand = errand.clone();
             async move {
-                let holder = discovery.in_index(&repository, digest, is_signed, room).await?;
+                let holder =
+                    discovery.in_index(&repository, (&owner, &home), digest, is_signed, room).await?;
                 errand.add(holder.signatures.read);
                 Ok(holder)
             }
             .boxed()
         };
-        let key = (repository.clone(), digest, self.trust_generation(), errand.credential(), is_signed);
+        // What was read in the image's name is told to whoever may read it there.
+        let home = around.home.map(|home| (home.repository.clone(), home.errand.credential()));
+        let attached = ((*repository).clone(), digest, self.trust_generation(), errand.credential());
+        let key = (attached, is_signed, home);
         let dated = self.in_index.get(key, freshness, errand, repository.registry(), ask).await?;
         Ok((dated.value, dated.at))
     }
@@ -131,7 +166,8 @@ impl Beside {
             if !by.is_empty() {
                 all.gaps.extend(holder.unread);
             }
-            if let (true, Some(predicate_type)) = (attributed.is_empty(), holder.predicate_type) {
+            let is_told = attributed.is_empty() && around.home.is_none();
+            if let (true, Some(predicate_type)) = (is_told, holder.predicate_type) {
                 all.attestations.push(Arc::new(Attestation {
                     layout: Layout::InIndex,
                     found_at: listed.digest,
