@@ -593,6 +593,7 @@ fn a_root_that_is_not_in_force_is_told_where_a_signer_names_it() {
     };
     let hint = |known: Option<KnownRoots>| {
         let facts = ImageFacts {
+            elsewhere: HashMap::new(),
             digest: digest("index"),
             root: Arc::new(Root::Manifest(None)),
             evidence: HashMap::from([(digest("index"), Arc::new(evidence.clone()))]),
