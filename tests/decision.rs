@@ -30,6 +30,7 @@ use bonafide::domain::{
         ProvenanceRules, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched,
     },
     provenance::{Provenance, SLSA_V1, Statement},
+    summary::{Summary, SummaryRules},
     verdict::{ImageVerdict, Outcome, Reason},
     workload::{ImageRole, Placement, Platforms, PullWith, Workload, WorkloadImage},
 };
@@ -87,6 +88,7 @@ fn verified(subjects: &[Digest]) -> Verified {
             subjects: subjects.to_vec(),
             predicate_type: SLSA_V1.into(),
             provenance: Some(provenance),
+            summary: None,
         },
     }
 }
@@ -128,6 +130,7 @@ fn policy_of(identity: SignerIdentity) -> Policy {
         }],
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
+        summaries: None,
     }
 }
 
@@ -371,6 +374,49 @@ fn conditions_that_hold_admit_and_are_asked_for_each_platform_they_ask_for() {
     assert_eq!(under(&["image.platform == 'linux/amd64'"]).reasons(), [Reason::ConditionFailed]);
     let one_fails = [held[0], "certificate.trigger == 'release'"];
     assert_eq!(under(&one_fails).reasons(), [Reason::ConditionFailed, Reason::ConditionFailed]);
+}
+
+fn with_summary(change: impl FnOnce(&mut Summary, &mut Verified)) -> World {
+    let mut signed = verified(&[digest("index")]);
+    let mut summary = Summary {
+        verifier_id: "https://verifier.example".into(),
+        result: "PASSED".into(),
+        levels: vec!["SLSA_BUILD_LEVEL_2".into()],
+        resource_uri: format!("{REPOSITORY}:v1.2.0"),
+        ..Summary::default()
+    };
+    change(&mut summary, &mut signed);
+    signed.statement.provenance = None;
+    signed.statement.summary = Some(summary);
+    World::with(|world| {
+        world.found = vec![(digest("index"), Finding::Verified(Box::new(signed)))];
+        world.policy.summaries = Some(SummaryRules {
+            verifier_ids: vec!["https://verifier.example".into()],
+            min_level: BuildLevel::Two,
+            policy_uris: Vec::new(),
+        });
+    })
+}
+
+#[test]
+fn a_verification_summary_suffices_where_the_policy_says_so() {
+    let right = with_summary(|_, _| {});
+    assert_eq!(right.judge().outcome, Outcome::Allow);
+    let proofs = right.judge().proofs;
+    assert_eq!(proofs[0].summary.as_ref().unwrap().verifier_id, "https://verifier.example");
+    // Provenance is asked as ever, and suffices beside a summary that does not.
+    let mut both = with_summary(|summary, _| summary.result = "FAILED".into());
+    both.found.push((digest("index"), Finding::Verified(Box::new(verified(&[digest("index")])))));
+    assert_eq!(both.judge().outcome, Outcome::Allow);
+    let not_asked = with_summary(|_, _| {});
+    let not_asked = World { policy: policy(), ..not_asked };
+    assert_eq!(not_asked.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
+    let by_another = with_summary(|_, signed| signed.certificate.issuer = "https://other.example".into());
+    assert_eq!(by_another.reasons(), [Reason::WrongSigner, Reason::WrongSigner]);
+    let of_another = with_summary(|_, signed| signed.statement.subjects = vec![digest("other")]);
+    assert_eq!(of_another.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
+    let elsewhere = with_summary(|summary, _| summary.resource_uri = "ghcr.io/other/image".into());
+    assert_eq!(elsewhere.reasons(), [Reason::WrongSummary, Reason::WrongSummary]);
 }
 
 #[test]
@@ -760,6 +806,7 @@ fn every_reason_has_a_message_worth_reading() {
             Reason::WrongBuilder,
             rules(|r| r.builder_ids = vec![Glob::new("https://other.example/builder").unwrap()]),
         ),
+        (Reason::WrongSummary, denied(with_summary(|summary, _| summary.result = "FAILED".into()))),
         (Reason::ProvenanceTooOld, rules(|r| r.max_age = Some(Duration::from_hours(24)))),
         (
             Reason::ConditionFailed,

@@ -97,6 +97,7 @@ impl Build {
                 subjects: Vec::new(),
                 predicate_type: self.predicate.to_owned(),
                 provenance: Some(Provenance { build_type: self.kind.to_owned(), ..Provenance::default() }),
+                summary: None,
             },
         }
     }

@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bonafide::{
     api::compile::public_key,
     domain::{
@@ -22,6 +23,7 @@ use bonafide::{
     gather::ports::TrustRoots,
     trust::{Refusal, Roots, Subject},
 };
+use bonafide_kit::sigstore::{KeyKind, SigningKey};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -278,6 +280,39 @@ fn a_signature_of_an_artifact_is_one_and_no_provenance() {
     let refusal =
         public_good().verify_artifact(&bytes, Subject::Digest(&other), Timestamp::now()).unwrap_err();
     assert!(matches!(refusal, Refusal::Artifact | Refusal::Signature), "{refusal}");
+}
+
+/// A verification summary in a bare envelope, signed with a key and in no log.
+#[test]
+fn a_verification_summary_verifies_with_its_key_and_no_other() {
+    let Some(vectors) = vectors() else { return };
+    let envelope = fs::read(vectors.join("bundles/14-google-gke-vsa-v1.dsse.jsonl")).unwrap();
+    let roots = public_good();
+    let key = |pem: &str| public_key(pem).unwrap();
+    let own = key(&fs::read_to_string(vectors.join("bundles/14-google-vsa-key.pem")).unwrap());
+    let other = key(&SigningKey::generate(KeyKind::P256).public_pem());
+    let check = |envelope: &[u8], key| {
+        roots.check_key(&layer(envelope.to_vec(), BTreeMap::new()), key, Timestamp::now())
+    };
+    let right = check(&envelope, &own);
+    assert_eq!((right.signature, right.logged.len()), (Ok(()), 0));
+    assert!(check(&envelope, &other).signature.is_err());
+    let mut forged: Value = serde_json::from_slice(&envelope).unwrap();
+    let payload = forged["payload"].as_str().unwrap().to_owned();
+    // `SLSA_BUILD_LEVEL_2` becomes another level.
+    let bytes = BASE64.decode(&payload).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    forged["payload"] = BASE64.encode(text.replace("LEVEL_2", "LEVEL_3")).into();
+    assert!(check(forged.to_string().as_bytes(), &own).signature.is_err());
+
+    let statement = bonafide::api::statement::parse(text.as_bytes()).unwrap();
+    let summary = statement.summary.unwrap();
+    assert_eq!(summary.verifier_id, "https://bcid.corp.google.com/verifier/bcid_package_enforcer/v0.1");
+    assert_eq!(summary.levels, ["BCID_L1", "SLSA_BUILD_LEVEL_2"]);
+    assert_eq!(summary.result, "PASSED");
+    assert!(summary.resource_uri.starts_with("gce_image://"));
+    // Of a disk image, not of a container image: it names no digest of one.
+    assert!(statement.provenance.is_none() && statement.subjects.is_empty());
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::domain::{
         TagRule, UncoveredRule,
     },
     provenance::{SLSA_V0_2, SLSA_V1},
+    summary::SummaryRules,
 };
 use fields::Fields;
 pub use fields::Note;
@@ -187,6 +188,18 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
         signers,
         provenance,
         attestation_repositories: attestations::repositories(fields, &spec.attestations),
+        summaries: spec.vsa.as_ref().map(|vsa| summaries(fields, vsa)),
+    }
+}
+
+fn summaries(fields: &mut Fields, vsa: &wire::Vsa) -> SummaryRules {
+    if vsa.verifier_ids.is_empty() {
+        fields.error("spec.vsa.verifierIds", None, "is empty: any signer could be any verifier");
+    }
+    SummaryRules {
+        verifier_ids: vsa.verifier_ids.clone(),
+        min_level: signer::level(fields, "spec.vsa.minLevel", vsa.min_level).unwrap_or_default(),
+        policy_uris: vsa.policy_uris.clone(),
     }
 }
 

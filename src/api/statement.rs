@@ -6,6 +6,7 @@
 mod json;
 mod slsa;
 mod source;
+mod vsa;
 
 pub use slsa::PredicateError;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::domain::{
     digest::Digest,
     provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
+    summary::{Summary, VSA_V0_2, VSA_V1},
 };
 
 /// The `_type` of in-toto statements v0.1.
@@ -44,6 +46,9 @@ pub enum StatementError {
     /// There are too many subjects.
     #[error("its statement has {0} subjects; at most {MAX_SUBJECTS} are read")]
     Subjects(usize),
+    /// The predicate is not the verification summary that its type says.
+    #[error("its predicate is not a verification summary of the type that it states ({0})")]
+    Summary(#[source] serde_json::Error),
     /// The predicate is not what its type says.
     #[error("its predicate is not SLSA provenance of the type {kind} that it states ({error})")]
     Predicate {
@@ -115,8 +120,12 @@ impl TryFrom<WireStatement> for Statement {
             return Err(StatementError::Subjects(wire.subject.len()));
         }
         let subjects = wire.digests().collect();
-        let provenance = provenance(&wire.predicate_type, wire.predicate)?;
-        Ok(Self { subjects, predicate_type: wire.predicate_type, provenance })
+        let (mut provenance_of, mut summary) = (None, None);
+        match wire.predicate_type.as_str() {
+            VSA_V0_2 | VSA_V1 => summary = Some(verification_summary(&wire.predicate_type, wire.predicate)?),
+            _ => provenance_of = provenance(&wire.predicate_type, wire.predicate)?,
+        }
+        Ok(Self { subjects, predicate_type: wire.predicate_type, provenance: provenance_of, summary })
     }
 }
 
@@ -134,6 +143,11 @@ fn digests(subject: &WireSubject) -> impl Iterator<Item = Digest> {
         .digest
         .iter()
         .filter_map(|(algorithm, hash)| format!("{algorithm}:{}", hash.to_ascii_lowercase()).parse().ok())
+}
+
+fn verification_summary(predicate_type: &str, predicate: Value) -> Result<Summary, StatementError> {
+    let read = if predicate_type == VSA_V0_2 { vsa::v0_2(predicate) } else { vsa::v1(predicate) };
+    read.map_err(StatementError::Summary)
 }
 
 fn provenance(predicate_type: &str, predicate: Value) -> Result<Option<Provenance>, StatementError> {

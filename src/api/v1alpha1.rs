@@ -10,6 +10,7 @@ mod selector;
 mod signer;
 mod status;
 mod trust_root;
+mod vsa;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -24,6 +25,7 @@ pub use signer::{
 };
 pub use status::PolicyStatus;
 pub use trust_root::{CertificateAuthority, TrustRoot, TrustRootSpec, Tuf};
+pub use vsa::Vsa;
 
 /// The group and version of the objects here.
 pub const API_VERSION: &str = "bonafide.dev/v1alpha1";
@@ -86,6 +88,9 @@ pub struct PolicySpec {
     /// Where attestations are looked for, beside the image's own repository.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attestations: Attestations,
+    /// Which verification summaries suffice in place of provenance; none: no summary does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vsa: Option<Vsa>,
 }
 
 /// What a `ClusterProvenancePolicy` says: the same, and for which namespaces.

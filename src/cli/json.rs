@@ -90,7 +90,10 @@ struct ProofJson<'a> {
     /// Of what is signed with a key alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyJson>,
-    provenance: ProvenanceJson<'a>,
+    provenance: Option<ProvenanceJson<'a>>,
+    /// In place of provenance alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<SummaryJson<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +128,16 @@ struct KeyJson {
     kind: String,
     logged: bool,
     logged_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SummaryJson<'a> {
+    verifier_id: &'a str,
+    result: &'a str,
+    levels: &'a [String],
+    resource_uri: &'a str,
+    policy_uri: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -230,7 +243,14 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
             level: proof.level.number(),
             certificate,
             public_key,
-            provenance: ProvenanceJson::from(&proof.provenance),
+            provenance: proof.summary.is_none().then(|| ProvenanceJson::from(&proof.provenance)),
+            summary: proof.summary.as_ref().map(|summary| SummaryJson {
+                verifier_id: &summary.verifier_id,
+                result: &summary.result,
+                levels: &summary.levels,
+                resource_uri: &summary.resource_uri,
+                policy_uri: summary.policy_uri.as_deref(),
+            }),
         }
     }
 }

@@ -103,6 +103,14 @@ impl Page {
         // The usual one goes without saying.
         let root = proof.trust_root.as_ref().filter(|root| **root != TrustRootName::default());
         self.row(6, "trust root", root.map(|root| root.0.as_str()));
+        if let Some(summary) = &proof.summary {
+            self.title("  claimed by the verification summary");
+            self.row(6, "verifier", Some(&summary.verifier_id));
+            self.row(6, "levels", Some(&summary.levels.join(", ")));
+            self.row(6, "resource", Some(&summary.resource_uri));
+            self.row(6, "policy", summary.policy_uri.as_deref());
+            return;
+        }
         let provenance = &proof.provenance;
         self.title("  claimed by the provenance");
         self.row(6, "builder", Some(&provenance.builder_id));

@@ -74,6 +74,7 @@ const fn heals(reason: Reason) -> bool {
         | Reason::WrongSigner
         | Reason::WrongSource
         | Reason::WrongBuilder
+        | Reason::WrongSummary
         | Reason::ConditionFailed
         | Reason::ProvenanceTooOld
         | Reason::PlatformMissing

@@ -28,6 +28,7 @@ use super::{
     platform::Candidate,
     policy::{Policy, SubjectRule},
     provenance::{Provenance, SIGNATURE, Statement},
+    summary::{Summary, check_summary},
     verdict::{Problem, Proof, Reason, SignedBy},
 };
 
@@ -55,6 +56,8 @@ struct Seen<'a> {
     signed: Option<Signed<'a>>,
     /// What it says.
     provenance: Option<&'a Provenance>,
+    /// What it says in place of provenance.
+    summary: Option<&'a Summary>,
     /// Which digests of the image it names.
     subjects: Vec<Digest>,
     /// What there is to say of it where it is no provenance of the manifest in question.
@@ -132,6 +135,22 @@ impl<'a> Judge<'a> {
                 Err(mismatch) => return Ruled::Unbelieved(mismatch),
             },
         };
+        if let (Some(summary), Some(rules), false) =
+            (seen.summary, &policy.summaries, seen.subjects.is_empty())
+        {
+            let fit = match signature {
+                Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+                    check_signer(signer, verified, self.plan.reference.tag())?;
+                    Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
+                })),
+                Signed::Key(_) => {
+                    best(keys.into_iter().map(|(signer, key)| Ok(Fit { signer, by: By::Key(key) })))
+                }
+            };
+            let (subjects, reference) = (&signature.statement().subjects, &self.plan.reference);
+            let ruled = fit.and_then(|fit| check_summary(rules, summary, subjects, reference).map(|()| fit));
+            return ruled.map_or_else(Ruled::Differs, Ruled::Fits);
+        }
         let Some(provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty()) else {
             return Ruled::Elsewhere;
         };
@@ -176,6 +195,7 @@ impl<'a> Seen<'a> {
         let other = |reason, found: String| Self {
             signed: None,
             provenance: None,
+            summary: None,
             subjects: Vec::new(),
             otherwise: Mismatch::new(reason, found),
         };
@@ -205,6 +225,7 @@ impl<'a> Seen<'a> {
         };
         Self {
             provenance: statement.provenance.as_ref(),
+            summary: statement.summary.as_ref(),
             subjects: statement.subjects.iter().filter(|subject| ours.contains(subject)).copied().collect(),
             otherwise: Mismatch::new(Reason::NoProvenance, found),
             signed: Some(signed),
@@ -256,9 +277,12 @@ impl Ruling<'_> {
                             candidate,
                         };
                         match self.answers.all_hold(self.judge, self.policy, &question) {
-                            Ok(()) => return Ok(self.covered(fit, *subject, signed, provenance)),
+                            Ok(()) => return Ok(self.covered(fit, *subject, signed, Some(provenance))),
                             Err(mismatch) => Cow::Owned(mismatch),
                         }
+                    }
+                    (Some(subject), Ruled::Fits(fit), Some(signed), None) => {
+                        return Ok(self.covered(fit, *subject, signed, None));
                     }
                     _ => Cow::Borrowed(&seen.otherwise),
                 };
@@ -274,14 +298,21 @@ impl Ruling<'_> {
         Err(Box::new(Problem { looked_at, looked_at_more, ..self.uncovered(&digests, closest) }))
     }
 
-    fn covered(&self, fit: &Fit<'_>, subject: Digest, signed: &Signed<'_>, provenance: &Provenance) -> Cover {
+    fn covered(
+        &self,
+        fit: &Fit<'_>,
+        subject: Digest,
+        signed: &Signed<'_>,
+        provenance: Option<&Provenance>,
+    ) -> Cover {
         let signed_by = match &fit.by {
             By::Certificate(certificate) => SignedBy::Certificate(Box::new((*certificate).clone())),
             By::Key(key) => key.clone(),
         };
         let root = &fit.signer.trust_root;
         Cover {
-            until: expiry(&self.policy.provenance, provenance, fit.proved_time()),
+            until: provenance
+                .and_then(|provenance| expiry(&self.policy.provenance, provenance, fit.proved_time())),
             proof: Proof {
                 policy: self.policy.id.clone(),
                 signer: fit.signer.name.clone(),
@@ -290,7 +321,8 @@ impl Ruling<'_> {
                 subject,
                 predicate_type: signed.statement().predicate_type.clone(),
                 signed_by,
-                provenance: provenance.clone(),
+                provenance: provenance.cloned().unwrap_or_default(),
+                summary: signed.statement().summary.clone(),
             },
         }
     }
@@ -363,7 +395,7 @@ const fn closeness(reason: Reason) -> u8 {
     match reason {
         Reason::ConditionFailed => 8,
         Reason::ProvenanceTooOld => 7,
-        Reason::WrongBuilder => 6,
+        Reason::WrongBuilder | Reason::WrongSummary => 6,
         Reason::WrongSource => 5,
         Reason::WrongSigner => 4,
         Reason::UntrustedSignature => 3,

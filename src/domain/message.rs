@@ -168,6 +168,7 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
             Some(age) => format!("built within the last {} hours", age.as_secs() / 3600),
             None => "a recent build".to_owned(),
         },
+        Reason::WrongSummary => summaries(policy),
         Reason::ConditionFailed => "every condition of the policy to hold".to_owned(),
         _ => {
             let signers: Vec<String> =
@@ -178,6 +179,17 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
             }
         }
     }
+}
+
+fn summaries(policy: &Policy) -> String {
+    let Some(rules) = &policy.summaries else { return "provenance".to_owned() };
+    let by = rules.verifier_ids.join(" or ");
+    let under = if rules.policy_uris.is_empty() {
+        String::new()
+    } else {
+        format!(", by the policy {}", rules.policy_uris.join(" or "))
+    };
+    format!("provenance, or a summary by {by} that this image passed at {} or above{under}", rules.min_level)
 }
 
 fn claims(policy: &Policy) -> String {
@@ -221,6 +233,9 @@ pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
         }
         Reason::WrongBuilder => "build with the builder that the policy names",
         Reason::ProvenanceTooOld => "rebuild and deploy the new image",
+        Reason::WrongSummary => {
+            "have the image verified by the verifier that the policy names, or attest its provenance"
+        }
         Reason::ConditionFailed => "see the condition's message",
         Reason::PlatformNotCovered => {
             "attest every platform's manifest, or the index; or keep the pod off these nodes with nodeSelector kubernetes.io/arch"

@@ -22,6 +22,7 @@ pub mod platform;
 pub mod policy;
 pub mod provenance;
 pub mod reference;
+pub mod summary;
 pub mod verdict;
 pub mod vouch;
 pub mod workload;

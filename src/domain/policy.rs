@@ -8,6 +8,7 @@ use super::{
     identity::{Signer, TrustRootName},
     level::BuildLevel,
     reference::Repository,
+    summary::SummaryRules,
 };
 
 /// The name of a policy object, for messages and ordering.
@@ -202,6 +203,8 @@ pub struct Policy {
     pub provenance: ProvenanceRules,
     /// Where attestations are looked for beside the image's own repository.
     pub attestation_repositories: Vec<Repository>,
+    /// The verification summaries that suffice in place of provenance; `None`: none does.
+    pub summaries: Option<SummaryRules>,
 }
 
 /// A policy that is there and does not compile. It fails closed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::digest::Digest;
+use super::{digest::Digest, summary::Summary};
 
 /// The predicate type of SLSA provenance v0.2.
 pub const SLSA_V0_2: &str = "https://slsa.dev/provenance/v0.2";
@@ -24,12 +24,14 @@ pub struct Statement {
     pub predicate_type: String,
     /// The provenance, where the predicate is SLSA provenance of a known version and well formed.
     pub provenance: Option<Provenance>,
+    /// The verification summary, where the predicate is one of a known version and well formed.
+    pub summary: Option<Summary>,
 }
 
 impl Statement {
     /// What a signature of a digest says.
     pub fn signature_of(digest: Digest) -> Self {
-        Self { subjects: vec![digest], predicate_type: SIGNATURE.to_owned(), provenance: None }
+        Self { subjects: vec![digest], predicate_type: SIGNATURE.to_owned(), provenance: None, summary: None }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     platform::Platform,
     policy::{Mode, PolicyId},
     provenance::Provenance,
+    summary::Summary,
 };
 
 macro_rules! reasons {
@@ -54,6 +55,8 @@ reasons! {
     WrongSource = "the signer is right, but built from another source than the policy names",
     /// Builder id, build type or claimed source differ.
     WrongBuilder = "the provenance claims another builder, build type or source than the policy names",
+    /// A verification summary is there, and does not say what the policy asks.
+    WrongSummary = "a verification summary is there, but does not say what the policy asks",
     /// A condition of the policy does not hold.
     ConditionFailed = "a condition of the policy does not hold for the provenance",
     /// The build is older than the policy's `maxAge`.
@@ -175,8 +178,10 @@ pub struct Proof {
     pub predicate_type: String,
     /// Proved.
     pub signed_by: SignedBy,
-    /// Claimed.
+    /// Claimed; nothing, where a summary stands in its place.
     pub provenance: Provenance,
+    /// The verification summary that stands in its place: claimed too.
+    pub summary: Option<Summary>,
 }
 
 /// Who signed, as it is proved.

@@ -104,7 +104,7 @@ mod tests {
 
     fn said(subjects: Vec<Digest>) -> Said {
         let provenance = Some(Provenance::default());
-        let statement = Statement { subjects, predicate_type: "p".to_owned(), provenance };
+        let statement = Statement { subjects, predicate_type: "p".to_owned(), provenance, summary: None };
         Said { found_at: Digest::of(b"layer"), statement: Ok(statement) }
     }
 

@@ -12,6 +12,7 @@ use crate::domain::{
     looked_at::LookedAt,
     platform::{EntryKind, IndexEntry, Platform},
     provenance::{Provenance, Statement},
+    summary::Summary,
     verdict::{ImageVerdict, Problem, SignedBy},
     vouch::Said,
     workload::{NodeTerm, Placement, Platforms},
@@ -96,11 +97,22 @@ fn provenance(provenance: &Provenance) -> usize {
     sum([size_of::<Provenance>(), texts, named, json(&provenance.predicate)])
 }
 
+fn summary(of: &Summary) -> usize {
+    let texts = [&of.verifier_id, &of.result, &of.resource_uri].into_iter().chain(&of.levels);
+    sum([
+        size_of::<Summary>(),
+        sum(texts.map(|value| text(value).saturating_add(OVERHEAD))),
+        option(of.policy_uri.as_ref()),
+        json(&of.predicate),
+    ])
+}
+
 fn statement(statement: &Statement) -> usize {
     sum([
         statement.subjects.len().saturating_mul(OVERHEAD.saturating_mul(2)),
         text(&statement.predicate_type),
         statement.provenance.as_ref().map_or(0, provenance),
+        statement.summary.as_ref().map_or(0, summary),
     ])
 }
 
@@ -229,6 +241,7 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
             signed_by(&proof.signed_by),
             option(proof.trust_root.as_ref().map(|root| &root.0)),
             provenance(&proof.provenance),
+            proof.summary.as_ref().map_or(0, summary),
             text(&proof.signer),
             text(&proof.predicate_type),
             text(&proof.policy.name),

@@ -88,6 +88,7 @@ pub fn full() -> Value {
                 "conditions": [{"expression": "true", "message": "m"}],
             },
             "attestations": {"repositories": ["ghcr.io/o/attestations"]},
+            "vsa": {"verifierIds": ["https://v.example"], "minLevel": 2, "policyUris": ["https://p.example"]},
         },
     })
 }
@@ -230,6 +231,10 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
             Box::new(texts("'", "' == ''")),
         ),
         ("provenance.conditions[].message", "/provenance/conditions/0/message", Box::new(texts("", ""))),
+        ("vsa.verifierIds", "/vsa/verifierIds", Box::new(lists(json!("v")))),
+        ("vsa.verifierIds[]", "/vsa/verifierIds/0", Box::new(texts("", ""))),
+        ("vsa.policyUris", "/vsa/policyUris", Box::new(lists(json!("p")))),
+        ("vsa.policyUris[]", "/vsa/policyUris/0", Box::new(texts("", ""))),
     ];
     rows.into_iter().chain(builders::bounded()).map(|(field, place, of)| (field, (place, of))).collect()
 }
@@ -279,8 +284,11 @@ const OBJECTS: [(&str, &str); 9] = [
 ];
 
 /// The fields that are numbers, and where they are.
-const NUMBERS: [(&str, &str); 2] =
-    [("signers[].level", "/signers/0/level"), ("provenance.minLevel", "/provenance/minLevel")];
+const NUMBERS: [(&str, &str); 3] = [
+    ("signers[].level", "/signers/0/level"),
+    ("provenance.minLevel", "/provenance/minLevel"),
+    ("vsa.minLevel", "/vsa/minLevel"),
+];
 
 /// A place, what breaks a rule there, and what keeps it.
 type Pair = (&'static str, Value, Value);

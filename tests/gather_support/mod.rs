@@ -289,7 +289,7 @@ impl TrustRoots for Believing {
         let text: String = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
         let subject = text.strip_prefix("said ").ok_or("it says nothing")?.parse().unwrap();
         let provenance = Some(Provenance::default());
-        Ok(Statement { subjects: vec![subject], predicate_type: SLSA_V1.into(), provenance })
+        Ok(Statement { subjects: vec![subject], predicate_type: SLSA_V1.into(), provenance, summary: None })
     }
 
     fn generation(&self) -> u64 {
@@ -319,6 +319,7 @@ fn verified(subjects: Vec<Digest>, predicate: String) -> Finding {
             subjects,
             predicate_type: SLSA_V1.into(),
             provenance: Some(Provenance { predicate, ..Provenance::default() }),
+            summary: None,
         },
     }))
 }
@@ -354,6 +355,7 @@ pub fn policy() -> Policy {
         }],
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
+        summaries: None,
     }
 }
 

@@ -127,6 +127,7 @@ pub async fn verdict(image: &str) -> ImageVerdict {
                 ..Certificate::default()
             })),
             provenance: Provenance::default(),
+            summary: None,
         }];
     }
     verdict

@@ -58,6 +58,7 @@ pub const fn page(reason: Reason) -> &'static str {
         WrongSigner,
         WrongSource,
         WrongBuilder,
+        WrongSummary,
         ConditionFailed,
         ProvenanceTooOld,
         PlatformNotCovered,

@@ -23,7 +23,12 @@ fn refs(patterns: &[&str]) -> Vec<RefPattern> {
 }
 
 fn verified(certificate: Certificate) -> Verified {
-    let statement = Statement { subjects: Vec::new(), predicate_type: SLSA_V1.to_owned(), provenance: None };
+    let statement = Statement {
+        subjects: Vec::new(),
+        predicate_type: SLSA_V1.to_owned(),
+        provenance: None,
+        summary: None,
+    };
     Verified { trust_roots: vec![TrustRootName::default()], certificate, statement }
 }
 
@@ -55,6 +60,7 @@ fn expected(identity: &SignerIdentity) -> String {
         signers: vec![signer],
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
+        summaries: None,
     };
     message::expected(&policy, &"ghcr.io/acme/app:v1".parse().unwrap(), Reason::WrongSigner)
 }
