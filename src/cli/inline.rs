@@ -1,6 +1,8 @@
 //! The policy that `verify`'s own flags describe. It becomes the same object that a file holds and takes the same way into a policy:
 //! there is no second set of rules.
 
+mod slsa;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -85,6 +87,9 @@ pub struct InlineArgs {
     /// [default: sigstore].
     #[arg(long, value_name = "NAME")]
     root: Option<String>,
+
+    #[command(flatten)]
+    slsa: slsa::SlsaArgs,
 }
 
 /// The values of `--transparency-log`.
@@ -110,6 +115,7 @@ impl InlineArgs {
         ];
         let lists = [&self.workflow_ref, &self.git_ref, &self.trigger];
         self.key.is_some()
+            || self.slsa.is_given()
             || single.iter().any(|flag| flag.is_some())
             || lists.iter().any(|flag| !flag.is_empty())
     }
@@ -124,12 +130,19 @@ impl InlineArgs {
     /// # Errors
     /// Flags that do not say who must have signed.
     pub fn object(&self, image: &Repository) -> Result<Value, Failure> {
-        let (kind, who) = match (&self.key, &self.repository) {
-            (Some(file), _) => ("publicKey", self.public_key(file)?),
-            (None, Some(repository)) => ("github", self.github(repository)),
-            (None, None) => ("certificate", self.certificate()?),
+        let (kind, who) = match (&self.key, &self.repository, self.slsa.github()?) {
+            (Some(file), ..) => ("publicKey", self.public_key(file)?),
+            (None, Some(repository), _) => ("github", self.github(repository)),
+            (None, None, Some(github)) => ("github", github),
+            (None, None, None) => ("certificate", self.certificate()?),
         };
-        Ok(self.object_of(image, kind, who))
+        let mut object = self.object_of(image, kind, who);
+        if let Some(provenance) = self.slsa.provenance(self.key.is_some())?
+            && let Some(Value::Object(spec)) = object.get_mut("spec")
+        {
+            spec.insert("provenance".to_owned(), provenance);
+        }
+        Ok(object)
     }
 
     /// The policy object about `image` that asks for the subject alone.
@@ -242,6 +255,9 @@ impl InlineArgs {
         };
         let name = field.rsplit('.').next().unwrap_or(field);
         let name = name.split('[').next().unwrap_or(name);
+        if let Some(flag) = self.slsa.flag_of(name) {
+            return Some(flag);
+        }
         let (flag, value) = match name {
             "repository" => ("--repository", one(&self.repository)),
             "workflow" => ("--workflow", one(&self.workflow)),

@@ -19,7 +19,7 @@ use crate::{
         platform::Platform,
         policy::Scope,
         reference::{Reference, Repository},
-        verdict::ImageVerdict,
+        verdict::{ImageVerdict, Outcome},
     },
     gather::ports::Snapshot,
 };
@@ -38,7 +38,8 @@ pub struct Args {
         value_name = "FILE_OR_DIR",
         conflicts_with_all = [
             "repository", "workflow", "workflow_ref", "git_ref", "trigger", "issuer", "identity", "identity_regex",
-            "key", "transparency_log", "root", "attestation_repository",
+            "key", "transparency_log", "root", "attestation_repository", "source_uri", "source_branch", "source_tag",
+            "source_versioned_tag", "builder_id", "build_workflow_input", "predicate_type",
         ]
     )]
     policy: Vec<PathBuf>,
@@ -53,6 +54,14 @@ pub struct Args {
     /// Asks again until the image is admitted, for so long: attestations appear 10–30 s after the push.
     #[arg(long, value_name = "DURATION", value_parser = sources::duration, help_heading = "Answer")]
     wait: Option<Duration>,
+
+    /// Prints the predicates that it is admitted on, one JSON document a line, in place of the answer.
+    #[arg(long, conflicts_with = "output", help_heading = "Answer")]
+    print_provenance: bool,
+
+    /// Asks nobody: image and attestations come from --layout, and the trust roots that are built in or given suffice.
+    #[arg(long, requires = "layout", help_heading = "Answer")]
+    offline: bool,
 
     /// The form of the answer.
     #[arg(long, short, value_name = "FORM", value_enum, default_value = "text", help_heading = "Answer")]
@@ -99,7 +108,7 @@ pub async fn run(args: &Args) -> Result<Exit, Failure> {
         reviewer.verify_image(&snapshot, Scope::Everywhere, &args.image, &platforms, deadline).await
     });
     let verdict = verdict.await;
-    report(args.output, &verdict)?;
+    report(args, &verdict)?;
     Ok(Exit::from(verdict.outcome))
 }
 
@@ -116,11 +125,23 @@ fn policies(args: &Args, image: &Repository) -> Result<files::Given, Failure> {
     }
 }
 
-fn report(output: Output, verdict: &ImageVerdict) -> Result<(), Failure> {
+fn report(args: &Args, verdict: &ImageVerdict) -> Result<(), Failure> {
     for warning in text::warnings(None, verdict) {
         terminal::tell_warning(&warning);
     }
-    match output {
+    if args.print_provenance && verdict.outcome == Outcome::Allow {
+        let mut lines: Vec<String> = Vec::new();
+        for proof in &verdict.proofs {
+            let predicate =
+                proof.summary.as_ref().map_or(&proof.provenance.predicate, |summary| &summary.predicate);
+            let line = predicate.to_string();
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        return terminal::print(&lines.join("\n"));
+    }
+    match args.output {
         Output::Text => terminal::print(&text::verdict(None, verdict)),
         Output::Json => terminal::print(&json::Document::of_image(verdict).render()),
     }

@@ -14,6 +14,7 @@ mod policies;
 mod registry;
 mod reviews;
 mod signers;
+mod slsa;
 mod usage;
 
 use std::{
