@@ -31,6 +31,10 @@ const CONCURRENCY: usize = 8;
 const VERIFICATION: Duration = Duration::from_secs(3);
 /// How long one digest's verification goes on before it is another one's turn.
 const SLICE: Duration = Duration::from_millis(20);
+/// How much memory may be held by what was read of one digest's attestations.
+const HELD: usize = 10 << 20;
+/// What is larger is verified again rather than kept: a few of these would leave no room for others.
+const KEPT: usize = 4 << 20;
 
 /// What discovery works with.
 #[derive(Clone)]
@@ -264,6 +268,7 @@ impl Discovery {
         raws: Vec<RawAttestation>,
     ) -> Result<(Vec<Checked>, Option<FetchError>), FetchError> {
         let (mut left, mut all, mut spent) = (raws.into_iter(), Vec::new(), Duration::ZERO);
+        let mut held = 0_usize;
         while left.len() > 0 {
             if spent > VERIFICATION {
                 let detail = format!(
@@ -283,21 +288,40 @@ impl Discovery {
                 while begun.elapsed() < SLICE
                     && let Some(raw) = left.next()
                 {
-                    let found = verify(trust.as_ref(), &known, &raw);
+                    let found = within(&mut held, verify(trust.as_ref(), &known, &raw));
                     let kept = matches!(found.finding, Finding::Keyed(_)).then_some(raw);
                     done.push((found, kept));
                 }
-                (left, done, begun.elapsed())
+                (left, done, held, begun.elapsed())
             };
-            let (rest, done, took) = tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
-                kind: FetchErrorKind::Unavailable,
-                detail: "an internal error ended the verification of an attestation".to_owned(),
-            })?;
-            left = rest;
+            let (rest, done, now_held, took) =
+                tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
+                    kind: FetchErrorKind::Unavailable,
+                    detail: "an internal error ended the verification of an attestation".to_owned(),
+                })?;
+            (left, held) = (rest, now_held);
             all.extend(done);
             spent = spent.saturating_add(took);
         }
         Ok((all, None))
+    }
+}
+
+/// A short text may become a large thing: as many fields with a byte each take fifty times their length.
+fn within(held: &mut usize, attestation: Arc<Attestation>) -> Arc<Attestation> {
+    let size = weigh::attestation(&attestation);
+    match held.checked_add(size).filter(|sum| *sum <= HELD) {
+        Some(sum) => {
+            *held = sum;
+            attestation
+        }
+        None => Arc::new(Attestation {
+            finding: Finding::Malformed(format!(
+                "its statement and those before it are larger than {} MiB when they are read",
+                HELD >> 20
+            )),
+            ..attestation.as_ref().clone()
+        }),
     }
 }
 
@@ -317,7 +341,8 @@ fn verify(
     }
     let attestation = Arc::new(trust.verify(raw, Timestamp::now()));
     // A refusal may depend on the clock, "logged in the future" for one: it is looked at again.
-    if matches!(attestation.finding, Finding::Verified(_) | Finding::Keyed(_)) {
+    let is_signed = matches!(attestation.finding, Finding::Verified(_) | Finding::Keyed(_));
+    if is_signed && weigh::attestation(&attestation) <= KEPT {
         known.insert(key, Arc::clone(&attestation));
     }
     attestation

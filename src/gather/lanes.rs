@@ -34,7 +34,7 @@ const SHARES: u64 = 4 << 20;
 /// How many bytes a look-up may hold, but for the few that need more.
 const SMALL: usize = 512 << 10;
 /// How many bytes one of those may hold.
-const LARGE: usize = 32 << 20;
+const LARGE: usize = 20 << 20;
 /// How many of those run at once.
 pub const LARGE_LOOKUPS: usize = 6;
 /// How many of those callers of one namespace are served at once.

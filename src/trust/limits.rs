@@ -13,8 +13,10 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 /// The largest annotation that is read.
 const MAX_ANNOTATION_BYTES: usize = 1 << 20;
-/// How many values JSON may hold: parsed, each takes at least 32 bytes, however short its text.
-const MAX_JSON_VALUES: usize = 400_000;
+/// How many values JSON may hold: parsed, each takes at least 32 bytes, however short its text. An object counts as so many: it takes
+/// hundreds of bytes, whatever is in it.
+const MAX_JSON_VALUES: usize = 80_000;
+const VALUES_OF_OBJECT: usize = 4;
 /// How many log entries a bundle may have.
 const MAX_LOG_ENTRIES: usize = 8;
 /// How many RFC 3161 timestamps a bundle may have.
@@ -113,7 +115,12 @@ fn at_most(most: usize, count: usize, what: &str) -> Result<(), Refusal> {
 
 /// An upper bound of the number of values: one behind each opening bracket and each comma, those in texts included.
 fn values(json: &[u8]) -> Result<(), Refusal> {
-    let count = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    let weight = |byte: &u8| match byte {
+        b',' | b'[' => 1,
+        b'{' => VALUES_OF_OBJECT,
+        _ => 0,
+    };
+    let count: usize = json.iter().map(weight).sum();
     if count > MAX_JSON_VALUES {
         return Err(Refusal::Malformed(format!("its JSON holds more than {MAX_JSON_VALUES} values")));
     }
@@ -128,6 +135,8 @@ mod tests {
     fn short_values_in_great_number_are_refused() {
         let many = format!("[{}1]", "1,".repeat(MAX_JSON_VALUES));
         assert!(document(many.as_bytes()).is_err());
+        let objects = format!("[{}1]", "{},".repeat(MAX_JSON_VALUES / 4));
+        assert!(document(objects.as_bytes()).is_err());
         let fewer = format!("[{}1]", "1,".repeat(MAX_JSON_VALUES - 10));
         assert!(document(fewer.as_bytes()).is_ok());
     }
