@@ -89,6 +89,9 @@ async fn what_the_service_account_may_do_is_what_it_does() {
     shop.apply(&policy.replace("spec:\n", "spec:\n  mode: Warn\n")).ok();
     let cluster = world.policy().replace("kind: ProvenancePolicy", "kind: ClusterProvenancePolicy");
     plane.apply(&cluster.replace("  namespace: shop\n", "").replace("[push]", "[push]\n  mode: Warn")).ok();
+    let root = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "own"},
+        "spec": {"trustedRoot": world.sigstore.trusted_root_json()}});
+    plane.apply(&root.to_string()).ok();
     warned(&shop, world.image("bare"));
     let at = Instant::now();
 
@@ -104,13 +107,13 @@ async fn what_the_service_account_may_do_is_what_it_does() {
         let ran = shop.kubectl_reading(&["create", "--raw", path, "-f", "-"], &binding.to_string());
         if ran.err.contains("already assigned") { Ok(()) } else { Err(ran.out + &ran.err) }
     });
+    std::thread::sleep(ANOTHER_EVENT.saturating_sub(at.elapsed()));
+    warned(&shop, world.image("bare"));
     // Another one comes, and takes over.
     let second = release.replica("two");
     release.service.remove(first.port);
     assert!(first.stop().success());
 
-    std::thread::sleep(ANOTHER_EVENT.saturating_sub(at.elapsed()));
-    warned(&shop, world.image("bare"));
     let granted = granted(&plane, "rightful");
     let unused = || -> Result<(), String> {
         let used: BTreeSet<Right> =
@@ -134,5 +137,5 @@ async fn what_the_service_account_may_do_is_what_it_does() {
         };
         assert!(granted.iter().any(is_granted), "{right:?} of {name:?} is used and not granted by the chart");
     }
-    plane.kubectl(&["delete", "clusterprovenancepolicies", "--all"]).ok();
+    plane.kubectl(&["delete", "clusterprovenancepolicies,trustroots", "--all"]).ok();
 }
