@@ -294,7 +294,8 @@ impl Ruling<'_> {
         let closest = closest.rev().max_by_key(|mismatch| closeness(mismatch.reason)).cloned();
         let missed =
             missed.iter().map(|(digest, attestation, mismatch)| (*digest, *attestation, mismatch.as_ref()));
-        let (looked_at, looked_at_more) = looked_at::kept(self.judge.facts, missed.collect(), closeness);
+        let (looked_at, looked_at_more) =
+            looked_at::kept(self.judge.facts, self.policy, missed.collect(), closeness);
         Err(Box::new(Problem { looked_at, looked_at_more, ..self.uncovered(&digests, closest) }))
     }
 

@@ -188,14 +188,19 @@ impl ImageFacts {
         united.map_or(Cow::Borrowed(self), Cow::Owned)
     }
 
-    /// The other repository that an attestation of these facts was found in.
-    pub fn found_elsewhere(&self, digest: &Digest, attestation: &Attestation) -> Option<&Repository> {
+    /// The other repository that an attestation was found in which `policy` sees.
+    pub fn found_elsewhere<'a>(
+        &self,
+        policy: &'a Policy,
+        digest: &Digest,
+        attestation: &Attestation,
+    ) -> Option<&'a Repository> {
         let is_here = |evidence: &SubjectEvidence| {
             evidence.attestations.iter().any(|one| std::ptr::eq(one.as_ref(), attestation))
         };
-        self.elsewhere
-            .iter()
-            .find(|(_, found)| found.get(digest).is_some_and(|evidence| is_here(evidence)))
-            .map(|(repository, _)| repository)
+        policy.attestation_repositories.iter().find(|repository| {
+            let found = self.elsewhere.get(*repository).and_then(|found| found.get(digest));
+            found.is_some_and(|evidence| is_here(evidence))
+        })
     }
 }

@@ -9,6 +9,7 @@ use super::{
     digest::Digest,
     evidence::{Attestation, ImageFacts, Layout},
     message::one_line,
+    policy::Policy,
     reference::Repository,
     verdict::{Problem, Reason},
 };
@@ -42,6 +43,7 @@ pub struct LookedAt {
 /// Those that are worth keeping, and how many there are beside them.
 pub fn kept(
     facts: &ImageFacts,
+    policy: &Policy,
     mut all: Vec<(Digest, &Attestation, &Mismatch)>,
     closeness: fn(Reason) -> u8,
 ) -> (Vec<LookedAt>, usize) {
@@ -49,7 +51,7 @@ pub fn kept(
     let more = all.len().saturating_sub(KEPT);
     let kept = all.into_iter().take(KEPT).map(|(of, attestation, mismatch)| LookedAt {
         layout: attestation.layout,
-        repository: facts.found_elsewhere(&of, attestation).cloned(),
+        repository: facts.found_elsewhere(policy, &of, attestation).cloned(),
         of,
         found_at: attestation.found_at,
         reason: mismatch.reason,
