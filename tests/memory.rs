@@ -71,9 +71,9 @@ impl World {
 }
 
 /// An object of short fields, which takes the most memory for its length.
-fn fields(seed: usize) -> String {
+fn fields() -> String {
     let fields = (0..79_700).fold(String::new(), |mut all, n| {
-        write!(all, r#","k{n:x}":{seed}"#).unwrap();
+        write!(all, r#","k{n:x}":0"#).unwrap();
         all
     });
     format!(r#"{{"a":0{fields}}}"#)
@@ -82,9 +82,9 @@ fn fields(seed: usize) -> String {
 type Attack = (&'static str, Outcome, fn(&World));
 
 /// The worst one first: what is freed is not given back, and the next one has it for nothing.
-const ATTACKS: [Attack; 11] = [
-    ("80,000 fields, eight times over", Outcome::Allow, |world| {
-        (0..8).for_each(|n| world.attach_with(&fields(n)));
+const ATTACKS: [Attack; 10] = [
+    ("80,000 fields", Outcome::Allow, |world| {
+        world.attach_with(&fields());
     }),
     ("nothing out of the ordinary", Outcome::Allow, |world| world.attach(&world.statement().to_string())),
     ("300 attestations", Outcome::Deny, |world| {
@@ -98,9 +98,6 @@ const ATTACKS: [Attack; 11] = [
         world.attach(&text);
     }),
     ("80,000 numbers", Outcome::Allow, |world| world.attach_with(&format!("[0{}]", ",0".repeat(79_700)))),
-    ("80,000 fields", Outcome::Allow, |world| {
-        world.attach_with(&fields(0));
-    }),
     ("16,000 objects", Outcome::Allow, |world| {
         world.attach_with(&format!("[0{}]", r#",{"a":0}"#.repeat(15_900)));
     }),

@@ -40,7 +40,7 @@ pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
 
 /// One warning, on one line.
 pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &Problem) -> String {
-    let mut text = named(image, verdict);
+    let mut text = named(image, verdict, false);
     match (problem.reason, &problem.policy) {
         // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
         (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
@@ -60,7 +60,8 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
     text
 }
 
-fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
+/// The image, and where it is named; `field`: also by the field, where the name is not enough to find it.
+fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict, field: bool) -> String {
     let shown = if verdict.reference.is_empty() { "\"\"" } else { &verdict.reference };
     let mut text = one_line(&format!("image {shown}"));
     if let Some(image) = image {
@@ -72,7 +73,7 @@ fn named(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
         };
         push(&mut text, format_args!(" ({role} {:?}", image.name));
         // Of a pod the name is enough; what makes pods has it in a template, and somewhere deep.
-        if image.field.contains("emplate.") {
+        if field && image.field.contains("emplate.") {
             push(&mut text, format_args!(", {}", image.field));
         }
         text.push(')');
@@ -86,7 +87,7 @@ fn group(
     policy: Option<&PolicyId>,
     problems: &[&Problem],
 ) -> String {
-    let mut text = named(image, verdict);
+    let mut text = named(image, verdict, true);
     let transient = problems.iter().all(|problem| problem.reason.is_transient());
     text.push_str(match (transient, policy) {
         (true, _) => " could not be verified",
