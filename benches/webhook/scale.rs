@@ -197,8 +197,11 @@ pub async fn measure(folder: &Path, scenario: &Scenario) {
     let mib = |followed: &Followed| followed.resident as f64 / 1024.0;
     line("resident when ready", mib(&small), mib(&large), "MiB");
     let request = review(scenario.image("shop"), 1);
+    let unsigned = review(scenario.image("bare"), 1);
     for webhook in [&small, &large] {
-        assert!(webhook.server.target.connect().await.ask(&request).await);
+        let mut connection = webhook.server.target.connect().await;
+        assert!(connection.ask(&request).await);
+        assert!(!connection.ask(&unsigned).await, "the policy is not in force");
     }
     for connections in [1, 8] {
         let (mut smalls, mut larges) = (Vec::new(), Vec::new());
