@@ -33,6 +33,8 @@ impl Drop for Installation<'_> {
 impl<'a> Installation<'a> {
     /// Installed, and nobody runs yet.
     pub fn new(plane: &'a ControlPlane, namespace: &'a str) -> Self {
+        // Tests that give rights without the chart leave these behind.
+        plane.kubectl(&["delete", "clusterrole,clusterrolebinding", "bonafide", "--ignore-not-found"]).ok();
         let installation = Self { plane, namespace, service: Balancer::start(), flags: Vec::new() };
         installation.helm("install", &["--create-namespace"]);
         installation
