@@ -18,6 +18,7 @@ use bonafide::{
         provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
         verdict::Reason,
     },
+    trust::compile_trust_root,
 };
 use jiff::Timestamp;
 
@@ -338,8 +339,13 @@ fn the_documented_ones_compile_without_a_warning() {
         } else {
             format!("{head}spec:\n  images: {{include: [\"ghcr.io/example-org/*\"]}}\n{}", part())
         };
-        let documents = manifest::policies(&whole).unwrap();
-        let compiled = &documents[0].compiled;
-        assert!(compiled.errors.is_empty() && compiled.warnings.is_empty(), "{compiled:?}");
+        let file = manifest::read(&whole).unwrap();
+        assert_eq!(file.policies.len() + file.roots.len(), 1, "{whole}");
+        for compiled in file.policies.iter().map(|document| &document.compiled) {
+            assert!(compiled.errors.is_empty() && compiled.warnings.is_empty(), "{compiled:?}");
+        }
+        for compiled in file.roots.iter().map(|root| compile_trust_root(&root.object)) {
+            assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
+        }
     }
 }
