@@ -4,7 +4,7 @@ use bonafide_kit::{
     plane::{ControlPlane, Namespace, Ran, eventually},
     scenario::Scenario,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{installation::Installation, objects, shared::alone};
 
@@ -29,13 +29,19 @@ fn with<'a>(
     namespace
 }
 
-/// What becomes of a pod that names its pull secret, or leaves that to its service account.
-fn ask(namespace: &Namespace<'_>, image: &str, named: bool) -> Ran {
-    let mut pod = objects::pod("asked", image);
+/// What becomes of a workload that names its pull secret, or leaves that to its service account.
+fn ask(namespace: &Namespace<'_>, mut workload: Value, named: bool) -> Ran {
     if named {
-        pod["spec"]["imagePullSecrets"] = json!([{"name": "pull"}]);
+        workload["spec"]["imagePullSecrets"] = json!([{"name": "pull"}]);
     }
-    namespace.kubectl_reading(&["create", "--dry-run=server", "-f", "-"], &pod.to_string())
+    namespace.kubectl_reading(&["create", "--dry-run=server", "-f", "-"], &workload.to_string())
+}
+
+/// What a namespace is told that may not know, where the digest or tag is left out.
+fn refusal(namespace: &Namespace<'_>, image: &str) -> String {
+    let named = namespace.name() == "alices";
+    let (_, version) = image.rsplit_once("sha256:").or_else(|| image.rsplit_once(':')).unwrap();
+    ask(namespace, objects::pod("asked", image), named).refused().replace(version, "VERSION")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,40 +52,58 @@ async fn each_pod_is_judged_with_its_own_credential_and_none_learns_from_another
     let webhook = release.replica("one");
     release.enforced();
     let registry = world.registry.host();
+    // Both may pull one image, and one of them another.
     world.registry.require_basic_for("acme/shop", "alice", "a");
+    world.registry.require_basic_for("acme/shop", "bob", "b");
     world.registry.require_basic_for("acme/index", "bob", "b");
-    let policy = world.policy().replace("kind: ProvenancePolicy", "kind: ClusterProvenancePolicy");
-    plane.apply(&policy.replace("  namespace: shop\n", "").replace("name: shop", "name: private")).ok();
-
     let alices = with(&plane, "alices", registry, Some(("alice", "a")), false);
     let bobs = with(&plane, "bobs", registry, Some(("bob", "b")), true);
     let eves = with(&plane, "eves", registry, Some(("alice", "guessed")), true);
     let nobodys = with(&plane, "nobodys", registry, None, false);
-    let (shop, index) = (world.image("shop"), world.image("index"));
-    let missing = format!("{registry}/acme/shop@sha256:{}", "0".repeat(64));
+    let policy = world.policy().replace("kind: ProvenancePolicy", "kind: ClusterProvenancePolicy");
+    plane.apply(&policy.replace("  namespace: shop\n", "").replace("name: shop", "name: private")).ok();
+    // By another image than those below: from here on each is asked about once, so that no answer hides another.
+    eventually("the policy to be in force", || {
+        let pod = objects::pod("asked", world.image("bare"));
+        let ran = ask(&nobodys, pod, false);
+        if ran.worked { Err(ran.out) } else { Ok(()) }
+    });
 
+    let (shop, index, tag) = (world.image("shop"), world.image("index"), format!("{registry}/acme/shop:v1"));
+    let missing = |image: &str| match image.split_once('@') {
+        Some((repository, _)) => format!("{repository}@sha256:{}", "0".repeat(64)),
+        None => image.replace(":v1", ":v0"),
+    };
     let strangers_are_told_nothing = |when: &str| {
-        for (namespace, image) in
-            [(&bobs, shop), (&alices, index), (&eves, shop), (&nobodys, shop), (&nobodys, index)]
-        {
-            let said = eventually("a refusal", || {
-                let ran = ask(namespace, image, namespace.name() == "alices");
-                if ran.worked { Err(ran.out) } else { Ok(ran.err) }
-            });
+        for (namespace, image) in [
+            (&alices, index),
+            (&eves, shop),
+            (&eves, &tag),
+            (&nobodys, shop),
+            (&nobodys, index),
+            (&nobodys, &tag),
+        ] {
+            let (said, absent) = (refusal(namespace, image), refusal(namespace, &missing(image)));
             let told = format!("{} {image} {when}: {said}", namespace.name());
-            assert!(said.contains("RegistryDenied"), "{told}");
-            // One that is not there is told of in the same words.
-            let absent = ask(namespace, &missing, namespace.name() == "alices").refused();
-            let is_same = absent.contains("RegistryDenied") || namespace.name() == "alices";
-            assert!(is_same, "{told} – and of one that is not there: {absent}");
+            assert!(said.contains("could not be verified") && said.contains("RegistryDenied"), "{told}");
+            assert_eq!(said, absent, "{told} – and of one that is not there, something else");
         }
+        let said = ask(&nobodys, objects::deployment("asked", shop), false).refused();
+        assert!(said.contains("RegistryDenied"), "a template, {when}: {said}");
     };
     strangers_are_told_nothing("before anybody knows");
-    for (namespace, image, named) in [(&alices, shop, true), (&bobs, index, false)] {
-        eventually("a pod with the right credential", || ask(namespace, image, named).attempt());
+    for (namespace, image, named) in
+        [(&alices, shop, true), (&bobs, shop, false), (&bobs, index, false), (&bobs, &tag, false)]
+    {
+        ask(namespace, objects::pod("asked", image), named).ok();
     }
+    // The API server gives a pod the secrets of its service account, but not a template.
+    ask(&bobs, objects::deployment("asked", shop), false).ok();
     strangers_are_told_nothing("after those were admitted who may know");
-    assert!(ask(&alices, &missing, true).refused().contains("ImageNotFound"), "who may know is told");
+    for (namespace, named) in [(&alices, true), (&bobs, false)] {
+        let said = ask(namespace, objects::pod("asked", &missing(shop)), named).refused();
+        assert!(said.contains("ImageNotFound"), "who may know is told: {said}");
+    }
     assert!(!webhook.log().contains("forbidden"), "{}", webhook.log());
     plane.kubectl(&["delete", "clusterprovenancepolicies", "--all"]).ok();
 }
