@@ -727,7 +727,7 @@ fn what_others_wrote_stays_on_its_line() {
 }
 
 fn too_many() -> String {
-    let image = |n: usize| WorkloadImage { image: format!("ghcr.io/o/a:{n}"), ..container() };
+    let image = |n: usize| Arc::new(WorkloadImage { image: format!("ghcr.io/o/a:{n}"), ..container() });
     let workload = Workload {
         kind: "Pod".into(),
         namespace: "n".into(),

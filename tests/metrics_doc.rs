@@ -83,12 +83,12 @@ fn touched() -> Arc<Metrics> {
         constrained: None,
         told: std::sync::OnceLock::new(),
     };
-    let image = WorkloadImage {
+    let image = Arc::new(WorkloadImage {
         name: "app".to_owned(),
         role: ImageRole::Container,
         field: "spec.containers[0].image".to_owned(),
         image: "image".to_owned(),
-    };
+    });
     let review = Review {
         outcome: Outcome::Deny,
         images: vec![ReviewedImage { image, verdict: Arc::new(verdict) }],

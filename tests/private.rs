@@ -77,12 +77,12 @@ impl World {
             kind: "Pod".into(),
             namespace: namespace.into(),
             name: "p".into(),
-            images: vec![WorkloadImage {
+            images: vec![Arc::new(WorkloadImage {
                 name: "c".into(),
                 role: ImageRole::Container,
                 field: "spec.containers[0].image".into(),
                 image: image.into(),
-            }],
+            })],
             placement: Placement::default(),
             pull: PullWith::default(),
         };

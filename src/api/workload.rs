@@ -2,7 +2,7 @@
 //!
 //! This is on the path of every review: the structs name what is needed, borrow what they can, and skip the rest of the object.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -94,7 +94,7 @@ fn object(kind: &str, shape: Shape, metadata: Option<Metadata<'_>>, spec: Option
     let name = metadata.name.or(metadata.generate_name).unwrap_or_default();
     Object {
         being_deleted: metadata.deletion_timestamp.is_some(),
-        uid: metadata.uid.map(Cow::into_owned),
+        uid: metadata.uid.map(Text::into_owned),
         workload: Workload {
             kind: kind.to_owned(),
             namespace: metadata.namespace.unwrap_or_default().into_owned(),
@@ -119,14 +119,19 @@ impl From<Pod<'_>> for Object {
 /// Whether the same images land in the same places: then an update changes nothing that is judged.
 pub fn is_unchanged(before: &Workload, after: &Workload) -> bool {
     // A container that is new runs its image anew, also where another has the same: a tag may have moved meanwhile.
-    let images = |workload: &Workload| {
-        let image = |image: &WorkloadImage| (image.field.clone(), image.name.clone(), image.image.clone());
-        workload.images.iter().map(image).collect::<Vec<_>>()
+    let same = |(one, other): (&Arc<WorkloadImage>, &Arc<WorkloadImage>)| {
+        one.field == other.field && one.name == other.name && one.image == other.image
     };
-    before.placement == after.placement && images(before) == images(after)
+    before.placement == after.placement
+        && before.images.len() == after.images.len()
+        && before.images.iter().zip(&after.images).all(same)
 }
 
-fn images(prefix: &str, spec: &PodSpec<'_>) -> Vec<WorkloadImage> {
+fn text(text: Option<&Text<'_>>) -> String {
+    text.map(|text| text.0.to_string()).unwrap_or_default()
+}
+
+fn images(prefix: &str, spec: &PodSpec<'_>) -> Vec<Arc<WorkloadImage>> {
     let lists = [
         (ImageRole::InitContainer, "initContainers", &spec.init_containers),
         (ImageRole::Container, "containers", &spec.containers),
@@ -135,33 +140,33 @@ fn images(prefix: &str, spec: &PodSpec<'_>) -> Vec<WorkloadImage> {
     let mut images = Vec::new();
     for (role, list, containers) in lists {
         for (at, container) in containers.iter().flatten().enumerate() {
-            images.push(WorkloadImage {
-                name: container.name.as_deref().unwrap_or_default().to_owned(),
+            images.push(Arc::new(WorkloadImage {
+                name: text(container.name.as_ref()),
                 role,
-                field: format!("{prefix}.{list}[{at}].image"),
-                image: container.image.as_deref().unwrap_or_default().to_owned(),
-            });
+                field: [prefix, ".", list, "[", itoa::Buffer::new().format(at), "].image"].concat(),
+                image: text(container.image.as_ref()),
+            }));
         }
     }
     for (at, volume) in spec.volumes.iter().flatten().enumerate() {
         if let Some(source) = &volume.image {
-            images.push(WorkloadImage {
-                name: volume.name.as_deref().unwrap_or_default().to_owned(),
+            images.push(Arc::new(WorkloadImage {
+                name: text(volume.name.as_ref()),
                 role: ImageRole::Volume,
                 field: format!("{prefix}.volumes[{at}].image.reference"),
-                image: source.reference.as_deref().unwrap_or_default().to_owned(),
-            });
+                image: text(source.reference.as_ref()),
+            }));
         }
     }
     images
 }
 
 fn pull(spec: &PodSpec<'_>) -> PullWith {
-    let named = spec.image_pull_secrets.iter().flatten().filter_map(|secret| secret.name.as_deref());
-    let service_account = spec.service_account_name.as_deref().filter(|name| !name.is_empty());
+    let named = spec.image_pull_secrets.iter().flatten().filter_map(|secret| secret.name.as_ref());
+    let service_account = spec.service_account_name.as_ref().filter(|name| !name.is_empty());
     PullWith {
-        secrets: named.filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect(),
-        service_account: service_account.map(ToOwned::to_owned),
+        secrets: named.filter(|name| !name.is_empty()).map(|name| name.0.to_string()).collect(),
+        service_account: service_account.map(|name| name.0.to_string()),
     }
 }
 
@@ -171,12 +176,12 @@ fn placement(spec: PodSpec<'_>) -> Placement {
         .and_then(|affinity| affinity.node_affinity)
         .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
     Placement {
-        node_name: spec.node_name.filter(|name| !name.is_empty()).map(Cow::into_owned),
+        node_name: spec.node_name.filter(|name| !name.is_empty()).map(Text::into_owned),
         node_selector: spec.node_selector.unwrap_or_default(),
         affinity: required
             .map(|selector| selector.node_selector_terms.into_iter().flatten().map(term).collect()),
-        os: spec.os.and_then(|os| os.name).map(Cow::into_owned),
-        runtime_class: spec.runtime_class_name.filter(|name| !name.is_empty()).map(Cow::into_owned),
+        os: spec.os.and_then(|os| os.name).map(Text::into_owned),
+        runtime_class: spec.runtime_class_name.filter(|name| !name.is_empty()).map(Text::into_owned),
     }
 }
 
@@ -191,6 +196,21 @@ fn term(term: Term) -> NodeTerm {
     NodeTerm {
         labels: requirements(term.match_expressions).collect(),
         fields: requirements(term.match_fields).collect(),
+    }
+}
+
+/// A string, borrowed where it can be: serde borrows one for a [`Cow`] that is a field, and copies it for one in an [`Option`].
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    fn into_owned(self) -> String {
+        self.0.into_owned()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -213,13 +233,13 @@ struct WithTemplate<'a> {
 #[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow)]
-    generate_name: Option<Cow<'a, str>>,
+    generate_name: Option<Text<'a>>,
     #[serde(borrow)]
-    namespace: Option<Cow<'a, str>>,
+    namespace: Option<Text<'a>>,
     #[serde(borrow)]
-    uid: Option<Cow<'a, str>>,
+    uid: Option<Text<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
 }
 
@@ -266,37 +286,37 @@ struct PodSpec<'a> {
     #[serde(borrow)]
     volumes: Option<Vec<Volume<'a>>>,
     #[serde(borrow)]
-    node_name: Option<Cow<'a, str>>,
+    node_name: Option<Text<'a>>,
     node_selector: Option<BTreeMap<String, String>>,
     affinity: Option<Affinity>,
     #[serde(borrow)]
     os: Option<Os<'a>>,
     #[serde(borrow)]
-    runtime_class_name: Option<Cow<'a, str>>,
+    runtime_class_name: Option<Text<'a>>,
     #[serde(borrow)]
     image_pull_secrets: Option<Vec<Named<'a>>>,
     #[serde(borrow)]
-    service_account_name: Option<Cow<'a, str>>,
+    service_account_name: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Named<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Container<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow)]
-    image: Option<Cow<'a, str>>,
+    image: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Volume<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow)]
     image: Option<ImageSource<'a>>,
 }
@@ -304,13 +324,13 @@ struct Volume<'a> {
 #[derive(Deserialize)]
 struct ImageSource<'a> {
     #[serde(borrow)]
-    reference: Option<Cow<'a, str>>,
+    reference: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Os<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! A workload as it is judged: its images and where it can land.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::platform::Platform;
 
@@ -14,7 +14,7 @@ pub struct Workload {
     /// The object's name, or its `generateName`.
     pub name: String,
     /// Every image it may run.
-    pub images: Vec<WorkloadImage>,
+    pub images: Vec<Arc<WorkloadImage>>,
     /// Where its pods can land.
     pub placement: Placement,
     /// What its images are pulled with.

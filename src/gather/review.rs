@@ -38,7 +38,7 @@ impl Review {
             ..Problem::new(Reason::TooManyImages, Mode::Enforce, found)
         };
         let verdict = Arc::new(ImageVerdict::of_problems(&beyond.image, vec![problem]));
-        let images = vec![ReviewedImage { image: beyond.clone(), verdict }];
+        let images = vec![ReviewedImage { image: Arc::clone(beyond), verdict }];
         Some(Self { outcome: Outcome::Deny, images, phases: Phases::default() })
     }
 }
@@ -47,7 +47,7 @@ impl Review {
 #[derive(Debug, Clone)]
 pub struct ReviewedImage {
     /// Where the workload names it.
-    pub image: WorkloadImage,
+    pub image: Arc<WorkloadImage>,
     /// What was decided. Containers of one image share one verdict.
     pub verdict: Arc<ImageVerdict>,
 }

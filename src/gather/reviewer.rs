@@ -16,7 +16,7 @@ use super::{
     lanes::Errand,
     ports::{Agents, Attestations, Keychain, Observer, PullSecret, Snapshot, TrustRoots},
     review::{MAX_IMAGES, Phases, Review, ReviewedImage},
-    verdicts::{DENIAL_AGE, VerdictKey, Verdicts, findings, is_settled},
+    verdicts::{DENIAL_AGE, Question, Verdicts, findings, is_settled},
 };
 use crate::domain::{
     digest::Digest,
@@ -26,7 +26,7 @@ use crate::domain::{
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
     verdict::{ImageVerdict, Outcome},
-    workload::{Platforms, Workload, WorkloadImage},
+    workload::{Platforms, Workload},
 };
 
 /// How many images of one workload are judged at once.
@@ -102,15 +102,10 @@ impl Reviewer {
                 Arc::clone(&known.verdict)
             } else {
                 recalled = recalled.saturating_add(1);
-                self.verdicts.get(&self.key(
-                    snapshot,
-                    Some(&workload.namespace),
-                    &image.image,
-                    &platforms,
-                    stage,
-                ))?
+                let namespace = Some(workload.namespace.as_str());
+                self.verdicts.get(self.question(snapshot, namespace, &image.image, &platforms, stage))?
             };
-            images.push(ReviewedImage { image: image.clone(), verdict });
+            images.push(ReviewedImage { image: Arc::clone(image), verdict });
         }
         (0..recalled).for_each(|_| self.observer.cache("verdicts", true));
         let phases = Phases { plan: start.elapsed(), ..Phases::default() };
@@ -132,12 +127,13 @@ impl Reviewer {
         let platforms = self.landings.of(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
-        for WorkloadImage { image, .. } in &workload.images {
-            if judged.iter().any(|(known, ..)| known == image) || unknown.contains(&image.as_str()) {
+        for image in &workload.images {
+            let image = image.image.as_str();
+            if judged.iter().any(|(known, ..)| *known == image) || unknown.contains(&image) {
                 continue;
             }
             let start = Instant::now();
-            match self.recall(&self.key(snapshot, Some(&workload.namespace), image, &platforms, stage)) {
+            match self.recall(self.question(snapshot, Some(&workload.namespace), image, &platforms, stage)) {
                 Some(verdict) => {
                     let phases = Phases { plan: start.elapsed(), ..Phases::default() };
                     judged.push((image, verdict, phases));
@@ -158,7 +154,7 @@ impl Reviewer {
         }
         for image in &workload.images {
             if let Some((_, verdict, _)) = judged.iter().find(|(known, ..)| *known == image.image) {
-                review.images.push(ReviewedImage { image: image.clone(), verdict: Arc::clone(verdict) });
+                review.images.push(ReviewedImage { image: Arc::clone(image), verdict: Arc::clone(verdict) });
             }
         }
         review.outcome = worst(&review.images);
@@ -200,23 +196,16 @@ impl Reviewer {
         stream::iter(judging.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
     }
 
-    fn key(
+    fn question<'a>(
         &self,
         snapshot: &Snapshot,
-        namespace: Option<&str>,
-        image: &str,
-        platforms: &Arc<Platforms>,
+        namespace: Option<&'a str>,
+        image: &'a str,
+        platforms: &'a Arc<Platforms>,
         stage: Stage,
-    ) -> VerdictKey {
-        VerdictKey {
-            namespace: namespace.map(ToOwned::to_owned),
-            image: image.to_owned(),
-            resolved: None,
-            platforms: Arc::clone(platforms),
-            stage,
-            policies: snapshot.policies.generation,
-            trust: self.facts.trust_generation(),
-        }
+    ) -> Question<'a> {
+        let (policies, trust) = (snapshot.policies.generation, self.facts.trust_generation());
+        Question { namespace, image, resolved: None, platforms, stage, policies, trust }
     }
 
     /// Judges one image, as it was written.
@@ -276,15 +265,15 @@ impl Reviewer {
             Scope::Everywhere => None,
             Scope::Namespace { name, .. } => Some(name),
         };
-        let mut key = self.key(snapshot, namespace, image, platforms, stage);
-        if let Some(verdict) = self.recall(&key) {
+        let mut question = self.question(snapshot, namespace, image, platforms, stage);
+        if let Some(verdict) = self.recall(question) {
             phases.plan = start.elapsed();
             return (verdict, phases);
         }
         let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, stage, image) {
             Plan::Settled(verdict) => {
                 phases.plan = start.elapsed();
-                return (self.verdicts.keep(key, *verdict), phases);
+                return (self.verdicts.keep(question, *verdict), phases);
             }
             Plan::Ask(asked) => asked,
         };
@@ -298,8 +287,8 @@ impl Reviewer {
             }
         };
         if asked.reference.digest().is_none() {
-            key.resolved = Some(digest);
-            if let Some(verdict) = self.recall(&key) {
+            question.resolved = Some(digest);
+            if let Some(verdict) = self.recall(question) {
                 phases.gather = start.elapsed();
                 return (verdict, phases);
             }
@@ -307,15 +296,15 @@ impl Reviewer {
         self.observer.cache("verdicts", false);
         let places = &self.places(asking, &asked, errand).await;
         let verdict = match self.find_out(&asked, platforms, digest, places, &mut phases).await {
-            Ok(verdict) => self.verdicts.keep(key, verdict),
+            Ok(verdict) => self.verdicts.keep(question, verdict),
             Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
         };
         phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
         (verdict, phases)
     }
 
-    fn recall(&self, key: &VerdictKey) -> Option<Arc<ImageVerdict>> {
-        let verdict = self.verdicts.get(key)?;
+    fn recall(&self, question: Question<'_>) -> Option<Arc<ImageVerdict>> {
+        let verdict = self.verdicts.get(question)?;
         self.observer.cache("verdicts", true);
         Some(verdict)
     }

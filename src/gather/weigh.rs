@@ -1,7 +1,7 @@
 //! How many bytes things take in memory, roughly and rather too many: caches are bounded by them, since whoever signs an attestation or
 //! writes a pod chooses how large it is.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use serde_json::Value;
 
@@ -27,10 +27,11 @@ pub fn capped(bytes: usize) -> u32 {
 }
 
 /// How many bytes a cache holds, what is to be thrown out of it left out.
-pub fn held<K, V>(cache: &moka::sync::Cache<K, V>) -> u64
+pub fn held<K, V, S>(cache: &moka::sync::Cache<K, V, S>) -> u64
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Clone + Send + Sync + 'static,
 {
     cache.run_pending_tasks();
     cache.weighted_size()

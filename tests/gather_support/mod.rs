@@ -376,11 +376,14 @@ pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
 }
 
 pub fn pod(images: &[String]) -> Workload {
-    let image = |(at, image): (usize, &String)| WorkloadImage {
-        name: format!("c{at}"),
-        role: ImageRole::Container,
-        field: format!("spec.containers[{at}].image"),
-        image: image.clone(),
+    let image = |(at, image): (usize, &String)| {
+        let image = WorkloadImage {
+            name: format!("c{at}"),
+            role: ImageRole::Container,
+            field: format!("spec.containers[{at}].image"),
+            image: image.clone(),
+        };
+        Arc::new(image)
     };
     Workload {
         kind: "Pod".into(),
