@@ -160,6 +160,7 @@ async fn floor(authority_file: &Path) {
     };
     let readiness = Arc::new(Readiness::default());
     let service = Service {
+        validate: None,
         admission: Router::new().route("/validate", post(echo)),
         health: health::router(Arc::clone(&readiness), Metrics::new("bench")),
         readiness,

@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 use futures::{StreamExt as _, stream};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Output,
@@ -203,7 +203,7 @@ async fn answer(
         message: answer.refusal.map(|refusal| refusal.message),
         warnings: answer.warnings,
         images: images.collect(),
-        audit_annotations: answer.audit,
+        audit_annotations: answer.audit.into_iter().map(|(key, value)| (key, said(&value))).collect(),
         skipped,
     };
     Ok(Answered { object, review, outcome })
@@ -261,4 +261,9 @@ fn report(output: Output, answered: &[Answered]) -> Result<(), Failure> {
             terminal::print(&Document::of_objects(allowed, &images, &objects).render())
         }
     }
+}
+
+/// The string that an annotation says, which is kept as JSON.
+fn said(json: &RawValue) -> String {
+    serde_json::from_str(json.get()).unwrap_or_default()
 }

@@ -197,6 +197,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
     let admission = Admission::new(judge, inventory, counted, drained, in_cluster, args.timeout);
     let service = Service {
+        validate: Some(Arc::clone(&admission)),
         admission: admission.router(),
         health: health::router(Arc::clone(&readiness), Arc::clone(&metrics)),
         readiness,

@@ -1,9 +1,13 @@
 //! The answer: per image what was decided and why, in words that are stable and documented.
 
-use std::{fmt, sync::OnceLock};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     digest::Digest,
@@ -245,6 +249,6 @@ pub struct ImageVerdict {
     pub valid_until: Option<Timestamp>,
     /// The platforms the pod must be kept to for the verdict to hold (`uncoveredPlatforms: Constrain`).
     pub constrained: Option<Vec<Platform>>,
-    /// What the audit log is told of it, once somebody has written it: one verdict answers many reviews.
-    pub told: OnceLock<Option<String>>,
+    /// What the audit log is told of it, as JSON, once somebody has written it: one verdict answers many reviews.
+    pub told: OnceLock<Option<Arc<RawValue>>>,
 }

@@ -3,13 +3,18 @@
 //! Nothing here decides about images. It reads the review, lets it be judged within the time the API server grants, and sees to it
 //! that there is an answer whatever happens: a panic, a judge that does not come back, a body that is none.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, Version, header},
+    http::{HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse as _, Response},
     routing::post,
 };
@@ -104,6 +109,7 @@ enum Endpoint {
 }
 
 const VALIDATE: &str = "validate";
+const JSON: &str = "application/json";
 
 impl Endpoint {
     const fn as_str(self) -> &'static str {
@@ -122,6 +128,18 @@ pub(super) struct Asked {
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
 }
+
+/// What is to be judged.
+pub(super) struct Judging<'a> {
+    pub(super) about: About<'a>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) workload: &'a Workload,
+    pub(super) stage: Stage,
+    pub(super) asked: Asked,
+}
+
+/// How a review is answered.
+pub(super) type Answering<'a> = dyn Fn(&Review) -> Answer + Send + Sync + 'a;
 
 impl Admission {
     /// `default_timeout` is for requests that do not say how long they wait.
@@ -162,12 +180,24 @@ impl Admission {
     }
 }
 
+impl Admission {
+    /// Whether a request is for [`Admission::validated`].
+    pub fn is_validation<B>(request: &axum::http::Request<B>) -> bool {
+        request.method() == Method::POST && request.uri().path() == "/validate"
+    }
+
+    /// The answer to a request to `/validate`.
+    pub async fn validated(&self, request: Request) -> Response {
+        self.respond(Endpoint::Validate, request).await
+    }
+}
+
 /// A request that is no review.
 struct Refused(StatusCode, String);
 
 fn json(body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 
@@ -212,38 +242,85 @@ impl Admission {
         }
         let incoming = wire::read(&body).map_err(unreadable)?;
         let answer = match &incoming.subject {
-            Subject::Skip(why) => {
-                self.metrics.skipped(why);
-                report::skipped(&incoming.about(endpoint.as_str()), why);
-                Answer::allowed()
-            }
-            Subject::Malformed(why) => {
-                self.metrics.malformed();
-                report::malformed(&incoming.about(endpoint.as_str()), why);
-                Answer::refused(Refusal::bad_request(why.clone()))
-            }
-            Subject::Unknown { group, kind } => {
-                self.metrics.unknown_kind(group, kind);
-                self.metrics.skipped("UnknownKind");
-                report::skipped(&incoming.about(endpoint.as_str()), "UnknownKind");
-                Answer::allowed()
-            }
-            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
-                Box::pin(self.mutate(&incoming, workload, &body, asked)).await
-            }
-            Subject::Judge(workload) => self.validate(&incoming, workload, asked).await,
+            Subject::Judge(workload) => match self.at_once(endpoint, &incoming, workload, asked) {
+                Some(answer) => answer,
+                // In a box, which nearly no review needs.
+                None => Box::pin(self.find_out(endpoint, &incoming, workload, &body, asked)).await,
+            },
+            unjudged => self.unjudged(&incoming.about(endpoint.as_str()), unjudged),
         };
         Ok(wire::write(&incoming.uid, &answer))
     }
 
-    async fn validate(&self, incoming: &Incoming<'_>, workload: &Workload, asked: Asked) -> Answer {
+    fn unjudged(&self, about: &About<'_>, subject: &Subject) -> Answer {
+        match subject {
+            Subject::Skip(why) => {
+                self.metrics.skipped(why);
+                report::skipped(about, why);
+                Answer::allowed()
+            }
+            Subject::Unknown { group, kind } => {
+                self.metrics.unknown_kind(group, kind);
+                self.metrics.skipped("UnknownKind");
+                report::skipped(about, "UnknownKind");
+                Answer::allowed()
+            }
+            Subject::Malformed(why) => {
+                self.metrics.malformed();
+                report::malformed(about, why);
+                Answer::refused(Refusal::bad_request(why.clone()))
+            }
+            Subject::Judge(_) => Answer::refused(Refusal::internal("this was not judged".to_owned())),
+        }
+    }
+
+    /// The answer where nobody has to be asked for it, as is so nearly always.
+    fn at_once(
+        &self,
+        endpoint: Endpoint,
+        incoming: &Incoming<'_>,
+        workload: &Workload,
+        asked: Asked,
+    ) -> Option<Answer> {
+        if endpoint != Endpoint::Validate {
+            return None;
+        }
+        let answer = self.known(&self.validation(incoming, workload, asked), &|review| review.into())?;
+        self.follow(incoming, workload);
+        Some(answer)
+    }
+
+    async fn find_out(
+        &self,
+        endpoint: Endpoint,
+        incoming: &Incoming<'_>,
+        workload: &Workload,
+        body: &Bytes,
+        asked: Asked,
+    ) -> Answer {
+        if endpoint == Endpoint::Mutate {
+            return self.mutate(incoming, workload, body, asked).await;
+        }
+        let answer = self.judged(&self.validation(incoming, workload, asked), &|review| review.into()).await;
+        self.follow(incoming, workload);
+        answer
+    }
+
+    fn validation<'a>(
+        &self,
+        incoming: &'a Incoming<'_>,
+        workload: &'a Workload,
+        asked: Asked,
+    ) -> Judging<'a> {
         let snapshot = self.inventory.snapshot();
         // The pods of a template go through the mutating webhook, where there is one.
         let is_template = incoming.kind != "Pod";
         let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
-        let about = incoming.about(VALIDATE);
-        let answer = self.judged(&about, &snapshot, workload, stage, asked, |review| Answer::from(review));
-        let answer = answer.await;
+        Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked }
+    }
+
+    /// Remembers what a pod runs for the time when it is bound to a node.
+    fn follow(&self, incoming: &Incoming<'_>, workload: &Workload) {
         if let (Some(cluster), Some(uid), false) = (&self.cluster, &incoming.pod_uid, incoming.dry_run) {
             if incoming.is_new {
                 cluster.pods.made(uid, workload);
@@ -251,50 +328,34 @@ impl Admission {
                 cluster.pods.changed(uid);
             }
         }
-        answer
+    }
+
+    /// The answer where every verdict is at hand.
+    fn known(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Option<Answer> {
+        let known = || {
+            let review = self.judge.known(&judging.snapshot, judging.workload, judging.stage)?;
+            Some(self.told(judging, &review, answer))
+        };
+        // Nothing of ours that a panic could leave half-changed is looked at afterwards: caches insert whole values, locks do not poison.
+        catch_unwind(AssertUnwindSafe(known)).unwrap_or_else(|panic| Some(self.failed(judging, &*panic)))
     }
 
     /// An answer, whatever the judge does.
-    pub(super) async fn judged(
-        &self,
-        about: &About<'_>,
-        snapshot: &Arc<Snapshot>,
-        workload: &Workload,
-        stage: Stage,
-        Asked { begun, deadline }: Asked,
-        answer: impl FnOnce(&Review) -> Answer,
-    ) -> Answer {
-        let judging = async {
-            let review = match self.judge.known(snapshot, workload, stage) {
-                Some(review) => review,
-                None => self.judge.judge(snapshot, workload, stage, deadline).await,
-            };
-            let answer = answer(&review);
-            let took = begun.elapsed();
-            // What is mutated is validated next.
-            if about.webhook != mutation::MUTATE {
-                self.metrics.reviewed(&review, took);
-                report::reviewed(about, &review, took);
-                if let Some(cluster) = &self.cluster {
-                    report::found(about, &review, cluster.findings.as_ref());
-                }
-            }
-            answer
+    pub(super) async fn judged(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
+        if let Some(answer) = self.known(judging, answer) {
+            return answer;
+        }
+        let Judging { about, snapshot, workload, stage, asked } = judging;
+        let finding_out = async {
+            let review = self.judge.judge(snapshot, workload, *stage, asked.deadline).await;
+            self.told(judging, &review, answer)
         };
-        // Nothing of ours that a panic could leave half-changed is looked at afterwards: caches insert whole values, locks do not poison.
-        match timeout_at(deadline + GRACE, AssertUnwindSafe(judging).catch_unwind()).await {
+        match timeout_at(asked.deadline + GRACE, AssertUnwindSafe(finding_out).catch_unwind()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => {
-                self.metrics.panicked();
-                report::panicked(about, &*panic);
-                Answer::refused(Refusal::internal(
-                    "this could not be reviewed because of a fault in bonafide; it is in bonafide's log"
-                        .to_owned(),
-                ))
-            }
+            Ok(Err(panic)) => self.failed(judging, &*panic),
             Err(_) => {
                 self.metrics.overdue();
-                report::overdue(about, begun.elapsed());
+                report::overdue(about, asked.begun.elapsed());
                 Answer::refused(Refusal::unavailable(
                     "DeadlineExceeded: this could not be reviewed in time".to_owned(),
                     None,
@@ -302,12 +363,40 @@ impl Admission {
             }
         }
     }
+
+    /// The answer to a review, which metrics, log and policies' owners are told of.
+    fn told(&self, judging: &Judging<'_>, review: &Review, answer: &Answering<'_>) -> Answer {
+        let about = &judging.about;
+        let answer = answer(review);
+        let took = judging.asked.begun.elapsed();
+        // What is mutated is validated next.
+        if about.webhook != mutation::MUTATE {
+            self.metrics.reviewed(review, took);
+            report::reviewed(about, review, took);
+            if let Some(cluster) = &self.cluster {
+                report::found(about, review, cluster.findings.as_ref());
+            }
+        }
+        answer
+    }
+
+    fn failed(&self, judging: &Judging<'_>, panic: &(dyn Any + Send)) -> Answer {
+        self.metrics.panicked();
+        report::panicked(&judging.about, panic);
+        Answer::refused(Refusal::internal(
+            "this could not be reviewed because of a fault in bonafide; it is in bonafide's log".to_owned(),
+        ))
+    }
 }
 
 fn is_json(request: &Request) -> bool {
-    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = request.headers().get(header::CONTENT_TYPE);
+    if value.is_some_and(|value| value == JSON) {
+        return true;
+    }
+    let value = value.and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).map(str::trim);
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON))
 }
 
 fn content_length(request: &Request) -> Option<u64> {

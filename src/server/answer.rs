@@ -1,6 +1,8 @@
 //! From a review to what the API server is told: the status that the person who applies sees, and the annotations that stay in the audit log.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::patch::Operation;
 use crate::{
@@ -23,14 +25,14 @@ const ANNOTATIONS: usize = 64;
 const KEY_LIMIT: usize = 63;
 
 /// What is answered, before it is put on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Answer {
     /// Why not; `None` where it is admitted.
     pub refusal: Option<Refusal>,
     /// Warnings in full; the wire has limits.
     pub warnings: Vec<String>,
-    /// For the audit log.
-    pub audit: BTreeMap<String, String>,
+    /// For the audit log: strings, as JSON.
+    pub audit: BTreeMap<String, Arc<RawValue>>,
     /// What is to be changed of the object.
     pub patch: Vec<Operation>,
 }
@@ -160,24 +162,31 @@ fn retry_after(review: &Review) -> Option<u64> {
         .max()
 }
 
-fn audit(review: &Review) -> BTreeMap<String, String> {
+fn audit(review: &Review) -> BTreeMap<String, Arc<RawValue>> {
     let mut annotations = BTreeMap::new();
     for ReviewedImage { image, verdict } in &review.images {
         if annotations.len() >= ANNOTATIONS {
             break;
         }
-        if let Some(value) = verdict.told.get_or_init(|| verified(verdict)) {
-            insert(&mut annotations, key("verified", image), value.clone());
+        if let Some(value) = verdict.told.get_or_init(|| written(&verified(verdict)?)) {
+            insert(&mut annotations, key("verified", image), Arc::clone(value));
         }
-        if !verdict.audit.is_empty() {
-            insert(&mut annotations, key("audit", image), found(&verdict.audit));
+        if !verdict.audit.is_empty()
+            && let Some(value) = written(&found(&verdict.audit))
+        {
+            insert(&mut annotations, key("audit", image), value);
         }
     }
     annotations
 }
 
+/// A string as JSON, which it always has.
+fn written(value: &str) -> Option<Arc<RawValue>> {
+    to_raw_value(value).ok().map(Arc::from)
+}
+
 /// Names that were cut or cleaned may be the same; none hides another.
-fn insert(annotations: &mut BTreeMap<String, String>, mut key: String, value: String) {
+fn insert(annotations: &mut BTreeMap<String, Arc<RawValue>>, mut key: String, value: Arc<RawValue>) {
     if annotations.contains_key(&key) {
         key.truncate(KEY_LIMIT.saturating_sub(3));
         push(&mut key, format_args!("-{}", annotations.len()));

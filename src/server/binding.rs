@@ -8,15 +8,18 @@ use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 
 use super::{
-    admission::{Admission, Asked},
+    admission::{Admission, Asked, Judging},
     answer::{Answer, Refusal},
     report::{self, About},
     wire,
 };
-use crate::domain::{
-    plan::Stage,
-    verdict::Outcome,
-    workload::{Placement, Workload},
+use crate::{
+    domain::{
+        plan::Stage,
+        verdict::Outcome,
+        workload::{Placement, Workload},
+    },
+    gather::review::Review,
 };
 
 /// What logs call this.
@@ -119,7 +122,8 @@ impl Admission {
         let placement = Placement { node_name: Some(binding.node.to_string()), ..Placement::default() };
         let workload =
             Workload { namespace: binding.namespace.to_string(), placement, ..Workload::clone(&pod) };
-        let answer = self.judged(&about, &snapshot, &workload, Stage::Final, asked, |review| {
+        let judging = Judging { about, snapshot, workload: &workload, stage: Stage::Final, asked };
+        let told = |review: &Review| {
             let mut answer = Answer::from(review);
             // Of a node that is not known yet every platform of the image counts; that is no reason for a definite no.
             if !is_known && review.outcome == Outcome::Deny {
@@ -127,8 +131,8 @@ impl Admission {
                 answer.refusal = Some(Refusal::unavailable(message, Some(SOON)));
             }
             answer
-        });
-        let mut answer = answer.await;
+        };
+        let mut answer = self.judged(&judging, &told).await;
         if let Some(refusal) = answer.refusal.as_mut().filter(|refusal| refusal.code == 503) {
             refusal.retry_after.get_or_insert(SOON);
         }

@@ -31,6 +31,10 @@ pub fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
+    // As the API server writes it.
+    if let Some(seconds) = text.strip_suffix('s').and_then(|seconds| seconds.parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

@@ -1,16 +1,19 @@
 //! The two listeners: reviews over HTTPS, health over HTTP; and how they end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, body::Body, http::Request};
 use axum_server::{
     Handle,
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use futures::future::Either;
+use hyper::body::Incoming;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tower::{ServiceExt as _, service_fn};
 
-use super::{health::Readiness, tls::Certificate};
+use super::{admission::Admission, health::Readiness, tls::Certificate};
 
 /// How long a client may take for the TLS handshake, and then for its first request.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -50,10 +53,11 @@ pub struct Listeners {
 }
 
 /// What is served.
-#[derive(Debug)]
 pub struct Service {
-    /// Reviews.
+    /// Reviews, and whatever else is asked of the webhook.
     pub admission: Router,
+    /// Who answers nearly every request, without the router: its layers of boxed futures take as long as the verdict.
+    pub validate: Option<Arc<Admission>>,
     /// Health and metrics.
     pub health: Router,
     /// Told when the end begins.
@@ -93,10 +97,11 @@ impl Listeners {
         shutdown: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ListenError> {
-        let Service { admission, health, readiness, certificate } = service;
+        let Service { admission, validate, health, readiness, certificate } = service;
         let webhook_handle = Handle::new();
         let health_handle = Handle::new();
-        let mut webhook = serve_https(self.webhook, admission, &certificate, webhook_handle.clone())?;
+        let mut webhook =
+            serve_https(self.webhook, admission, validate, &certificate, webhook_handle.clone())?;
         let mut health = serve_http(self.health, health, health_handle.clone());
 
         tokio::select! {
@@ -133,6 +138,7 @@ fn early(ended: Result<io::Result<()>, tokio::task::JoinError>) -> ListenError {
 fn serve_https(
     listener: TcpListener,
     router: Router,
+    validate: Option<Arc<Admission>>,
     certificate: &Arc<Certificate>,
     handle: Handle<SocketAddr>,
 ) -> Result<JoinHandle<io::Result<()>>, ListenError> {
@@ -153,7 +159,16 @@ fn serve_https(
         .max_concurrent_streams(1000)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    Ok(tokio::spawn(server.serve(router.into_make_service())))
+    let answer = service_fn(move |request: Request<Incoming>| {
+        match validate.as_ref().filter(|_| Admission::is_validation(&request)).cloned() {
+            Some(admission) => {
+                Either::Left(async move { Ok(admission.validated(request.map(Body::new)).await) })
+            }
+            None => Either::Right(router.clone().oneshot(request)),
+        }
+    });
+    let connected = service_fn(move |_: SocketAddr| std::future::ready(Ok::<_, Infallible>(answer.clone())));
+    Ok(tokio::spawn(server.serve(connected)))
 }
 
 fn serve_http(

@@ -5,20 +5,21 @@
 mod line;
 mod sink;
 
-use std::{io, sync::Arc};
+use std::{cell::RefCell, env, io, sync::Arc};
 
-use tracing::Dispatch;
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
+use tracing::{
+    Dispatch, Event, Metadata, Subscriber,
+    level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
 };
+use tracing_subscriber::filter::Targets;
 
-use self::{
-    line::Line,
-    sink::{Sink, Writing},
-};
+use self::sink::{Sink, Writing};
 use super::metrics::Metrics;
+
+/// How many bytes a thread keeps for its next line.
+const LONGEST_KEPT: usize = 4096;
 
 /// The forms of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -52,16 +53,62 @@ impl Logs {
 pub fn init(format: Format) -> io::Result<Logs> {
     let (sink, writing) = Sink::new(io::stderr())?;
     // An error means that a subscriber is set: a test's, or that of a program which embeds this one.
-    let _ = tracing::dispatcher::set_global_default(lines(format, sink.clone()));
+    let _ = tracing::dispatcher::set_global_default(lines(format, {
+        let sink = sink.clone();
+        move |line| sink.take(line)
+    }));
     Ok(Logs { sink, _writing: writing })
 }
 
-/// Lines of a form, to a writer.
-pub fn lines<W>(format: Format, writer: W) -> Dispatch
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let layer = fmt::layer().event_format(Line(format)).with_writer(writer);
-    Dispatch::new(tracing_subscriber::registry().with(filter).with(layer))
+/// Lines of a form; `write` is given each in one piece.
+pub fn lines(format: Format, write: impl Fn(&[u8]) + Send + Sync + 'static) -> Dispatch {
+    let asked = env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    Dispatch::new(Lines { format, filter, write })
+}
+
+/// Writes events, and nothing of the spans around them: no event here depends on one.
+struct Lines<F> {
+    format: Format,
+    filter: Targets,
+    write: F,
+}
+
+impl<F: Fn(&[u8]) + Send + Sync + 'static> Subscriber for Lines<F> {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        !metadata.is_span() && self.filter.would_enable(metadata.target(), metadata.level())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.filter.iter().map(|(_, level)| level).chain(self.filter.default_level()).max()
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        // What is shown in a line may itself log one.
+        let mut line = LINE.take();
+        line.clear();
+        line::write(self.format, event, &mut line);
+        (self.write)(&line);
+        line.shrink_to(LONGEST_KEPT);
+        LINE.set(line);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }

@@ -3,6 +3,10 @@
 //! Every metric is described once, in [`CATALOGUE`], and registered from there; `docs/metrics.md` is held against it by a test.
 //! Labels whose values people choose (registries, kinds) are capped, so that nobody can fill the memory of whoever scrapes.
 
+mod catalogue;
+
+pub use self::catalogue::{CATALOGUE, Described};
+
 use std::{
     collections::HashSet,
     fmt,
@@ -23,6 +27,11 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+use self::catalogue::{
+    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, IN_FLIGHT, LOG_DROPPED,
+    PANICS, PHASES, POLICIES, POLICY_RELOADS, PROBLEMS, REFUSED, REGISTRY_REQUESTS, REGISTRY_SECONDS,
+    REVIEWS, TRUST_ROOT_AGE, UNKNOWN_KINDS, WATCH_STALENESS,
+};
 use crate::{
     domain::verdict::{Outcome, Reason},
     gather::{ports::Observer, review::Review},
@@ -34,50 +43,6 @@ pub const REGISTRY_LIMIT: usize = 100;
 pub const KIND_LIMIT: usize = 50;
 /// The label of what is above a limit.
 pub const OTHER: &str = "other";
-
-/// A metric as it is documented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Described {
-    /// The name, as the scraped text has it.
-    pub name: &'static str,
-    /// `counter`, `gauge`, `histogram` or `info`.
-    pub kind: &'static str,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// What it says; one line.
-    pub help: &'static str,
-}
-
-macro_rules! catalogue {
-    ($($id:ident = $kind:literal $name:literal [$($label:literal),*] $help:literal;)*) => {
-        $(const $id: Described = Described { name: $name, kind: $kind, labels: &[$($label),*], help: $help };)*
-
-        /// Every metric, in the order of the documentation.
-        pub const CATALOGUE: &[Described] = &[$($id),*];
-    };
-}
-
-catalogue! {
-    REVIEWS = "counter" "bonafide_reviews_total" ["verdict", "reason"] "Reviews answered, by verdict and the first reason";
-    PROBLEMS = "counter" "bonafide_problems_total" ["reason", "effect"] "Things found against images, by reason and what they did";
-    PHASES = "histogram" "bonafide_review_phase_seconds" ["phase"] "Time a review took, by phase";
-    IN_FLIGHT = "gauge" "bonafide_reviews_in_flight" [] "Reviews that are being answered now";
-    REFUSED = "counter" "bonafide_requests_refused_total" ["code"] "Requests that are no review, by HTTP status code";
-    UNKNOWN_KINDS = "counter" "bonafide_unknown_kinds_total" ["group", "kind"] "Reviews of kinds that no image can be read from, admitted";
-    PANICS = "counter" "bonafide_panics_total" [] "Reviews that ended in a panic, and were denied";
-    REGISTRY_REQUESTS = "counter" "bonafide_registry_requests_total" ["registry", "outcome"] "Requests to registries, by outcome";
-    REGISTRY_SECONDS = "histogram" "bonafide_registry_request_seconds" ["registry"] "Time requests to registries took";
-    CACHE_LOOKUPS = "counter" "bonafide_cache_lookups_total" ["cache", "result"] "Look-ups in caches, by result";
-    CACHE_BYTES = "gauge" "bonafide_cache_bytes" ["cache"] "Bytes held by caches";
-    POLICIES = "gauge" "bonafide_policies" ["state"] "Policies in force, valid and invalid";
-    POLICY_RELOADS = "counter" "bonafide_policy_reloads_total" ["result"] "Times the policies were read again because they had changed";
-    WATCH_STALENESS = "gauge" "bonafide_watch_staleness_seconds" ["resource"] "For how long a resource of the cluster could not be followed";
-    TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the trust root was fetched, else since the newest of its keys and authorities came into use";
-    CERTIFICATE_EXPIRY = "gauge" "bonafide_certificate_not_after_seconds" [] "When the serving certificate ends to be valid, in Unix time";
-    CERTIFICATE_RELOADS = "counter" "bonafide_certificate_reloads_total" ["result"] "Times the serving certificate was read again because it had changed";
-    LOG_DROPPED = "counter" "bonafide_log_lines_dropped_total" [] "Log lines dropped because they came faster than they could be written";
-    BUILD = "info" "bonafide_build_info" ["version"] "The version that runs";
-}
 
 /// Buckets for what happens within the process and what a review may last: 1 µs to 10 s.
 const REVIEW_BUCKETS: [f64; 22] = [
@@ -121,6 +86,9 @@ labels! {
     Build { version: String }
 }
 
+const ADMITTED: Verdict = Verdict { verdict: "allowed", reason: "none" };
+const RECALLED: Lookup = Lookup { cache: "verdicts", result: "hit" };
+
 /// Distinct values of a label that people choose: the first `limit` of them, and `other`.
 struct Capped {
     limit: usize,
@@ -157,6 +125,8 @@ type Probe = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct Metrics {
     registry: Registry,
     reviews: Family<Verdict, Counter>,
+    /// Of what nearly every review is, resolved once.
+    admitted: Counter,
     problems: Family<Effect, Counter>,
     phases: PhaseTimes,
     in_flight: Gauge,
@@ -168,6 +138,8 @@ pub struct Metrics {
     registry_seconds: Family<RegistryName, Histogram, Buckets>,
     registries: Capped,
     cache_lookups: Family<Lookup, Counter>,
+    /// What nearly every review looks up, resolved once.
+    recalled: Counter,
     cache_bytes: Family<CacheName, Gauge<u64, AtomicU64>>,
     policies: Family<State, Gauge>,
     policy_reloads: Family<Done, Counter>,
@@ -204,8 +176,11 @@ impl Metrics {
         let r = &mut registry;
         let phases = register(r, PHASES, Family::new_with_constructor(Buckets(&REVIEW_BUCKETS)));
         let phase = |phase| phases.get_or_create_owned(&Phase { phase });
+        let reviews: Family<Verdict, Counter> = register(r, REVIEWS, Family::default());
+        let cache_lookups: Family<Lookup, Counter> = register(r, CACHE_LOOKUPS, Family::default());
         let metrics = Self {
-            reviews: register(r, REVIEWS, Family::default()),
+            admitted: reviews.get_or_create_owned(&ADMITTED),
+            reviews,
             problems: register(r, PROBLEMS, Family::default()),
             phases: PhaseTimes {
                 plan: phase("plan"),
@@ -225,7 +200,8 @@ impl Metrics {
                 Family::new_with_constructor(Buckets(&REQUEST_BUCKETS)),
             ),
             registries: Capped::new(REGISTRY_LIMIT),
-            cache_lookups: register(r, CACHE_LOOKUPS, Family::default()),
+            recalled: cache_lookups.get_or_create_owned(&RECALLED),
+            cache_lookups,
             cache_bytes: register(r, CACHE_BYTES, Family::default()),
             policies: register(r, POLICIES, Family::default()),
             policy_reloads: register(r, POLICY_RELOADS, Family::default()),
@@ -317,7 +293,12 @@ impl Metrics {
     }
 
     fn answered(&self, verdict: &'static str, reason: &'static str) {
-        self.reviews.get_or_create(&Verdict { verdict, reason }).inc();
+        let labels = Verdict { verdict, reason };
+        if labels == ADMITTED {
+            self.admitted.inc();
+        } else {
+            self.reviews.get_or_create(&labels).inc();
+        }
     }
 
     /// A review begins; it ends when the guard is dropped.
@@ -431,6 +412,11 @@ impl Observer for Metrics {
 
     fn cache(&self, cache: &'static str, hit: bool) {
         let result = if hit { "hit" } else { "miss" };
-        self.cache_lookups.get_or_create(&Lookup { cache, result }).inc();
+        let labels = Lookup { cache, result };
+        if labels == RECALLED {
+            self.recalled.inc();
+        } else {
+            self.cache_lookups.get_or_create(&labels).inc();
+        }
     }
 }

@@ -5,12 +5,15 @@ use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    admission::{Admission, Asked},
+    admission::{Admission, Asked, Judging},
     answer::Answer,
     patch::{self, Affinity},
     wire::Incoming,
 };
-use crate::domain::{message, plan::Stage, verdict::Outcome, workload::Workload};
+use crate::{
+    domain::{message, plan::Stage, verdict::Outcome, workload::Workload},
+    gather::review::Review,
+};
 
 /// What logs call this.
 pub const MUTATE: &str = "mutate";
@@ -29,7 +32,8 @@ impl Admission {
         }
         let snapshot = self.inventory.snapshot();
         let about = incoming.about(MUTATE);
-        let answer = self.judged(&about, &snapshot, workload, Stage::Draft, asked, |review| {
+        let judging = Judging { about, snapshot, workload, stage: Stage::Draft, asked };
+        let told = |review: &Review| {
             let kept_to = patch::kept_to(review);
             let affinity = kept_to.as_ref().map(|_| affinity(body)).unwrap_or_default();
             let patch = patch::patch(review, &affinity, &workload.placement);
@@ -40,8 +44,8 @@ impl Admission {
                 image.verdict.warnings.iter().filter(|problem| problem.avoided).map(warning)
             });
             Answer { warnings: warnings.collect(), patch, ..Answer::default() }
-        });
-        let answer = answer.await;
+        };
+        let answer = self.judged(&judging, &told).await;
         // A refusal would hide what `/validate` has to say.
         Answer { refusal: None, ..answer }
     }
@@ -50,7 +54,7 @@ impl Admission {
 /// The affinity of the pod of a review that was read before.
 fn affinity(body: &[u8]) -> Affinity {
     #[derive(serde::Deserialize)]
-    struct Review<'a> {
+    struct Whole<'a> {
         #[serde(borrow)]
         request: Request<'a>,
     }
@@ -59,7 +63,7 @@ fn affinity(body: &[u8]) -> Affinity {
         #[serde(borrow)]
         object: &'a RawValue,
     }
-    let pod = serde_json::from_slice::<Review<'_>>(body)
+    let pod = serde_json::from_slice::<Whole<'_>>(body)
         .and_then(|review| serde_json::from_str::<Value>(review.request.object.get()));
     pod.map(|pod| Affinity::of(&pod)).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //!
 //! Names, references and messages were chosen by somebody else: they are fields of type string, which the formats escape, and bounded.
 
-use std::{any::Any, fmt::Write as _, time::Duration};
+use std::{any::Any, borrow::Cow, fmt::Write as _, time::Duration};
 
 use crate::{
     domain::{
@@ -53,7 +53,7 @@ pub fn reviewed(about: &About<'_>, review: &Review, took: Duration) {
         namespace = about.namespace,
         name = about.name,
         uid = about.uid,
-        images = images(review),
+        images = images(review).as_ref(),
         dry_run = about.dry_run,
         plan_us = micros(review.phases.plan),
         gather_us = micros(review.phases.gather),
@@ -195,7 +195,13 @@ fn reasons(review: &Review) -> String {
 }
 
 /// The images and what each stood for.
-fn images(review: &Review) -> String {
+fn images(review: &Review) -> Cow<'_, str> {
+    if let [ReviewedImage { verdict, .. }] = review.images.as_slice()
+        && verdict.reference.contains('@')
+        && verdict.reference.len() <= LIST_LIMIT
+    {
+        return Cow::Borrowed(&verdict.reference);
+    }
     let mut list = String::new();
     for image in &review.images {
         let verdict = &image.verdict;
@@ -212,5 +218,5 @@ fn images(review: &Review) -> String {
             let _ = write!(list, "→{digest}");
         }
     }
-    list
+    list.into()
 }

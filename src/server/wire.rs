@@ -1,6 +1,6 @@
 //! The bytes of an `AdmissionReview`, in and out.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -265,7 +265,7 @@ struct ResponseOut<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    audit_annotations: &'a BTreeMap<String, String>,
+    audit_annotations: &'a BTreeMap<String, Arc<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     /// JSON, in base64.

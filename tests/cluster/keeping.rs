@@ -126,6 +126,7 @@ impl Replica {
         let refuse = || post(refuse);
         let paths = ["/validate", "/bind", "/mutate", "/validate-policy"];
         let service = Service {
+            validate: None,
             admission: paths.iter().fold(Router::new(), |router, path| router.route(path, refuse())),
             health: health::router(Arc::clone(&readiness), Metrics::new("test")),
             readiness,

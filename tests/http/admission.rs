@@ -87,8 +87,9 @@ async fn a_connection_is_ended_by_an_answer_once_the_process_is_on_its_way_out()
 async fn a_panic_is_a_denial_and_the_server_goes_on() {
     let server = Server::new();
     let answer = server.review(&create(&pod(&["panic"]))).await;
+    assert_eq!(server.review(&create(&pod(&["panic at once"]))).await, answer);
     insta::assert_json_snapshot!(answer);
-    server.counted("bonafide_panics_total 1");
+    server.counted("bonafide_panics_total 2");
     server.counted("bonafide_reviews_in_flight 0");
     assert_eq!(server.review(&create(&pod(&["good"]))).await["allowed"], true);
 }
@@ -301,26 +302,14 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 /// Runs a review and gives back its line of log.
 async fn logged(format: log::Format, image: &str) -> String {
     let written: Arc<parking_lot::Mutex<Vec<u8>>> = Arc::default();
-    let writer = Written(Arc::clone(&written));
+    let writer = Arc::clone(&written);
     let server = Server::new();
-    let guard = tracing::dispatcher::set_default(&log::lines(format, move || writer.clone()));
+    let guard = tracing::dispatcher::set_default(&log::lines(format, move |line| {
+        writer.lock().extend_from_slice(line)
+    }));
     server.review(&create(&pod(&["good", image]))).await;
     drop(guard);
     String::from_utf8(written.lock().clone()).unwrap()
-}
-
-#[derive(Clone)]
-struct Written(Arc<parking_lot::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

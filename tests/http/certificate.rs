@@ -141,6 +141,7 @@ async fn serve(
     readiness.trust_root_loaded();
     readiness.certificate_loaded(Arc::clone(&certificate));
     let service = Service {
+        validate: None,
         admission: route,
         health: health::router(Arc::clone(&readiness), Metrics::new("test")),
         readiness,

@@ -53,6 +53,11 @@ pub struct ByName {
 }
 
 impl Judge for ByName {
+    fn known(&self, _: &Snapshot, workload: &Workload, _: Stage) -> Option<Review> {
+        assert!(workload.images.iter().all(|image| image.image != "panic at once"), "a judge panics");
+        None
+    }
+
     fn judge<'a>(
         &'a self,
         _: &'a Arc<Snapshot>,

@@ -1,136 +1,116 @@
-//! How a line of log is written. There is one for every review, and `tracing_subscriber`'s own formats, which pass each field
-//! through the general machinery of [`fmt`], cost as much as half of the rest of a review.
+//! How a line of log is written. There is one for every review, and `tracing_subscriber`'s own formats, which keep spans and pass each
+//! field through the general machinery of [`fmt`], cost as much as half of the rest of a review.
 
 use std::{cell::Cell, fmt, time::SystemTime};
 
 use jiff::Timestamp;
 use tracing::{
-    Event, Subscriber,
+    Event,
     field::{Field, Visit},
-};
-use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
 };
 
 use super::Format;
 
-/// Writes events as lines of a format, each with its time, its level and its fields in order.
-pub struct Line(pub Format);
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let level = event.metadata().level();
-        let mut fields = Fields { format: self.0, writer: &mut writer, result: Ok(()) };
-        match self.0 {
-            Format::Text => {
-                time(fields.writer)?;
-                write!(fields.writer, " {level:>5}")?;
-            }
-            Format::Json => {
-                fields.writer.write_str("{\"timestamp\":\"")?;
-                time(fields.writer)?;
-                write!(fields.writer, "\",\"level\":\"{level}\"")?;
-            }
+/// Appends an event as a line of a format, with its time, its level and its fields in order.
+pub fn write(format: Format, event: &Event<'_>, line: &mut Vec<u8>) {
+    let level = event.metadata().level().as_str();
+    match format {
+        Format::Text => {
+            time(line);
+            // Right-aligned, as the longest has five letters.
+            line.extend_from_slice("      ".get(level.len()..).unwrap_or(" ").as_bytes());
+            line.extend_from_slice(level.as_bytes());
         }
-        event.record(&mut fields);
-        fields.result?;
-        writer.write_str(match self.0 {
-            Format::Text => "\n",
-            Format::Json => "}\n",
-        })
+        Format::Json => {
+            line.extend_from_slice(b"{\"timestamp\":\"");
+            time(line);
+            line.extend_from_slice(b"\",\"level\":\"");
+            line.extend_from_slice(level.as_bytes());
+            line.push(b'"');
+        }
     }
+    event.record(&mut Fields { format, line });
+    line.extend_from_slice(match format {
+        Format::Text => b"\n",
+        Format::Json => b"}\n",
+    });
 }
 
-/// The fields of an event; the first error ends the line.
-struct Fields<'w, 'o> {
+/// The fields of an event.
+struct Fields<'l> {
     format: Format,
-    writer: &'w mut Writer<'o>,
-    result: fmt::Result,
+    line: &'l mut Vec<u8>,
 }
 
-impl Fields<'_, '_> {
-    fn name(&mut self, name: &str) -> fmt::Result {
-        self.writer.write_str(match self.format {
-            Format::Text => " ",
-            Format::Json => ",\"",
-        })?;
-        self.writer.write_str(name)?;
-        self.writer.write_str(match self.format {
-            Format::Text => "=",
-            Format::Json => "\":",
-        })
+/// Whether a string stands for itself between quotes, in both formats.
+fn is_plain(value: &str) -> bool {
+    // Without an early end, so that many bytes are looked at in one step.
+    value.bytes().fold(true, |plain, byte| plain & matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~'))
+}
+
+impl Fields<'_> {
+    fn name(&mut self, name: &str) {
+        let [before, after]: [&[u8]; 2] = match self.format {
+            Format::Text => [b" ", b"="],
+            Format::Json => [b",\"", b"\":"],
+        };
+        self.line.extend_from_slice(before);
+        self.line.extend_from_slice(name.as_bytes());
+        self.line.extend_from_slice(after);
     }
 
-    fn string(&mut self, name: &str, value: &str) -> fmt::Result {
+    fn string(&mut self, name: &str, value: &str) {
         // The message is mostly a text of ours, which people need not see in quotes; libraries may quote others in theirs.
         if self.format == Format::Text && name == "message" && !value.contains(char::is_control) {
-            self.writer.write_char(' ')?;
-            return self.writer.write_str(value);
+            self.line.push(b' ');
+            self.line.extend_from_slice(value.as_bytes());
+            return;
         }
-        self.name(name)?;
-        if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
-            self.writer.write_char('"')?;
-            self.writer.write_str(value)?;
-            return self.writer.write_char('"');
+        if is_plain(value) {
+            self.name(name);
+            self.line.push(b'"');
+            self.line.extend_from_slice(value.as_bytes());
+            self.line.push(b'"');
+            return;
         }
-        match self.format {
-            Format::Text => write!(self.writer, "{value:?}"),
-            Format::Json => self.writer.write_str(&serde_json::to_string(value).map_err(|_| fmt::Error)?),
-        }
+        let escaped = match self.format {
+            Format::Text => format!("{value:?}"),
+            // Strings always have a JSON form.
+            Format::Json => serde_json::to_string(value).unwrap_or_default(),
+        };
+        self.bare(name, &escaped);
     }
 
-    fn bare(&mut self, name: &str, value: &str) -> fmt::Result {
-        self.name(name)?;
-        self.writer.write_str(value)
-    }
-
-    fn number(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
-        self.name(name)?;
-        write!(self.writer, "{value}")
-    }
-
-    /// Does the next thing unless one failed before.
-    fn then(&mut self, next: impl FnOnce(&mut Self) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = next(self);
-        }
+    fn bare(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.line.extend_from_slice(value.as_bytes());
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.then(|fields| fields.string(field.name(), value));
+        self.string(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.then(|fields| fields.bare(field.name(), if value { "true" } else { "false" }));
+        self.bare(field.name(), if value { "true" } else { "false" });
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.then(|fields| fields.number(field.name(), value));
+        self.bare(field.name(), itoa::Buffer::new().format(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.then(|fields| fields.number(field.name(), value));
+        self.bare(field.name(), itoa::Buffer::new().format(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.then(|fields| fields.string(field.name(), &format!("{value:?}")));
+        self.string(field.name(), &format!("{value:?}"));
     }
 }
 
 /// The time of day to the microsecond, in UTC. Up to the second it is the same for many lines.
-fn time(writer: &mut Writer<'_>) -> fmt::Result {
+fn time(line: &mut Vec<u8>) {
     thread_local! {
         static SECOND: Cell<(u64, [u8; LENGTH])> = const { Cell::new((u64::MAX, [0; LENGTH])) };
     }
@@ -147,14 +127,14 @@ fn time(writer: &mut Writer<'_>) -> fmt::Result {
         }
         SECOND.set((second, text));
     }
-    writer.write_str(std::str::from_utf8(&text).unwrap_or_default())?;
+    line.extend_from_slice(&text);
     let mut fraction = *b".000000Z";
     let mut left = since.subsec_micros();
     for digit in fraction.iter_mut().skip(1).take(6).rev() {
         *digit = b'0' + u8::try_from(left % 10).unwrap_or_default();
         left /= 10;
     }
-    writer.write_str(std::str::from_utf8(&fraction).unwrap_or_default())
+    line.extend_from_slice(&fraction);
 }
 
 #[cfg(test)]
@@ -169,35 +149,25 @@ mod tests {
     use super::*;
     use crate::server::log::lines;
 
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     fn logged(format: Format) -> String {
-        let written = Written::default();
-        let writer = written.clone();
-        tracing::dispatcher::with_default(&lines(format, move || writer.clone()), || {
-            let error = io::Error::other("a\"b");
-            tracing::warn!(
-                plain = "x y",
-                odd = "a\"\\\n\u{1b}[31mé",
-                n = 7_u64,
-                m = -1_i64,
-                on = true,
-                ?error,
-                "said"
-            );
-        });
-        let bytes = written.0.lock().unwrap().clone();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&written);
+        tracing::dispatcher::with_default(
+            &lines(format, move |line| writer.lock().unwrap().extend_from_slice(line)),
+            || {
+                let error = io::Error::other("a\"b");
+                tracing::warn!(
+                    plain = "x y",
+                    odd = "a\"\\\n\u{1b}[31mé",
+                    n = 7_u64,
+                    m = -1_i64,
+                    on = true,
+                    ?error,
+                    "said"
+                );
+            },
+        );
+        let bytes = written.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
 

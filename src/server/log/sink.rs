@@ -12,7 +12,6 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use tracing_subscriber::fmt::MakeWriter;
 
 /// How long lines may wait for others to be written with.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -58,6 +57,21 @@ impl Sink {
         Ok((sink, writing))
     }
 
+    /// Takes one line, whole.
+    pub fn take(&self, line: &[u8]) {
+        let mut waiting = self.0.waiting.lock();
+        if waiting.lines.len().saturating_add(line.len()) > LIMIT {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let is_first = waiting.lines.is_empty();
+        waiting.lines.extend_from_slice(line);
+        drop(waiting);
+        if is_first {
+            self.0.woken.notify_one();
+        }
+    }
+
     /// How many lines were dropped.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
@@ -100,39 +114,6 @@ impl Drop for Writing {
     }
 }
 
-/// One line on its way: an event is written in one piece.
-#[derive(Debug)]
-pub struct Line<'a>(&'a Shared);
-
-impl Write for Line<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.0.waiting.lock();
-        if waiting.lines.len().saturating_add(line.len()) > LIMIT {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
-            return Ok(line.len());
-        }
-        let is_first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line);
-        drop(waiting);
-        if is_first {
-            self.0.woken.notify_one();
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Sink {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        Line(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -159,10 +140,10 @@ mod tests {
         let (sender, written) = mpsc::channel();
         let (sink, writing) = Sink::new(Slow(sender, Arc::default())).unwrap();
         for line in ["one\n", "two\n"] {
-            sink.make_writer().write_all(line.as_bytes()).unwrap();
+            sink.take(line.as_bytes());
         }
         let mut text = written.recv_timeout(Duration::from_secs(10)).unwrap();
-        sink.make_writer().write_all(b"three\n").unwrap();
+        sink.take(b"three\n");
         drop(writing);
         text.extend(written.try_iter().flatten());
         assert_eq!(String::from_utf8(text).unwrap(), "one\ntwo\nthree\n");
@@ -177,7 +158,7 @@ mod tests {
         let (sink, writing) = Sink::new(Slow(sender, Arc::clone(&stuck))).unwrap();
         let line = vec![b'x'; LIMIT / 4];
         for _ in 0..12 {
-            sink.make_writer().write_all(&line).unwrap();
+            sink.take(&line);
         }
         assert!(sink.dropped() >= 4, "{}", sink.dropped());
         drop(held);
