@@ -1,6 +1,8 @@
 //! The canonical bodies of log entries: keys in order, no spaces.
 
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::keys::{KeyKind, base64, sha256, sha384};
 use super::signed::{EntryKind, Envelope, Verifier};
@@ -13,17 +15,15 @@ pub(super) fn canonical_body(
     verifier: &Verifier,
     key: KeyKind,
 ) -> Vec<u8> {
-    let hash = |bytes: &[u8]| json!({ "algorithm": "sha256", "value": hex::encode(sha256(bytes)) });
-    let envelope_hash = hash(&envelope.to_bytes());
-    let payload_hash = hash(&envelope.payload);
+    let envelope_hash = sha256_json(&envelope.to_bytes());
+    let payload_hash = sha256_json(&envelope.payload);
     let signature = base64(&envelope.signature);
     let pem = base64(verifier.pem().as_bytes());
     let spec = match kind {
-        EntryKind::Dsse001 => json!({
-            "envelopeHash": envelope_hash,
-            "payloadHash": payload_hash,
-            "signatures": [{ "signature": signature, "verifier": pem }],
-        }),
+        EntryKind::Dsse001 => {
+            let signatures = BTreeMap::from([(signature, verifier.pem())]);
+            dsse_001(&envelope.to_bytes(), &envelope.payload, &signatures)
+        }
         EntryKind::Intoto001 => json!({
             "content": { "hash": envelope_hash, "payloadHash": payload_hash },
             "publicKey": pem,
@@ -50,14 +50,41 @@ pub(super) fn canonical_body(
                 KeyKind::P384 => ("SHA2_384", base64(&sha384(&signed))),
                 KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 => ("SHA2_256", base64(&sha256(&signed))),
             };
-            json!({
-                "hashedRekordV002": {
-                    "data": { "algorithm": algorithm, "digest": digest },
-                    "signature": { "content": signature, "verifier": verifier.json() },
-                },
-            })
+            hashedrekord_002(algorithm, &digest, &signature, &verifier.json())
         }
     };
+    entry_body(kind, &spec)
+}
+
+/// What `dsse` 0.0.1 says: signatures with the PEM of what verifies each, in the order of the signatures.
+pub(super) fn dsse_001(envelope: &[u8], payload: &[u8], signatures: &BTreeMap<String, String>) -> Value {
+    let signatures: Vec<Value> = signatures
+        .iter()
+        .map(|(signature, pem)| json!({ "signature": signature, "verifier": base64(pem.as_bytes()) }))
+        .collect();
+    json!({
+        "envelopeHash": sha256_json(envelope),
+        "payloadHash": sha256_json(payload),
+        "signatures": signatures,
+    })
+}
+
+/// What `hashedrekord` 0.0.2 says; digest and signature in base64.
+pub(super) fn hashedrekord_002(algorithm: &str, digest: &str, signature: &str, verifier: &Value) -> Value {
+    json!({
+        "hashedRekordV002": {
+            "data": { "algorithm": algorithm, "digest": digest },
+            "signature": { "content": signature, "verifier": verifier },
+        },
+    })
+}
+
+/// The body of an entry that says this.
+pub(super) fn entry_body(kind: EntryKind, spec: &Value) -> Vec<u8> {
     let (name, version) = kind.names();
     json!({ "apiVersion": version, "kind": name, "spec": spec }).to_string().into_bytes()
+}
+
+fn sha256_json(bytes: &[u8]) -> Value {
+    json!({ "algorithm": "sha256", "value": hex::encode(sha256(bytes)) })
 }

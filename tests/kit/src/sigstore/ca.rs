@@ -55,7 +55,8 @@ pub(super) struct SctPlan<'a> {
 #[derive(Debug)]
 pub(super) struct LeafPlan<'a> {
     pub(super) identity: &'a Identity,
-    pub(super) key: &'a Key,
+    /// Its public key, a `SubjectPublicKeyInfo`.
+    pub(super) key: &'a [u8],
     pub(super) validity: (Timestamp, Timestamp),
     pub(super) usage: Usage,
     pub(super) is_authority: bool,
@@ -75,7 +76,7 @@ impl Authority {
             key_usage(0x06, 1),
             extended_key_usage(CODE_SIGNING, false),
             basic_constraints(Some(0)),
-            subject_key_identifier(&key),
+            subject_key_identifier(&key.spki()),
             authority_key_identifier(&root.key),
         ];
         let certificate = certify(&root, &subject, &key, validity, &extensions);
@@ -122,7 +123,7 @@ impl Authority {
 fn issue_root(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) -> Issuer {
     let key = Key::generate(KeyKind::P384);
     let subject = distinguished_name(organisation, name);
-    let extensions = vec![key_usage(0x06, 1), basic_constraints(None), subject_key_identifier(&key)];
+    let extensions = vec![key_usage(0x06, 1), basic_constraints(None), subject_key_identifier(&key.spki())];
     let mut issuer = Issuer { key, name: subject.clone(), certificate: Vec::new() };
     issuer.certificate = certify(&issuer, &subject, &issuer.key, validity, &extensions);
     issuer
@@ -136,7 +137,7 @@ pub(super) fn timestamping_pair(organisation: &str, validity: (Timestamp, Timest
     let extensions = vec![
         key_usage(0x80, 7),
         extended_key_usage(TIME_STAMPING, true),
-        subject_key_identifier(&key),
+        subject_key_identifier(&key.spki()),
         authority_key_identifier(&root.key),
     ];
     let certificate = certify(&root, &name, &key, validity, &extensions);
@@ -150,7 +151,7 @@ fn certify(
     validity: (Timestamp, Timestamp),
     extensions: &[Vec<u8>],
 ) -> Vec<u8> {
-    let tbs = to_be_signed(issuer, &serial(), subject, key, validity, extensions);
+    let tbs = to_be_signed(issuer, &serial(), subject, &key.spki(), validity, extensions);
     let signature = issuer.key.sign(&tbs);
     der::sequence(&[&tbs, &issuer.key.signature_algorithm(), &der::bit_string(&signature)])
 }
@@ -159,7 +160,7 @@ fn to_be_signed(
     issuer: &Issuer,
     serial: &[u8],
     subject: &[u8],
-    key: &Key,
+    key: &[u8],
     validity: (Timestamp, Timestamp),
     extensions: &[Vec<u8>],
 ) -> Vec<u8> {
@@ -170,7 +171,7 @@ fn to_be_signed(
         &issuer.name,
         &der::sequence(&[&der::time(validity.0), &der::time(validity.1)]),
         subject,
-        &key.spki(),
+        key,
         &der::context(3, &der::tlv(der::SEQUENCE, &extensions.concat())),
     ])
 }
@@ -234,12 +235,12 @@ fn basic_constraints(path_length: Option<u8>) -> Vec<u8> {
     extension("2.5.29.19", true, &der::sequence(&[&der::true_value(), &length]))
 }
 
-fn subject_key_identifier(key: &Key) -> Vec<u8> {
+fn subject_key_identifier(key: &[u8]) -> Vec<u8> {
     extension("2.5.29.14", false, &der::tlv(der::OCTET_STRING, &key_identifier(key)))
 }
 
 fn authority_key_identifier(issuer: &Key) -> Vec<u8> {
-    let identifier = der::context_primitive(0, &key_identifier(issuer));
+    let identifier = der::context_primitive(0, &key_identifier(&issuer.spki()));
     extension("2.5.29.35", false, &der::sequence(&[&identifier]))
 }
 

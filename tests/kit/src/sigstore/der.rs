@@ -99,3 +99,37 @@ pub(super) fn time(at: Timestamp) -> Vec<u8> {
 pub(super) fn generalized_time(at: Timestamp) -> Vec<u8> {
     tlv(0x18, at.strftime("%Y%m%d%H%M%SZ").to_string().as_bytes())
 }
+
+/// An element as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element<'a> {
+    pub(super) tag: u8,
+    pub(super) contents: &'a [u8],
+    /// With its tag and length.
+    pub(super) whole: &'a [u8],
+}
+
+/// The elements that stand one after the other; `None` where they do not fill the bytes.
+pub(super) fn elements(mut bytes: &[u8]) -> Option<Vec<Element<'_>>> {
+    let mut found = Vec::new();
+    while let [tag, short, rest @ ..] = bytes {
+        let (length, rest) = if *short < 0x80 {
+            (usize::from(*short), rest)
+        } else {
+            let (long, rest) = rest.split_at_checked(usize::from(short & 0x7f).min(4))?;
+            (long.iter().fold(0, |length, byte| (length << 8) | usize::from(*byte)), rest)
+        };
+        let (contents, after) = rest.split_at_checked(length)?;
+        found.push(Element { tag: *tag, contents, whole: &bytes[..bytes.len() - after.len()] });
+        bytes = after;
+    }
+    bytes.is_empty().then_some(found)
+}
+
+/// The elements within a SEQUENCE.
+pub(super) fn within_sequence(bytes: &[u8]) -> Option<Vec<Element<'_>>> {
+    match elements(bytes)?.as_slice() {
+        [sequence] if sequence.tag == SEQUENCE => elements(sequence.contents),
+        _ => None,
+    }
+}

@@ -127,7 +127,7 @@ impl Key {
         }
     }
 
-    /// The key without its algorithm, of which RFC 5280 hashes make key identifiers.
+    /// The key without its algorithm.
     pub(super) fn point(&self) -> &[u8] {
         match &self.pair {
             Pair::Ecdsa(pair) => pair.public_key().as_ref(),
@@ -146,9 +146,12 @@ pub(super) fn sha256(data: &[u8]) -> [u8; 32] {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref().try_into().unwrap()
 }
 
-/// A key identifier of 20 bytes: SHA-1 of the point, as Fulcio writes it.
-pub(super) fn key_identifier(key: &Key) -> Vec<u8> {
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, key.point()).as_ref().to_vec()
+/// A key identifier of 20 bytes: SHA-1 of the point in a `SubjectPublicKeyInfo`, as Fulcio writes it.
+pub(super) fn key_identifier(spki: &[u8]) -> Vec<u8> {
+    let parts = der::within_sequence(spki).unwrap();
+    // The first byte of a BIT STRING says how many bits of the last are unused.
+    let point = &parts[1].contents[1..];
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, point).as_ref().to_vec()
 }
 
 pub(super) fn sha384(data: &[u8]) -> Vec<u8> {

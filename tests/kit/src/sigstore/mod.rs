@@ -28,6 +28,7 @@ mod der;
 mod identity;
 mod keys;
 mod rekor;
+pub mod services;
 mod signed;
 mod signing;
 mod statement;

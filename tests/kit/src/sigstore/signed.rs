@@ -259,7 +259,7 @@ impl Signed {
 }
 
 /// The entry as a bundle states it. Numbers are strings, as protobuf's JSON has it.
-fn tlog_entry(entry: &Entry) -> Value {
+pub(super) fn tlog_entry(entry: &Entry) -> Value {
     let (kind, version) = entry.stated_kind.names();
     let mut value = json!({
         "logIndex": entry.log_index.to_string(),

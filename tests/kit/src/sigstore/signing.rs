@@ -141,7 +141,7 @@ impl<'a> Signing<'a> {
         };
         authority.issue(&LeafPlan {
             identity,
-            key,
+            key: &key.spki(),
             validity: self.validity(),
             usage: match self.defect {
                 Some(Defect::WrongExtendedKeyUsage) => Usage::ClientAuth,

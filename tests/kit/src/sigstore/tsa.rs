@@ -30,8 +30,13 @@ impl Tsa {
 
     /// A `TimeStampResp` over the hash of `stamped`, signed by `key` in the authority's name.
     pub(super) fn stamp(&self, stamped: &[u8], at: Timestamp, key: &Key) -> Vec<u8> {
+        self.stamp_hash(&sha256(stamped), at, key)
+    }
+
+    /// The same of what has this SHA-256.
+    pub(super) fn stamp_hash(&self, hash: &[u8], at: Timestamp, key: &Key) -> Vec<u8> {
         let sha256_algorithm = der::sequence(&[&der::oid(SHA_256), &der::null()]);
-        let imprint = der::sequence(&[&sha256_algorithm, &der::tlv(der::OCTET_STRING, &sha256(stamped))]);
+        let imprint = der::sequence(&[&sha256_algorithm, &der::tlv(der::OCTET_STRING, hash)]);
         let info = der::sequence(&[
             &der::integer(&[1]),
             &der::oid("1.3.6.1.4.1.57264.2"),
@@ -75,11 +80,8 @@ fn attribute(oid: &str, value: &[u8]) -> Vec<u8> {
     der::sequence(&[&der::oid(oid), &der::set_of(vec![value.to_vec()])])
 }
 
-/// The serial number element of a certificate that this kit made: it follows `[0] { INTEGER 2 }`.
+/// The serial number element of a certificate, which follows the version.
 fn serial_of(certificate: &[u8]) -> Vec<u8> {
-    let version = [0xa0, 0x03, 0x02, 0x01, 0x02];
-    let start = certificate.windows(version.len()).position(|window| window == version).unwrap();
-    let start = start + version.len();
-    let length = usize::from(certificate[start + 1]);
-    certificate[start..start + 2 + length].to_vec()
+    let parts = der::within_sequence(certificate).unwrap();
+    der::within_sequence(parts[0].whole).unwrap()[1].whole.to_vec()
 }
