@@ -11,7 +11,6 @@ use bonafide_kit::{
         statement_v02,
     },
 };
-use serde_json::{Value, json};
 
 use crate::support::{Cosign, LEGACY, World, denied, of_workflow};
 
@@ -58,9 +57,7 @@ async fn attest(cosign: &Cosign, world: &World, services: &Services, how: How, k
 async fn what_cosign_signs_as_a_workflow_is_admitted() {
     let Some(cosign) = Cosign::find() else { return };
     let stranger = Sigstore::new();
-    let elsewhere: Value = json!({
-        "name": "workflow", "github": {"repository": SOURCE, "workflow": ".github/workflows/other.yml"},
-    });
+    let another = of_workflow(".github/workflows/other.yml");
     let forms = [
         How::Bundle(RekorVersion::V1),
         How::Bundle(RekorVersion::V2),
@@ -72,15 +69,15 @@ async fn what_cosign_signs_as_a_workflow_is_admitted() {
             let case = format!("index: {index}, {how:?}, {kind}");
             let world = World::new(index).await;
             let services = Services::start(Arc::clone(&world.sigstore)).await;
-            assert_eq!(world.reasons(of_workflow()).await[0], Reason::NoProvenance, "{case}");
+            assert_eq!(world.reasons(of_workflow(WORKFLOW)).await[0], Reason::NoProvenance, "{case}");
             attest(&cosign, &world, &services, how, kind).await;
             assert_eq!(world.has_att(), matches!(how, How::Att { .. }), "{case}");
 
-            let verdict = world.judge(of_workflow()).await;
+            let verdict = world.judge(of_workflow(WORKFLOW)).await;
             assert_eq!(verdict.outcome, Outcome::Allow, "{case}: {:?}", verdict.problems);
             assert_eq!(verdict.proofs[0].predicate_type, kind, "{case}");
-            assert_eq!(world.reasons(elsewhere.clone()).await[0], Reason::WrongSigner, "{case}");
-            let untrusted = world.judge_under(&stranger, of_workflow()).await;
+            assert_eq!(world.reasons(another.clone()).await[0], Reason::WrongSigner, "{case}");
+            let untrusted = world.judge_under(&stranger, of_workflow(WORKFLOW)).await;
             assert_eq!(denied(&untrusted)[0], Reason::UntrustedSignature, "{case}");
         }
     }

@@ -1,37 +1,147 @@
-//! What cosign signs with keys is admitted by Bonafide.
+//! What cosign signs with keys is admitted by Bonafide, in each form that cosign makes with a key of the kind.
+
+use std::sync::Arc;
 
 use bonafide::domain::verdict::{Outcome, Reason};
+use bonafide_kit::sigstore::{
+    KeyKind, SigningKey, Sigstore,
+    services::{RekorVersion, Services},
+};
 
-use crate::support::{Cosign, LEGACY, World, of_key};
+use crate::support::{Cosign, LEGACY, World, denied, of_key};
+
+/// What cosign writes, and who logs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Bundle(Option<RekorVersion>),
+    /// Which is logged in Rekor v1, or not at all.
+    Att {
+        logged: bool,
+    },
+}
+
+/// All forms; those in Rekor v1 last.
+const FORMS: [Form; 5] = [
+    Form::Bundle(None),
+    Form::Bundle(Some(RekorVersion::V2)),
+    Form::Att { logged: false },
+    Form::Bundle(Some(RekorVersion::V1)),
+    Form::Att { logged: true },
+];
+
+/// The forms that cosign makes with a key of this kind. Before it logs in Rekor v1 it verifies its own signature as one of
+/// a SHA-256, which those by P-384 are not.
+fn forms(kind: KeyKind) -> &'static [Form] {
+    if kind == KeyKind::P384 { &FORMS[..3] } else { &FORMS }
+}
+
+impl Form {
+    const fn is_logged(self) -> bool {
+        matches!(self, Self::Bundle(Some(_)) | Self::Att { logged: true })
+    }
+}
+
+/// Signs the image's provenance with the key in a file.
+async fn attest(cosign: &Cosign, world: &World, key: &str, form: Form) -> Result<String, String> {
+    let services = Services::start(Arc::clone(&world.sigstore)).await;
+    let root = cosign.write("root.json", &world.sigstore.trusted_root_json());
+    let predicate = cosign.write("predicate.json", &world.statement()["predicate"].to_string());
+    let config = match form {
+        Form::Bundle(Some(version)) => {
+            cosign.write("logged.json", &services.signing_config(version).to_string())
+        }
+        _ => "none.json".to_owned(),
+    };
+    let how: &[&str] = match form {
+        Form::Bundle(None) => &["--signing-config", &config],
+        Form::Bundle(Some(_)) => &["--signing-config", &config, "--trusted-root", &root],
+        Form::Att { logged: false } => &[LEGACY, "--use-signing-config=false", "--tlog-upload=false"],
+        Form::Att { logged: true } => &[LEGACY, "--use-signing-config=false", "--rekor-url", services.url()],
+    };
+    let what = ["attest", "--yes", "--allow-http-registry", "--key", key, "--type", "slsaprovenance1"];
+    let image = world.reference();
+    cosign.run(&[&what[..], &["--predicate", &predicate], how, &[&image]].concat()).await
+}
+
+/// Writes a signing configuration of no service at all.
+async fn without_services(cosign: &Cosign) {
+    let services = ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
+    cosign.run(&[&["signing-config", "create", "--out", "none.json"], &services[..]].concat()).await.unwrap();
+}
+
+/// Makes `name.key` and `name.pub` of a key, and gives the second.
+async fn import(cosign: &Cosign, name: &str, key: &SigningKey) -> String {
+    let file = cosign.write("private.pem", &key.private_pem());
+    cosign.run(&["import-key-pair", "--key", &file, "--output-key-prefix", name]).await.unwrap();
+    cosign.read(&format!("{name}.pub"))
+}
+
+async fn admitted(cosign: &Cosign, name: &str, key: &str, other: &str, forms: &[Form]) {
+    let stranger = Sigstore::new();
+    for (index, form) in forms.iter().flat_map(|form| [(false, *form), (true, *form)]) {
+        let case = format!("index: {index}, {form:?}, {name}");
+        let world = World::new(index).await;
+        assert_eq!(world.reasons(of_key(key, "Optional")).await[0], Reason::NoProvenance, "{case}");
+        attest(cosign, &world, &format!("{name}.key"), form).await.unwrap();
+        assert_eq!(world.has_att(), matches!(form, Form::Att { .. }), "{case}");
+
+        let verdict = world.judge(of_key(key, "Optional")).await;
+        assert_eq!(verdict.outcome, Outcome::Allow, "{case}: {:?}", verdict.problems);
+        assert_eq!(verdict.proofs[0].predicate_type, "https://slsa.dev/provenance/v1", "{case}");
+        let of_other = world.reasons(of_key(other, "Optional")).await;
+        assert_eq!(of_other[0], Reason::UntrustedSignature, "{case}");
+
+        let logged = world.judge(of_key(key, "Required")).await;
+        assert_eq!(logged.outcome == Outcome::Allow, form.is_logged(), "{case}: {:?}", logged.problems);
+        let elsewhere = world.judge_under(&stranger, of_key(key, "Required")).await;
+        assert_eq!(denied(&elsewhere)[0], Reason::UntrustedSignature, "{case}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cosign_signs_with_a_key_is_admitted() {
+async fn what_cosign_signs_with_a_key_of_its_making_is_admitted() {
     let Some(cosign) = Cosign::find() else { return };
+    without_services(&cosign).await;
     cosign.run(&["generate-key-pair"]).await.unwrap();
     cosign.run(&["generate-key-pair", "--output-key-prefix", "other"]).await.unwrap();
     let (key, other) = (cosign.read("cosign.pub"), cosign.read("other.pub"));
-    // No log: what cosign would ask is not on this machine.
-    let services = ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
-    cosign.run(&[&["signing-config", "create", "--out", "none.json"], &services[..]].concat()).await.unwrap();
-    for (index, legacy) in [(false, false), (false, true), (true, false), (true, true)] {
-        let world = World::new(index).await;
-        let image = world.reference();
-        assert_eq!(world.reasons(of_key(&key, "Optional")).await[0], Reason::NoProvenance);
-        let predicate = cosign.write("predicate.json", &world.statement()["predicate"].to_string());
-        let how: &[&str] = if legacy {
-            &[LEGACY, "--use-signing-config=false", "--tlog-upload=false"]
-        } else {
-            &["--signing-config", "none.json"]
-        };
-        let what =
-            ["attest", "--yes", "--allow-http-registry", "--key", "cosign.key", "--type", "slsaprovenance1"];
-        cosign.run(&[&what[..], &["--predicate", &predicate], how, &[&image]].concat()).await.unwrap();
+    admitted(&cosign, "cosign", &key, &other, &FORMS).await;
+}
 
-        let verdict = world.judge(of_key(&key, "Optional")).await;
-        assert_eq!(verdict.outcome, Outcome::Allow, "{index} {legacy}: {:?}", verdict.problems);
-        assert_eq!(verdict.proofs[0].predicate_type, "https://slsa.dev/provenance/v1");
-        for wrong in [of_key(&other, "Optional"), of_key(&key, "Required")] {
-            assert_eq!(world.reasons(wrong).await[0], Reason::UntrustedSignature, "{index} {legacy}");
-        }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cosign_signs_with_a_key_that_it_was_given_is_admitted() {
+    let Some(cosign) = Cosign::find() else { return };
+    without_services(&cosign).await;
+    for kind in [KeyKind::P384, KeyKind::Rsa2048, KeyKind::Rsa3072] {
+        let key = import(&cosign, &format!("{kind:?}"), &SigningKey::generate(kind)).await;
+        let other = SigningKey::generate(kind).public_pem();
+        admitted(&cosign, &format!("{kind:?}"), &key, &other, forms(kind)).await;
+    }
+}
+
+/// With Ed25519, cosign signs the hash (Ed25519ph) where everybody, itself included, expects a signature of the envelope.
+/// Where it has a trust root at hand or is to log, it notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cosign_signs_with_ed25519_neither_verifies() {
+    let Some(cosign) = Cosign::find() else { return };
+    without_services(&cosign).await;
+    let key = SigningKey::generate(KeyKind::Ed25519);
+    let pem = import(&cosign, "ed25519", &key).await;
+    for (legacy, form) in [(false, Form::Bundle(None)), (true, Form::Att { logged: false })] {
+        let world = World::new(false).await;
+        attest(&cosign, &world, "ed25519.key", form).await.unwrap();
+        let reasons = world.reasons(of_key(&pem, "Optional")).await;
+        assert_eq!(reasons[0], Reason::UntrustedSignature, "{form:?}");
+        let image = world.reference();
+        let verify = ["verify-attestation", "--allow-http-registry", "--insecure-ignore-tlog", "--key"];
+        let what: &[&str] = &["ed25519.pub", "--type", "slsaprovenance1", &image];
+        let layout = if legacy { LEGACY } else { "--new-bundle-format" };
+        let verify = [&verify[..], what, &[layout]].concat();
+        cosign.run(&verify).await.unwrap_err();
+
+        world.attach(legacy, |sigstore| sigstore.signing_with(&key));
+        let verdict = world.judge(of_key(&pem, "Optional")).await;
+        assert_eq!(verdict.outcome, Outcome::Allow, "{form:?}: {:?}", verdict.problems);
+        cosign.run(&verify).await.unwrap();
     }
 }

@@ -30,8 +30,8 @@ use bonafide_kit::{
     image::{Image, Pushed, attach_att, attach_bundle},
     plane::{Availability, Tools},
     registry::Registry,
-    scenario::{SOURCE, WORKFLOW, signer},
-    sigstore::{Build, BundleVersion, EntryKind, Signing, Sigstore, statement_v1},
+    scenario::{SOURCE, signer},
+    sigstore::{Build, BundleVersion, Signing, Sigstore, statement_v1},
 };
 use serde_json::{Value, json};
 use tokio::{process::Command, time::Instant};
@@ -139,7 +139,7 @@ impl World {
     }
 
     pub fn attach<'a>(&'a self, legacy: bool, sign: impl FnOnce(&'a Sigstore) -> Signing<'a>) {
-        let signed = sign(&self.sigstore).entry(EntryKind::Dsse001).sign(self.statement().to_string());
+        let signed = sign(&self.sigstore).sign(self.statement().to_string());
         if legacy {
             attach_att(&self.registry, REPO, &self.image.digest, &[signed.cosign_att_layer()]);
         } else {
@@ -177,8 +177,9 @@ pub fn of_key(pem: &str, log: &str) -> Value {
     json!({"name": "key", "publicKey": {"pem": pem, "transparencyLog": log}})
 }
 
-pub fn of_workflow() -> Value {
-    json!({"name": "workflow", "github": {"repository": SOURCE, "workflow": WORKFLOW, "triggers": ["push"]}})
+/// The source's workflow of this path.
+pub fn of_workflow(path: &str) -> Value {
+    json!({"name": "workflow", "github": {"repository": SOURCE, "workflow": path, "triggers": ["push"]}})
 }
 
 /// Why a verdict is none that admits.

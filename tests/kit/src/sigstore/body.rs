@@ -48,7 +48,9 @@ pub(super) fn canonical_body(
             let signed = pae(&envelope.payload_type, &envelope.payload);
             let (algorithm, digest) = match key {
                 KeyKind::P384 => ("SHA2_384", base64(&sha384(&signed))),
-                KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 => ("SHA2_256", base64(&sha256(&signed))),
+                KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
+                    ("SHA2_256", base64(&sha256(&signed)))
+                }
             };
             hashedrekord_002(algorithm, &digest, &signature, &verifier.json())
         }

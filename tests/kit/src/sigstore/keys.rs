@@ -2,7 +2,7 @@
 //! curves that Sigstore's public instance has for the same parts; Ed25519 (logs of Rekor v2); and RSA,
 //! which people bring along.
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -25,11 +25,13 @@ pub enum KeyKind {
     Ed25519,
     /// RSA of 2048 bits, PKCS #1 v1.5 over SHA-256.
     Rsa2048,
+    /// The same of 3072 bits.
+    Rsa3072,
 }
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
+    pub const ALL: [Self; 5] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048, Self::Rsa3072];
 
     /// What protobuf-specs calls signatures by such a key.
     pub(super) fn details(self) -> &'static str {
@@ -38,6 +40,7 @@ impl KeyKind {
             Self::P384 => "PKIX_ECDSA_P384_SHA_384",
             Self::Ed25519 => "PKIX_ED25519",
             Self::Rsa2048 => "PKIX_RSA_PKCS1V15_2048_SHA256",
+            Self::Rsa3072 => "PKIX_RSA_PKCS1V15_3072_SHA256",
         }
     }
 }
@@ -55,6 +58,16 @@ impl SigningKey {
     /// A signature of a message, as its kind of key makes them.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message)
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> KeyKind {
+        self.0.kind
+    }
+
+    /// The private half, PKCS #8 in PEM.
+    pub fn private_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.0.pkcs8())
     }
 
     /// The public half, PEM.
@@ -80,11 +93,13 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn generate(kind: KeyKind) -> Self {
         let ecdsa = |algorithm| Pair::Ecdsa(Box::new(EcdsaKeyPair::generate(algorithm).unwrap()));
+        let rsa = |size| Pair::Rsa(Box::new(RsaKeyPair::generate(size).unwrap()));
         let pair = match kind {
             KeyKind::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
             KeyKind::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
             KeyKind::Ed25519 => Pair::Ed25519(Box::new(Ed25519KeyPair::generate().unwrap())),
-            KeyKind::Rsa2048 => Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())),
+            KeyKind::Rsa2048 => rsa(KeySize::Rsa2048),
+            KeyKind::Rsa3072 => rsa(KeySize::Rsa3072),
         };
         Self { pair, kind }
     }
@@ -112,6 +127,16 @@ impl Key {
         der.as_ref().to_vec()
     }
 
+    /// The whole pair in PKCS #8, version 1.
+    fn pkcs8(&self) -> Vec<u8> {
+        let rsa = |pair: &RsaKeyPair| -> Pkcs8V1Der<'static> { pair.as_der().unwrap() };
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            Pair::Rsa(pair) => rsa(pair).as_ref().to_vec(),
+        }
+    }
+
     /// The identifier of a log: SHA-256 of its `SubjectPublicKeyInfo`.
     pub(super) fn id(&self) -> [u8; 32] {
         sha256(&self.spki())
@@ -123,7 +148,9 @@ impl Key {
             KeyKind::P256 => der::sequence(&[&der::oid("1.2.840.10045.4.3.2")]),
             KeyKind::P384 => der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]),
             KeyKind::Ed25519 => der::sequence(&[&der::oid("1.3.101.112")]),
-            KeyKind::Rsa2048 => der::sequence(&[&der::oid("1.2.840.113549.1.1.11"), &der::null()]),
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
+                der::sequence(&[&der::oid("1.2.840.113549.1.1.11"), &der::null()])
+            }
         }
     }
 
