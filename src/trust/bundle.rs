@@ -60,6 +60,11 @@ impl SigstoreBundle {
                 }
             }
         }
+        if bundle.media_type == MediaType::Bundle0_3 && has_chain(&bundle) {
+            // cosign writes it for authorities of one's own (`--certificate-chain`). The library knows chains until v0.2,
+            // of which it demands the same otherwise.
+            bundle.media_type = MediaType::Bundle0_2;
+        }
         let read = Self { bundle, others };
         limits::material(&read.bundle.verification_material, read.entries())?;
         Ok(read)
@@ -291,6 +296,10 @@ impl SigstoreBundle {
         };
         stamps.iter().filter_map(time).collect()
     }
+}
+
+fn has_chain(bundle: &Bundle) -> bool {
+    matches!(bundle.verification_material.content, VerificationMaterialContent::X509CertificateChain { .. })
 }
 
 /// The time that an entry's log signed. Rekor v2 signs none, whatever the bundle states.

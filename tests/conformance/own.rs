@@ -209,13 +209,13 @@ fn parts_that_are_missing_or_of_another_kind_are_refused() {
             "its certificate cannot be read",
         ),
         (
-            "a chain in v0.3",
+            "an empty chain",
             |b| {
                 let material = b["verificationMaterial"].as_object_mut().unwrap();
-                let certificate = material.remove("certificate").unwrap();
-                material.insert("x509CertificateChain".to_owned(), json!({"certificates": [certificate]}));
+                material.remove("certificate");
+                material.insert("x509CertificateChain".to_owned(), json!({"certificates": []}));
             },
-            "not well formed",
+            "has no certificate",
         ),
     ];
     for (what, change, words) in changes {
@@ -226,6 +226,42 @@ fn parts_that_are_missing_or_of_another_kind_are_refused() {
     }
     let text = good.to_string();
     fails(client.verify_text(&text[..text.len() - 100]), "it is not a Sigstore bundle");
+}
+
+/// In any version, for authorities of one's own: issuers may come with the signature, and end at one of the root's.
+#[test]
+fn a_chain_leads_to_the_root_and_is_none_of_its_own() {
+    let (sigstore, other) = (Sigstore::new(), Sigstore::new());
+    let mut root = sigstore.trusted_root();
+    let issuers = "/certificateAuthorities/0/certChain/certificates";
+    let issuers = root.pointer_mut(issuers).unwrap();
+    let (whole, own) = (issuers.clone(), issuers[1].clone());
+    // The root alone, so that the intermediate must come from elsewhere.
+    *issuers = json!([own]);
+    let client = Client::of(&root.to_string());
+    let stranger = Client::of(&other.trusted_root_json());
+    for version in BundleVersion::ALL {
+        let good = sigstore.signing(&identity()).sign(statement()).bundle(version);
+        let material = &good["verificationMaterial"];
+        let leaf = match version {
+            BundleVersion::V03 => &material["certificate"],
+            _ => &material["x509CertificateChain"]["certificates"][0],
+        };
+        let with = |certificates: &[&Value]| {
+            let mut bundle = good.clone();
+            let material = bundle["verificationMaterial"].as_object_mut().unwrap();
+            material.remove("certificate");
+            material.insert("x509CertificateChain".to_owned(), json!({"certificates": certificates}));
+            bundle
+        };
+        let (short, long) = (with(&[leaf, &whole[0]]), with(&[leaf, &whole[0], &whole[1]]));
+        for chain in [short, long] {
+            client.verify(&chain).unwrap_or_else(|reason| panic!("{version:?}: {reason}"));
+            fails(stranger.verify(&chain), "");
+        }
+        fails(client.verify(&with(&[leaf])), "does not chain to the trust root");
+        fails(client.verify(&with(&[&whole[0], leaf])), "");
+    }
 }
 
 #[test]
