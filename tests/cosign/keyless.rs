@@ -12,7 +12,10 @@ use bonafide_kit::{
     },
 };
 
-use crate::support::{Cosign, LEGACY, World, denied, of_workflow};
+use crate::{
+    support::{Cosign, LEGACY, World, denied, of_workflow},
+    verified::{Who, verified},
+};
 
 /// How cosign is told where to sign, and what it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ async fn attest(cosign: &Cosign, world: &World, services: &Services, how: How, k
     let predicate = cosign.write("predicate.json", &statement["predicate"].to_string());
     let token = cosign.write("token", &token(&github_claims(SOURCE, WORKFLOW, REF, "push")));
     let (url, stamps) = (services.url(), services.timestamp_url());
-    let config = |version| cosign.write("signing.json", &services.signing_config(version).to_string());
+    let config = |version| cosign.write("signing.json", &services.signing_config(Some(version)).to_string());
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let by_address = [LEGACY, "--use-signing-config=false", "--fulcio-url", url, "--rekor-url", url];
     let how = match how {
@@ -71,7 +74,11 @@ async fn what_cosign_signs_as_a_workflow_is_admitted() {
             let services = Services::start(Arc::clone(&world.sigstore)).await;
             assert_eq!(world.reasons(of_workflow(WORKFLOW)).await[0], Reason::NoProvenance, "{case}");
             attest(&cosign, &world, &services, how, kind).await;
-            assert_eq!(world.has_att(), matches!(how, How::Att { .. }), "{case}");
+            let is_att = matches!(how, How::Att { .. });
+            assert_eq!(world.has_att(), is_att, "{case}");
+            if kind == SLSA_V1 {
+                verified(&cosign, &world, is_att, Who::Workflow(WORKFLOW)).await.unwrap();
+            }
 
             let verdict = world.judge(of_workflow(WORKFLOW)).await;
             assert_eq!(verdict.outcome, Outcome::Allow, "{case}: {:?}", verdict.problems);
@@ -81,4 +88,24 @@ async fn what_cosign_signs_as_a_workflow_is_admitted() {
             assert_eq!(denied(&untrusted)[0], Reason::UntrustedSignature, "{case}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_of_cosign_is_no_provenance() {
+    let Some(cosign) = Cosign::find() else { return };
+    let world = World::new(false).await;
+    let services = Services::start(Arc::clone(&world.sigstore)).await;
+    let root = cosign.write("root.json", &world.sigstore.trusted_root_json());
+    let token = cosign.write("token", &token(&github_claims(SOURCE, WORKFLOW, REF, "push")));
+    let config = services.signing_config(Some(RekorVersion::V1)).to_string();
+    let config = cosign.write("signing.json", &config);
+    let how = ["--trusted-root", &root, "--identity-token", &token, "--signing-config", &config];
+    let image = world.reference();
+    cosign.run(&[&["sign", "--yes", "--allow-http-registry"], &how[..], &[&image]].concat()).await.unwrap();
+    let verdict = world.judge(of_workflow(WORKFLOW)).await;
+    assert_eq!(denied(&verdict)[0], Reason::NoProvenance);
+    assert!(verdict.problems[0].found.contains("it is a signature"), "{:?}", verdict.problems);
+
+    attest(&cosign, &world, &services, How::Bundle(RekorVersion::V1), SLSA_V1).await;
+    assert_eq!(world.judge(of_workflow(WORKFLOW)).await.outcome, Outcome::Allow);
 }

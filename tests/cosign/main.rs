@@ -2,6 +2,7 @@
 //! what is forged is refused by both.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod authority;
 mod keyless;
 mod signed_by_key;
 mod support;

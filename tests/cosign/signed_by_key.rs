@@ -29,10 +29,10 @@ const FORMS: [Form; 5] = [
     Form::Att { logged: true },
 ];
 
-/// The forms that cosign makes with a key of this kind. Before it logs in Rekor v1 it verifies its own signature as one of
+/// How many of the forms cosign makes with a key of this kind. Before it logs in Rekor v1 it verifies its own signature as one of
 /// a SHA-256, which those by P-384 are not.
-fn forms(kind: KeyKind) -> &'static [Form] {
-    if kind == KeyKind::P384 { &FORMS[..3] } else { &FORMS }
+fn made(kind: KeyKind) -> usize {
+    if kind == KeyKind::P384 { 3 } else { FORMS.len() }
 }
 
 impl Form {
@@ -48,9 +48,9 @@ async fn attest(cosign: &Cosign, world: &World, key: &str, form: Form) -> Result
     let predicate = cosign.write("predicate.json", &world.statement()["predicate"].to_string());
     let config = match form {
         Form::Bundle(Some(version)) => {
-            cosign.write("logged.json", &services.signing_config(version).to_string())
+            cosign.write("logged.json", &services.signing_config(Some(version)).to_string())
         }
-        _ => "none.json".to_owned(),
+        _ => cosign.without_services().await,
     };
     let how: &[&str] = match form {
         Form::Bundle(None) => &["--signing-config", &config],
@@ -61,19 +61,6 @@ async fn attest(cosign: &Cosign, world: &World, key: &str, form: Form) -> Result
     let what = ["attest", "--yes", "--allow-http-registry", "--key", key, "--type", "slsaprovenance1"];
     let image = world.reference();
     cosign.run(&[&what[..], &["--predicate", &predicate], how, &[&image]].concat()).await
-}
-
-/// Writes a signing configuration of no service at all.
-async fn without_services(cosign: &Cosign) {
-    let services = ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
-    cosign.run(&[&["signing-config", "create", "--out", "none.json"], &services[..]].concat()).await.unwrap();
-}
-
-/// Makes `name.key` and `name.pub` of a key, and gives the second.
-async fn import(cosign: &Cosign, name: &str, key: &SigningKey) -> String {
-    let file = cosign.write("private.pem", &key.private_pem());
-    cosign.run(&["import-key-pair", "--key", &file, "--output-key-prefix", name]).await.unwrap();
-    cosign.read(&format!("{name}.pub"))
 }
 
 async fn admitted(cosign: &Cosign, name: &str, key: &str, other: &str, forms: &[Form]) {
@@ -101,7 +88,6 @@ async fn admitted(cosign: &Cosign, name: &str, key: &str, other: &str, forms: &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cosign_signs_with_a_key_of_its_making_is_admitted() {
     let Some(cosign) = Cosign::find() else { return };
-    without_services(&cosign).await;
     cosign.run(&["generate-key-pair"]).await.unwrap();
     cosign.run(&["generate-key-pair", "--output-key-prefix", "other"]).await.unwrap();
     let (key, other) = (cosign.read("cosign.pub"), cosign.read("other.pub"));
@@ -111,11 +97,14 @@ async fn what_cosign_signs_with_a_key_of_its_making_is_admitted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cosign_signs_with_a_key_that_it_was_given_is_admitted() {
     let Some(cosign) = Cosign::find() else { return };
-    without_services(&cosign).await;
     for kind in [KeyKind::P384, KeyKind::Rsa2048, KeyKind::Rsa3072] {
-        let key = import(&cosign, &format!("{kind:?}"), &SigningKey::generate(kind)).await;
+        let key = cosign.import(&format!("{kind:?}"), &SigningKey::generate(kind)).await;
         let other = SigningKey::generate(kind).public_pem();
-        admitted(&cosign, &format!("{kind:?}"), &key, &other, forms(kind)).await;
+        let (made, unmade) = FORMS.split_at(made(kind));
+        admitted(&cosign, &format!("{kind:?}"), &key, &other, made).await;
+        for form in unmade {
+            attest(&cosign, &World::new(false).await, &format!("{kind:?}.key"), *form).await.unwrap_err();
+        }
     }
 }
 
@@ -124,9 +113,8 @@ async fn what_cosign_signs_with_a_key_that_it_was_given_is_admitted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cosign_signs_with_ed25519_neither_verifies() {
     let Some(cosign) = Cosign::find() else { return };
-    without_services(&cosign).await;
     let key = SigningKey::generate(KeyKind::Ed25519);
-    let pem = import(&cosign, "ed25519", &key).await;
+    let pem = cosign.import("ed25519", &key).await;
     for (legacy, form) in [(false, Form::Bundle(None)), (true, Form::Att { logged: false })] {
         let world = World::new(false).await;
         attest(&cosign, &world, "ed25519.key", form).await.unwrap();

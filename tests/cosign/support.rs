@@ -20,7 +20,7 @@ use bonafide::{
         workload::Platforms,
     },
     gather::{
-        ports::{Snapshot, Unobserved},
+        ports::{Snapshot, TrustRoots, Unobserved},
         reviewer::Reviewer,
     },
     registry::{Client, ClientConfig},
@@ -31,7 +31,7 @@ use bonafide_kit::{
     plane::{Availability, Tools},
     registry::Registry,
     scenario::{SOURCE, signer},
-    sigstore::{Build, BundleVersion, Signing, Sigstore, statement_v1},
+    sigstore::{Build, BundleVersion, Signing, SigningKey, Sigstore, statement_v1},
 };
 use serde_json::{Value, json};
 use tokio::{process::Command, time::Instant};
@@ -93,6 +93,26 @@ impl Cosign {
         if ended.status.success() { Ok(text(&ended.stdout)) } else { Err(text(&ended.stderr)) }
     }
 
+    /// Writes a signing configuration of no service at all, and gives its name.
+    pub async fn without_services(&self) -> String {
+        let services = ["--no-default-fulcio", "--no-default-oidc", "--no-default-rekor", "--no-default-tsa"];
+        let file = "none.json".to_owned();
+        if !self.folder.join(&file).exists() {
+            self.run(&[&["signing-config", "create", "--out", &file], &services[..]].concat()).await.unwrap();
+        }
+        file
+    }
+
+    /// Makes `name.key` and `name.pub` of a key, and gives the second.
+    pub async fn import(&self, name: &str, key: &SigningKey) -> String {
+        let file = self.write("private.pem", &key.private_pem());
+        for half in ["key", "pub"] {
+            let _ = fs::remove_file(self.folder.join(format!("{name}.{half}")));
+        }
+        self.run(&["import-key-pair", "--key", &file, "--output-key-prefix", name]).await.unwrap();
+        self.read(&format!("{name}.pub"))
+    }
+
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.join(name);
         fs::write(&path, text).unwrap();
@@ -113,11 +133,15 @@ pub struct World {
 
 impl World {
     pub async fn new(index: bool) -> Self {
+        Self::under(Sigstore::new(), index).await
+    }
+
+    pub async fn under(sigstore: Sigstore, index: bool) -> Self {
         let registry = Registry::start().await;
         let image =
             if index { Image::index(&["linux/amd64", "linux/arm64"]) } else { Image::single("linux/amd64") };
         let image = image.push(&registry, REPO, "v1");
-        Self { registry, image, sigstore: Arc::default() }
+        Self { registry, image, sigstore: Arc::new(sigstore) }
     }
 
     pub fn reference(&self) -> String {
@@ -153,6 +177,11 @@ impl World {
 
     /// What Bonafide says where another Sigstore is the one to trust.
     pub async fn judge_under(&self, sigstore: &Sigstore, signer: Value) -> Arc<ImageVerdict> {
+        let roots = Roots::from_json(TrustRootName::default(), &sigstore.trusted_root_json()).unwrap();
+        self.judge_by(Arc::new(roots), signer).await
+    }
+
+    pub async fn judge_by(&self, roots: Arc<dyn TrustRoots>, signer: Value) -> Arc<ImageVerdict> {
         let compiled = compile(&json!({
             "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
             "spec": {"images": {"include": ["**"]}, "signers": [signer]},
@@ -160,9 +189,8 @@ impl World {
         assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
         let policies = PolicySet::new(vec![compiled.entry], 1);
         let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });
-        let roots = Roots::from_json(TrustRootName::default(), &sigstore.trusted_root_json()).unwrap();
         let client = Client::new(ClientConfig::default()).unwrap();
-        let reviewer = Reviewer::new(Arc::new(client), Arc::new(roots), Arc::new(Unobserved));
+        let reviewer = Reviewer::new(Arc::new(client), roots, Arc::new(Unobserved));
         let deadline = Instant::now() + Duration::from_secs(20);
         let image = self.reference();
         reviewer.verify_image(&snapshot, Scope::Everywhere, &image, &Platforms::Unknown, deadline).await

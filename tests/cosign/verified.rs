@@ -11,7 +11,7 @@ use crate::support::{Cosign, LEGACY, World, of_key, of_workflow};
 
 /// Who must have signed.
 #[derive(Clone, Copy)]
-enum Who<'a> {
+pub enum Who<'a> {
     Key(&'a SigningKey),
     /// The source's workflow of this path.
     Workflow(&'a str),
@@ -51,7 +51,7 @@ impl<'a> Who<'a> {
 }
 
 /// What cosign says of the image.
-async fn verified(cosign: &Cosign, world: &World, legacy: bool, who: Who<'_>) -> Result<String, String> {
+pub async fn verified(cosign: &Cosign, world: &World, legacy: bool, who: Who<'_>) -> Result<String, String> {
     let root = cosign.write("root.json", &world.sigstore.trusted_root_json());
     let who = who.in_arguments(cosign);
     let who: Vec<&str> = who.iter().map(String::as_str).collect();

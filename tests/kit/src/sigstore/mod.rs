@@ -189,6 +189,13 @@ impl Sigstore {
         Signing::new(self, Signer::Key(&key.0))
     }
 
+    /// A certificate for somebody's key, then the intermediate and the root that issued it; PEM.
+    pub fn certificates_for(&self, identity: &Identity, key: &SigningKey) -> [String; 3] {
+        let Authority { intermediate, root } = &self.trusted.authority;
+        let leaf = self.signing(identity).certificate_for(&key.0);
+        [&leaf, &intermediate.certificate, &root.certificate].map(|der| pem("CERTIFICATE", der))
+    }
+
     /// The trust root, in the format of Sigstore's `trusted_root.json`.
     pub fn trusted_root_json(&self) -> String {
         self.trusted_root().to_string()

@@ -110,6 +110,12 @@ impl<'a> Signing<'a> {
         Signed { envelope, verifier, chain, entry, timestamps }
     }
 
+    /// The certificate of who signs, for this key in place of one for the occasion.
+    pub(super) fn certificate_for(&self, key: &Key) -> Vec<u8> {
+        let Signer::Identity(identity) = &self.signer else { panic!("a bare key has no certificate") };
+        self.certificate(identity, self.authority(), key)
+    }
+
     fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
     }

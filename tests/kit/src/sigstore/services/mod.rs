@@ -71,8 +71,9 @@ impl Services {
         format!("{}/api/v1/timestamp", self.url)
     }
 
-    /// What tells clients of these endpoints, in the format of Sigstore's `signing_config.json`.
-    pub fn signing_config(&self, rekor: RekorVersion) -> Value {
+    /// What tells clients of these endpoints, in the format of Sigstore's `signing_config.json`. Where Rekor states no time,
+    /// the timestamping authority is among them.
+    pub fn signing_config(&self, rekor: Option<RekorVersion>) -> Value {
         let service = |url: &str, version: u32| {
             json!([{
                 "url": url,
@@ -84,10 +85,12 @@ impl Services {
         let mut config = json!({
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
             "caUrls": service(&self.url, 1),
-            "rekorTlogUrls": service(&self.url, if rekor == RekorVersion::V1 { 1 } else { 2 }),
-            "rekorTlogConfig": {"selector": "ANY"},
         });
-        if rekor == RekorVersion::V2 {
+        if let Some(version) = rekor {
+            config["rekorTlogUrls"] = service(&self.url, if version == RekorVersion::V1 { 1 } else { 2 });
+            config["rekorTlogConfig"] = json!({"selector": "ANY"});
+        }
+        if rekor != Some(RekorVersion::V1) {
             config["tsaUrls"] = service(&self.timestamp_url(), 1);
             config["tsaConfig"] = json!({"selector": "ANY"});
         }
