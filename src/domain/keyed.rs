@@ -4,7 +4,7 @@ use super::{
     authorize::Mismatch,
     evidence::{ImageFacts, Keyed},
     identity::{Signer, SignerIdentity},
-    key::{KeyCheck, KeyIdentity, TransparencyLog},
+    key::{KeyCheck, KeyIdentity, KeyKind, TransparencyLog},
     policy::Policy,
     verdict::{Reason, SignedBy},
 };
@@ -42,12 +42,20 @@ pub fn match_key<'a>(
     if !fits.is_empty() {
         return Ok(fits);
     }
+    // Whoever signs so has done nothing that looks wrong, and cosign's own verification says no more than that it fails.
+    let hint = if keys().any(|(_, identity)| identity.key.kind() == KeyKind::Ed25519) {
+        "; with Ed25519, cosign signs a hash (Ed25519ph), which is not accepted"
+    } else {
+        ""
+    };
     let names: Vec<&str> = keys().map(|(signer, _)| signer.name.as_str()).collect();
     Err(untrusted(match (unlogged, names.as_slice()) {
         (Some(found), _) => found,
         (None, []) => "it is signed with a key, and the policy names none".to_owned(),
-        (None, [one]) => format!("its signature is not by the key of {one}"),
-        (None, several) => format!("its signature is by none of the keys of {}", several.join(", ")),
+        (None, [one]) => format!("its signature is not by the key of {one}{hint}"),
+        (None, several) => {
+            format!("its signature is by none of the keys of {}{hint}", several.join(", "))
+        }
     }))
 }
 

@@ -118,8 +118,9 @@ async fn what_cosign_signs_with_ed25519_neither_verifies() {
     for (legacy, form) in [(false, Form::Bundle(None)), (true, Form::Att { logged: false })] {
         let world = World::new(false).await;
         attest(&cosign, &world, "ed25519.key", form).await.unwrap();
-        let reasons = world.reasons(of_key(&pem, "Optional")).await;
-        assert_eq!(reasons[0], Reason::UntrustedSignature, "{form:?}");
+        let verdict = world.judge(of_key(&pem, "Optional")).await;
+        assert_eq!(denied(&verdict)[0], Reason::UntrustedSignature, "{form:?}");
+        assert!(verdict.problems[0].found.contains("Ed25519ph"), "{:?}", verdict.problems);
         let image = world.reference();
         let verify = ["verify-attestation", "--allow-http-registry", "--insecure-ignore-tlog", "--key"];
         let what: &[&str] = &["ed25519.pub", "--type", "slsaprovenance1", &image];

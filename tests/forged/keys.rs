@@ -42,6 +42,8 @@ fn no_other_key_will_do() {
                 let verdict = judge(&world.roots, &naming(&world, other, log), &raw);
                 let words = "its signature is not by the key of ci";
                 denied(&verdict, Reason::UntrustedSignature, words, &(form, log));
+                let is_ed25519 = other.kind() == KeyKind::Ed25519;
+                assert_eq!(verdict.problems[0].found.contains("Ed25519ph"), is_ed25519, "{form:?}");
             }
         }
     }
