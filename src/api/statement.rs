@@ -13,7 +13,7 @@ pub use slsa::PredicateError;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::{
     digest::Digest,
@@ -63,7 +63,7 @@ pub enum StatementError {
 /// A statement on the wire.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WireStatement {
+pub struct WireStatement<'a> {
     /// The version of the format.
     #[serde(rename = "_type")]
     pub type_: String,
@@ -71,9 +71,9 @@ pub struct WireStatement {
     pub subject: Vec<WireSubject>,
     /// The predicate's type URI.
     pub predicate_type: String,
-    /// What it says.
-    #[serde(default)]
-    pub predicate: Value,
+    /// What it says, as it is written there; `None`: nothing.
+    #[serde(borrow, default)]
+    pub predicate: Option<&'a RawValue>,
 }
 
 /// What a statement is about, on the wire. Names are hints and not read.
@@ -84,14 +84,14 @@ pub struct WireSubject {
     pub digest: BTreeMap<String, String>,
 }
 
-impl WireStatement {
+impl<'a> WireStatement<'a> {
     /// Reads the payload of an envelope.
     ///
     /// # Errors
     /// Where it is not JSON, not of a statement's shape, or holds a key twice.
-    pub fn from_slice(payload: &[u8]) -> Result<Self, StatementError> {
-        let value = json::from_slice(payload).map_err(StatementError::Json)?;
-        serde_json::from_value(value).map_err(StatementError::Shape)
+    pub fn from_slice(payload: &'a [u8]) -> Result<Self, StatementError> {
+        json::check(payload).map_err(StatementError::Json)?;
+        serde_json::from_slice(payload).map_err(StatementError::Shape)
     }
 
     /// Whether it is of a version whose meaning is known.
@@ -111,19 +111,20 @@ impl WireStatement {
     }
 }
 
-impl TryFrom<WireStatement> for Statement {
+impl TryFrom<WireStatement<'_>> for Statement {
     type Error = StatementError;
 
-    fn try_from(wire: WireStatement) -> Result<Self, StatementError> {
+    fn try_from(wire: WireStatement<'_>) -> Result<Self, StatementError> {
         wire.check_type()?;
         if wire.subject.len() > MAX_SUBJECTS {
             return Err(StatementError::Subjects(wire.subject.len()));
         }
         let subjects = wire.digests().collect();
+        let predicate = wire.predicate.map_or("null", RawValue::get);
         let (mut provenance_of, mut summary) = (None, None);
         match wire.predicate_type.as_str() {
-            VSA_V0_2 | VSA_V1 => summary = Some(verification_summary(&wire.predicate_type, wire.predicate)?),
-            _ => provenance_of = provenance(&wire.predicate_type, wire.predicate)?,
+            VSA_V0_2 | VSA_V1 => summary = Some(verification_summary(&wire.predicate_type, predicate)?),
+            _ => provenance_of = provenance(&wire.predicate_type, predicate)?,
         }
         Ok(Self { subjects, predicate_type: wire.predicate_type, provenance: provenance_of, summary })
     }
@@ -145,12 +146,12 @@ fn digests(subject: &WireSubject) -> impl Iterator<Item = Digest> {
         .filter_map(|(algorithm, hash)| format!("{algorithm}:{}", hash.to_ascii_lowercase()).parse().ok())
 }
 
-fn verification_summary(predicate_type: &str, predicate: Value) -> Result<Summary, StatementError> {
+fn verification_summary(predicate_type: &str, predicate: &str) -> Result<Summary, StatementError> {
     let read = if predicate_type == VSA_V0_2 { vsa::v0_2(predicate) } else { vsa::v1(predicate) };
     read.map_err(StatementError::Summary)
 }
 
-fn provenance(predicate_type: &str, predicate: Value) -> Result<Option<Provenance>, StatementError> {
+fn provenance(predicate_type: &str, predicate: &str) -> Result<Option<Provenance>, StatementError> {
     let (kind, read) = match predicate_type {
         SLSA_V0_2 => (SLSA_V0_2, slsa::v0_2(predicate)),
         SLSA_V1 => (SLSA_V1, slsa::v1(predicate)),

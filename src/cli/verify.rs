@@ -134,7 +134,10 @@ fn report(args: &Args, verdict: &ImageVerdict) -> Result<(), Failure> {
         for proof in &verdict.proofs {
             let predicate =
                 proof.summary.as_ref().map_or(&proof.provenance.predicate, |summary| &summary.predicate);
-            let line = predicate.to_string();
+            let read = predicate
+                .read()
+                .map_err(|error| Failure::new(format!("the predicate cannot be read: {error}")))?;
+            let line = read.to_string();
             if !lines.contains(&line) {
                 lines.push(line);
             }

@@ -20,6 +20,7 @@ pub mod placement;
 pub mod plan;
 pub mod platform;
 pub mod policy;
+pub mod predicate;
 pub mod provenance;
 pub mod reference;
 pub mod summary;

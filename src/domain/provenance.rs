@@ -1,10 +1,8 @@
 //! SLSA provenance as a policy sees it: one view over v0.2 and v1. All of it is **claimed**: as trustworthy as its signer.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
-use super::{digest::Digest, summary::Summary};
+use super::{digest::Digest, predicate::Predicate, summary::Summary};
 
 /// The predicate type of SLSA provenance v0.2.
 pub const SLSA_V0_2: &str = "https://slsa.dev/provenance/v0.2";
@@ -57,5 +55,5 @@ pub struct Provenance {
     /// When the build ended.
     pub finished_on: Option<Timestamp>,
     /// The whole predicate, unknown fields included.
-    pub predicate: Arc<serde_json::Value>,
+    pub predicate: Predicate,
 }

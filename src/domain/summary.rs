@@ -1,11 +1,12 @@
 //! SLSA Verification Summaries: what a verifier says of an image that it has judged already, in place of the provenance itself.
 //! All of it is **claimed**: as trustworthy as its signer.
 
-use std::sync::Arc;
-
 use url::Url;
 
-use super::{authorize::Mismatch, digest::Digest, level::BuildLevel, reference::Reference, verdict::Reason};
+use super::{
+    authorize::Mismatch, digest::Digest, level::BuildLevel, predicate::Predicate, reference::Reference,
+    verdict::Reason,
+};
 
 /// The predicate type of verification summaries v0.2.
 pub const VSA_V0_2: &str = "https://slsa.dev/verification_summary/v0.2";
@@ -26,7 +27,7 @@ pub struct Summary {
     /// By which policy: `policy.uri`.
     pub policy_uri: Option<String>,
     /// The whole predicate, unknown fields included.
-    pub predicate: Arc<serde_json::Value>,
+    pub predicate: Predicate,
 }
 
 /// Which verification summaries suffice in place of provenance.
@@ -144,7 +145,7 @@ mod tests {
             levels: vec!["OTHER".to_owned(), "SLSA_BUILD_LEVEL_2".to_owned()],
             resource_uri: "ghcr.io/o/a:v1".to_owned(),
             policy_uri: Some("https://policy.example".to_owned()),
-            predicate: Arc::default(),
+            predicate: Predicate::default(),
         }
     }
 

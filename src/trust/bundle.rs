@@ -100,7 +100,7 @@ impl SigstoreBundle {
     }
 
     /// The statement of an attestation, as it is signed and not yet believed.
-    pub(super) fn statement(&self) -> Result<Option<WireStatement>, Refusal> {
+    pub(super) fn statement(&self) -> Result<Option<WireStatement<'_>>, Refusal> {
         let Some(envelope) = self.envelope() else { return Ok(None) };
         legacy::payload_type(envelope)?;
         limits::payload(envelope.payload.as_bytes())?;

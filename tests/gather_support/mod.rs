@@ -22,6 +22,7 @@ use bonafide::{
             ImageSelector, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, ProvenanceRules,
             SubjectRule, TagRule, UncoveredRule,
         },
+        predicate::Predicate,
         provenance::{Provenance, SLSA_V1, Statement},
         reference::{Reference, Repository},
         verdict::{Outcome, Reason},
@@ -307,7 +308,7 @@ pub fn attestation(subjects: Vec<Digest>) -> Attestation {
 }
 
 fn verified(subjects: Vec<Digest>, predicate: String) -> Finding {
-    let predicate = Arc::new(predicate.into());
+    let predicate = Predicate::from(Value::from(predicate));
     Finding::Verified(Box::new(Verified {
         trust_roots: vec![TrustRootName::default()],
         certificate: Certificate {

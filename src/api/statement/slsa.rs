@@ -4,14 +4,14 @@
 //! never mixed; where none fits, the source is unknown, and a policy that asks for one is not met. A dependency that
 //! a build happened to fetch from git is not taken for its source.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use super::source::Source;
-use crate::domain::provenance::Provenance;
+use crate::domain::{predicate::Predicate, provenance::Provenance};
 
 /// What a predicate lacks of its type.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,9 @@ struct PredicateV0_2 {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PredicateV1 {
-    build_definition: BuildDefinition,
+struct PredicateV1<'a> {
+    #[serde(borrow)]
+    build_definition: BuildDefinition<'a>,
     run_details: RunDetails,
 }
 
@@ -68,42 +69,42 @@ struct MetadataV0_2 {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct BuildDefinition {
+struct BuildDefinition<'a> {
     build_type: String,
-    #[serde(default)]
-    external_parameters: Option<ExternalParameters>,
-    #[serde(default)]
-    internal_parameters: Option<InternalParameters>,
+    #[serde(borrow, default)]
+    external_parameters: Option<ExternalParameters<'a>>,
+    #[serde(borrow, default)]
+    internal_parameters: Option<InternalParameters<'a>>,
     #[serde(default)]
     resolved_dependencies: Option<Vec<Resource>>,
 }
 
-/// The parameters that name a source, one field per dialect.
+/// The parameters that name a source, one field per dialect: each as it is written there, for a field may hold anything.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct ExternalParameters {
+struct ExternalParameters<'a> {
     /// GitHub's `actions/attest-build-provenance`.
-    #[serde(default)]
-    workflow: Option<Value>,
+    #[serde(borrow, default)]
+    workflow: Option<&'a RawValue>,
     /// slsa-github-generator's container-based builder, GitLab.
-    #[serde(default)]
-    source: Option<Value>,
+    #[serde(borrow, default)]
+    source: Option<&'a RawValue>,
     /// The same builder: the file that says how to build.
-    #[serde(default)]
-    config_path: Option<Value>,
+    #[serde(borrow, default)]
+    config_path: Option<&'a RawValue>,
     /// `BuildKit`.
-    #[serde(default)]
-    config_source: Option<Value>,
+    #[serde(borrow, default)]
+    config_source: Option<&'a RawValue>,
     /// Google Cloud Build.
-    #[serde(default)]
-    build_config_source: Option<Value>,
+    #[serde(borrow, default)]
+    build_config_source: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
-struct InternalParameters {
+struct InternalParameters<'a> {
     /// slsa-github-generator: `owner/repo/PATH@REF`.
-    #[serde(default, rename = "GITHUB_WORKFLOW_REF")]
-    github_workflow_ref: Option<Value>,
+    #[serde(borrow, default, rename = "GITHUB_WORKFLOW_REF")]
+    github_workflow_ref: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -156,8 +157,8 @@ struct Origin {
 }
 
 /// Reads a predicate of the type [`crate::domain::provenance::SLSA_V0_2`].
-pub(super) fn v0_2(predicate: Value) -> Result<Provenance, PredicateError> {
-    let wire = PredicateV0_2::deserialize(&predicate)?;
+pub(super) fn v0_2(predicate: &str) -> Result<Provenance, PredicateError> {
+    let wire: PredicateV0_2 = serde_json::from_str(predicate)?;
     let origin = wire.invocation.and_then(|invocation| invocation.config_source).map(Origin::of_resource);
     let metadata = wire.metadata.unwrap_or_default();
     Ok(Provenance {
@@ -171,12 +172,12 @@ pub(super) fn v0_2(predicate: Value) -> Result<Provenance, PredicateError> {
 }
 
 /// Reads a predicate of the type [`crate::domain::provenance::SLSA_V1`].
-pub(super) fn v1(predicate: Value) -> Result<Provenance, PredicateError> {
-    let wire = PredicateV1::deserialize(&predicate)?;
+pub(super) fn v1(predicate: &str) -> Result<Provenance, PredicateError> {
+    let wire: PredicateV1<'_> = serde_json::from_str(predicate)?;
     let definition = wire.build_definition;
     let dependencies = definition.resolved_dependencies.unwrap_or_default();
     let internal = definition.internal_parameters.unwrap_or_default();
-    let origin = Origin::of_parameters(definition.external_parameters.unwrap_or_default())
+    let origin = Origin::of_parameters(&definition.external_parameters.unwrap_or_default())
         .or_else(|| Origin::of_delegator(&definition.build_type, &dependencies, &internal))
         .unwrap_or_default();
     let metadata = wire.run_details.metadata.unwrap_or_default();
@@ -206,31 +207,30 @@ impl Origin {
     }
 
     /// The first dialect of which there is a trace; a field of another type than the dialect's names nothing.
-    fn of_parameters(parameters: ExternalParameters) -> Option<Self> {
-        if let Some(workflow) = parameters.workflow.filter(Value::is_object) {
-            return Some(Self::of_configured(Configured::deserialize(workflow).unwrap_or_default()));
+    fn of_parameters(parameters: &ExternalParameters<'_>) -> Option<Self> {
+        if let Some(workflow) = parameters.workflow.filter(|workflow| workflow.get().starts_with('{')) {
+            return Some(Self::of_configured(said(workflow).unwrap_or_default()));
         }
         if let Some(source) = parameters.source {
-            let mut origin = match source {
-                Value::String(uri) => Self { source: Some(Source::parse(&uri)), ..Self::default() },
-                other => Self::of_resource(Resource::deserialize(other).unwrap_or_default()),
+            let mut origin = match said::<String>(source) {
+                Some(uri) => Self { source: Some(Source::parse(&uri)), ..Self::default() },
+                None => Self::of_resource(said(source).unwrap_or_default()),
             };
-            let path = parameters.config_path.as_ref().and_then(Value::as_str);
-            origin.workflow = origin.workflow.or(path.map(str::to_owned));
+            origin.workflow = origin.workflow.or_else(|| parameters.config_path.and_then(said));
             return Some(origin);
         }
         if let Some(source) = parameters.config_source {
-            return Some(Self::of_resource(Resource::deserialize(source).unwrap_or_default()));
+            return Some(Self::of_resource(said(source).unwrap_or_default()));
         }
         let configured = parameters.build_config_source?;
-        Some(Self::of_configured(Configured::deserialize(configured).unwrap_or_default()))
+        Some(Self::of_configured(said(configured).unwrap_or_default()))
     }
 
     /// slsa-github-generator's delegated builders write the source as the first dependency and as nothing else.
     fn of_delegator(
         build_type: &str,
         dependencies: &[Resource],
-        internal: &InternalParameters,
+        internal: &InternalParameters<'_>,
     ) -> Option<Self> {
         if !build_type.starts_with("https://github.com/slsa-framework/slsa-github-generator/") {
             return None;
@@ -238,7 +238,7 @@ impl Origin {
         let first = dependencies.first()?;
         let source = Source::parse(first.uri.as_deref()?);
         let repository = source.uri.strip_prefix("https://github.com/").unwrap_or_default();
-        let workflow = internal.github_workflow_ref.as_ref().and_then(Value::as_str).and_then(|workflow| {
+        let workflow = internal.github_workflow_ref.and_then(said::<String>).and_then(|workflow| {
             let path = workflow.strip_prefix(repository)?.strip_prefix('/')?;
             Some(path.split_once('@').map_or(path, |(path, _)| path).to_owned())
         });
@@ -246,11 +246,11 @@ impl Origin {
     }
 
     /// `dependencies` lend the commit where the source itself has none.
-    fn into_provenance(self, dependencies: &[Resource], predicate: Value) -> Provenance {
+    fn into_provenance(self, dependencies: &[Resource], predicate: &str) -> Provenance {
         let Some(source) = self.source else {
             return Provenance {
                 workflow: self.workflow,
-                predicate: Arc::new(predicate),
+                predicate: Predicate::of_text(predicate),
                 ..Provenance::default()
             };
         };
@@ -268,7 +268,7 @@ impl Origin {
             source_ref: source.reference,
             source: Some(source.uri),
             workflow: self.workflow,
-            predicate: Arc::new(predicate),
+            predicate: Predicate::of_text(predicate),
             ..Provenance::default()
         }
     }
@@ -279,6 +279,11 @@ impl Resource {
         let digest = self.digest.as_ref()?;
         digest.get("gitCommit").or_else(|| digest.get("sha1")).cloned()
     }
+}
+
+/// What it says, where it is of that type.
+fn said<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
+    serde_json::from_str(json.get()).ok()
 }
 
 fn present(text: Option<String>) -> Option<String> {

@@ -84,7 +84,8 @@ fn v0_2_of_slsa_github_generator() {
     assert_eq!(found.workflow, some(".github/workflows/w.yml"));
     assert_eq!(found.invocation_id, some("7-1"));
     assert!(found.started_on < found.finished_on && found.started_on.is_some());
-    assert_eq!(found.predicate["extra"]["kept"], Value::Bool(true));
+    assert_eq!(found.predicate.read().unwrap()["extra"]["kept"], serde_json::Value::Bool(true));
+    assert_eq!(found.predicate.text(), predicate);
     let other = provenance_of(SLSA_V0_2, &predicate.replace("InvocationID", "InvocationId"));
     assert_eq!(other.invocation_id, found.invocation_id);
 }

@@ -1,11 +1,8 @@
 //! SLSA Verification Summaries v0.2 and v1 on the wire, into one view.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::domain::summary::Summary;
+use crate::domain::{predicate::Predicate, summary::Summary};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,29 +37,29 @@ struct Policy {
 }
 
 /// Reads a predicate of the type [`crate::domain::summary::VSA_V1`].
-pub(super) fn v1(predicate: Value) -> Result<Summary, serde_json::Error> {
+pub(super) fn v1(predicate: &str) -> Result<Summary, serde_json::Error> {
     let V1 { verifier, resource_uri, policy, verification_result, verified_levels } =
-        V1::deserialize(&predicate)?;
+        serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
         result: verification_result,
         levels: verified_levels,
         resource_uri,
         policy_uri: policy.and_then(|policy| policy.uri),
-        predicate: Arc::new(predicate),
+        predicate: Predicate::of_text(predicate),
     })
 }
 
 /// Reads a predicate of the type [`crate::domain::summary::VSA_V0_2`].
-pub(super) fn v0_2(predicate: Value) -> Result<Summary, serde_json::Error> {
+pub(super) fn v0_2(predicate: &str) -> Result<Summary, serde_json::Error> {
     let V0_2 { verifier, resource_uri, policy, verification_result, policy_level } =
-        V0_2::deserialize(&predicate)?;
+        serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
         result: verification_result,
         levels: vec![policy_level],
         resource_uri,
         policy_uri: policy.and_then(|policy| policy.uri),
-        predicate: Arc::new(predicate),
+        predicate: Predicate::of_text(predicate),
     })
 }

@@ -1,7 +1,5 @@
 //! Conditions, compiled and evaluated.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::*;
@@ -29,7 +27,7 @@ impl Facts {
             provenance: Provenance {
                 builder_id: "https://builder.example/v1".into(),
                 source: Some("https://github.com/o/r".into()),
-                predicate: Arc::new(predicate),
+                predicate: predicate.into(),
                 ..Provenance::default()
             },
             certificate: Certificate {
@@ -246,4 +244,7 @@ fn only_what_is_asked_for_is_too_large() {
     assert_eq!(error, "provenance.predicate is too large for a condition: at most 256 KiB are looked at");
     assert_eq!(large(300 << 10).holds("provenance.builderId != ''"), Ok(true));
     assert_eq!(large(300 << 10).holds("!has(provenance.parameters)"), Ok(true));
+    let error = large(2 << 20).holds("!has(provenance.parameters)").unwrap_err();
+    assert_eq!(error, "the predicate is too large for a condition: at most 2 MiB are looked at");
+    assert_eq!(large(2 << 20).holds("provenance.builderId != ''"), Ok(true));
 }

@@ -10,12 +10,15 @@ use crate::domain::{
     digest::Digest,
     identity::Certificate,
     platform::Platform,
+    predicate::Predicate,
     provenance::{Provenance, SLSA_V0_2},
     reference::Reference,
 };
 
 /// How much may be given to a condition, in bytes.
 const MAX_BYTES: u64 = 256 << 10;
+/// How long the text of a predicate may be of which a condition looks at some.
+const MAX_TEXT: usize = 2 << 20;
 /// What a value takes beside its text.
 const VALUE: u64 = 32;
 
@@ -129,13 +132,16 @@ impl Made {
             ("startedOn", times.first().and_then(Option::as_deref)),
             ("finishedOn", times.last().and_then(Option::as_deref)),
         ]);
-        if mentions.parameters
-            && let Some(parameters) = parameters(given.predicate_type, predicate)
-        {
-            fields.insert("parameters".into(), self.json("provenance.parameters", parameters)?);
-        }
-        if mentions.predicate {
-            fields.insert("predicate".into(), self.json("provenance.predicate", predicate)?);
+        if mentions.parameters || mentions.predicate {
+            let predicate = read(predicate)?;
+            if mentions.parameters
+                && let Some(parameters) = parameters(given.predicate_type, &predicate)
+            {
+                fields.insert("parameters".into(), self.json("provenance.parameters", parameters)?);
+            }
+            if mentions.predicate {
+                fields.insert("predicate".into(), self.json("provenance.predicate", &predicate)?);
+            }
         }
         Ok(Value::Map(fields.into()))
     }
@@ -232,6 +238,17 @@ impl Made {
         }
         (self.0 <= MAX_BYTES).then_some(value)
     }
+}
+
+/// The whole predicate, taken apart for as long as it is asked.
+fn read(predicate: &Predicate) -> Result<Json, String> {
+    if predicate.text().len() > MAX_TEXT {
+        return Err(format!(
+            "the predicate is too large for a condition: at most {} MiB are looked at",
+            MAX_TEXT >> 20
+        ));
+    }
+    predicate.read().map_err(|error| format!("the predicate cannot be read: {error}"))
 }
 
 /// What a build was started with: `invocation.parameters` of v0.2, `buildDefinition.externalParameters` of v1.
