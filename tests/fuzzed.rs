@@ -53,7 +53,11 @@ fn of_every_seed() {
 }
 
 /// What broke one of them once.
-const BROKE: [(&str, &[u8]); 2] = [("reference", b"Glocalhost/x__y"), ("reference", b"registry:443/app")];
+const BROKE: [(&str, &[u8]); 3] = [
+    ("reference", b"Glocalhost/x__y"),
+    ("reference", b"registry:443/app"),
+    ("policy", b"apiVersion: bonafide.dev/v1alpha1\rkind: ClusterProvenancePolicy\rmetadata: {name: a}\rspec: {x: 1}\r"),
+];
 
 #[test]
 fn of_what_broke_them() {

@@ -36,7 +36,8 @@ pub fn reference(data: &[u8]) {
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(found) = manifest::policies(text) else { return };
-    let lines = text.lines().count() + 1;
+    // To YAML, a carriage return alone ends a line too.
+    let lines = text.lines().map(|line| line.matches('\r').count() + 1).sum::<usize>() + 1;
     for document in &found {
         let compiled = &document.compiled;
         match &compiled.entry {
