@@ -106,6 +106,23 @@ async fn the_whole_does_so_much_at_once_and_says_so_in_time() {
     assert_eq!(setup.review_in("good", &good, Duration::from_secs(2)).await.outcome, Outcome::Allow);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_manifest_of_attestations_holds_so_many_values_and_no_more() {
+    for (count, outcome) in [(79_900, Outcome::Allow), (80_000, Outcome::Deny)] {
+        let setup = setup();
+        let image = setup.world.image("x");
+        setup.world.attest_with(image, image);
+        let holder = setup.world.referrers.lock()[&image][0];
+        let mut body: Value = serde_json::from_slice(&setup.world.content.lock()[&holder]).unwrap();
+        body["x"] = json!(vec![0; count]);
+        let fuller = setup.world.put(&body);
+        setup.world.referrers.lock().insert(image, vec![fuller]);
+        let review = setup.review(&[at(image)]).await;
+        assert_eq!(review.outcome, outcome);
+        assert!(reasons(&review).iter().all(|reason| *reason == Reason::MalformedAttestation));
+    }
+}
+
 /// An attestation as large as that: spaces before and behind are no part of JSON's text.
 fn attest_at_length(setup: &Setup, subject: Digest, size: usize) {
     let mut text = serde_json::to_vec(&json!(format!("signed {subject}"))).unwrap();
@@ -131,6 +148,22 @@ async fn one_review_reads_so_many_bytes_and_no_more() {
         assert!(reasons(&review).iter().all(|reason| *reason == Reason::DeadlineExceeded));
         // What one review could not read, two can.
         assert!(reasons(&review).len() <= 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_review_holds_so_many_bytes_and_no_more() {
+    for (count, outcome) in [(8, Outcome::Allow), (40, Outcome::Unverifiable)] {
+        let setup = setup();
+        setup.trust.predicate_bytes.store(3 << 19, Ordering::SeqCst);
+        let images = attested(&setup, count);
+        let review = setup.review_within(&images, LONG).await;
+        assert_eq!(review.outcome, outcome);
+        assert!(reasons(&review).iter().all(|reason| *reason == Reason::DeadlineExceeded));
+        // Those that come first are looked at together, and none behind them.
+        assert!(reasons(&review).len() <= count.saturating_sub(8));
+        let told = review.images.iter().flat_map(|image| &image.verdict.problems);
+        assert!(told.into_iter().all(|problem| problem.found.contains("16 MiB that are held in one go")));
     }
 }
 
@@ -178,13 +211,18 @@ async fn caches_hold_so_many_bytes_whatever_is_signed() {
         let setup = setup();
         setup.trust.predicate_bytes.store(predicate, Ordering::SeqCst);
         let images = attested(&setup, 128);
-        assert_eq!(setup.review(&images).await.outcome, Outcome::Allow);
+        // So few at once that a review may hold them.
+        for images in images.chunks(8) {
+            assert_eq!(setup.review(images).await.outcome, Outcome::Allow);
+        }
         for (cache, most) in [("facts", 64 << 20), ("verifications", 32 << 20), ("verdicts", 64 << 20)] {
             let bytes = setup.cache_bytes(cache);
             assert!(bytes <= most && bytes > 90 * 10, "{cache}: {bytes}");
         }
         let before = setup.world.requests();
-        assert_eq!(setup.review(&images).await.outcome, Outcome::Allow);
+        for images in images.chunks(8) {
+            assert_eq!(setup.review(images).await.outcome, Outcome::Allow);
+        }
         assert_eq!(setup.world.requests() == before, kept);
     }
 }
@@ -219,6 +257,11 @@ async fn an_index_without_end_is_refused() {
         let inner = |n: usize| setup.world.index(&[("amd64", leaf), ("arm64", Digest::of(&n.to_be_bytes()))]);
         nest(&(0..count).map(inner).collect::<Vec<_>>())
     };
+    let full = |count: usize| {
+        let config = setup.world.put(&json!({"os": "linux", "architecture": "amd64"}));
+        let body = json!({"mediaType": OCI_MANIFEST, "config": {"digest": config}, "layers": [], "x": vec![0; count]});
+        setup.world.put(&body)
+    };
     // A registry that lies about its digests would be found out before this; all the same.
     let circle = Digest::of(b"circle");
     let body = json!({"mediaType": OCI_INDEX, "manifests": [{"mediaType": OCI_INDEX, "digest": circle}]});
@@ -231,6 +274,8 @@ async fn an_index_without_end_is_refused() {
         (many(16), Outcome::Allow),
         (many(17), Outcome::Deny),
         (circle, Outcome::Deny),
+        (full(79_900), Outcome::Allow),
+        (full(80_000), Outcome::Deny),
     ] {
         setup.world.attest_by_tag(index);
         let before = setup.world.requests();

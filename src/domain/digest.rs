@@ -14,6 +14,29 @@ enum Bytes {
     Sha512([u8; 64]),
 }
 
+/// Content that is hashed piece by piece, and held nowhere.
+pub struct Hasher(aws_lc_rs::digest::Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256))
+    }
+}
+
+impl Hasher {
+    /// The next piece.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The SHA-256 digest of all pieces.
+    pub fn digest(self) -> Digest {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.0.finish().as_ref());
+        Digest(Bytes::Sha256(bytes))
+    }
+}
+
 /// Why a text is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
@@ -31,10 +54,9 @@ pub enum DigestError {
 impl Digest {
     /// The SHA-256 digest of `content`.
     pub fn of(content: &[u8]) -> Self {
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(hash.as_ref());
-        Self(Bytes::Sha256(bytes))
+        let mut hasher = Hasher::default();
+        hasher.add(content);
+        hasher.digest()
     }
 
     /// Whether `content` hashes to this digest.

@@ -19,10 +19,13 @@ use super::{
     ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots},
     weigh,
 };
-use crate::domain::{
-    digest::Digest,
-    evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, SubjectEvidence},
-    reference::Repository,
+use crate::{
+    api::bulk::has_too_many_values,
+    domain::{
+        digest::Digest,
+        evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, SubjectEvidence},
+        reference::Repository,
+    },
 };
 
 /// How many requests for one digest run at once.
@@ -193,6 +196,10 @@ impl Discovery {
         referrer: Referrer,
         budget: &Budget,
     ) -> Vec<Found> {
+        if budget.wants_more() {
+            // All of it begins anew.
+            return Vec::new();
+        }
         let manifest = match self.source.manifest(repository, &referrer.digest).await {
             Ok(manifest) => manifest,
             Err(error) => return vec![Err(miss(layout, referrer.digest, error))],
@@ -207,6 +214,7 @@ impl Discovery {
                 "the referrer's manifest cannot be parsed".into(),
             ))];
         };
+        drop(manifest);
         let types = [
             holder.artifact_type.as_deref(),
             holder.config.as_ref().map(|config| config.media_type.as_str()),
@@ -288,7 +296,10 @@ impl Discovery {
                 while begun.elapsed() < SLICE
                     && let Some(raw) = left.next()
                 {
-                    let found = within(&mut held, verify(trust.as_ref(), &known, &raw));
+                    let found = verify(trust.as_ref(), &known, &raw);
+                    // What a key may have signed is kept as it was found, beside what was read of it.
+                    let beside = if matches!(found.finding, Finding::Keyed(_)) { raw.size() } else { 0 };
+                    let found = within(&mut held, found, beside);
                     let kept = matches!(found.finding, Finding::Keyed(_)).then_some(raw);
                     done.push((found, kept));
                 }
@@ -307,9 +318,9 @@ impl Discovery {
     }
 }
 
-/// A short text may become a large thing: as many fields with a byte each take fifty times their length.
-fn within(held: &mut usize, attestation: Arc<Attestation>) -> Arc<Attestation> {
-    let size = weigh::attestation(&attestation);
+/// What is kept of an attestation, with so much beside it, or that there is no room for it.
+fn within(held: &mut usize, attestation: Arc<Attestation>, beside: usize) -> Arc<Attestation> {
+    let size = weigh::attestation(&attestation).saturating_add(beside);
     match held.checked_add(size).filter(|sum| *sum <= HELD) {
         Some(sum) => {
             *held = sum;
@@ -354,5 +365,8 @@ fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
 }
 
 pub(super) fn parse(manifest: &Manifest) -> Option<Holder> {
+    if has_too_many_values(&manifest.bytes) {
+        return None;
+    }
     serde_json::from_slice(&manifest.bytes).ok()
 }

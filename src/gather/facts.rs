@@ -315,7 +315,7 @@ impl Facts {
             let errand = errand.clone();
             async move {
                 let gathered = discovery.subject(&repository, digest, room).await?;
-                errand.add(gathered.read);
+                errand.add(gathered.read, gathered.bytes());
                 Ok(gathered)
             }
             .boxed()

@@ -8,11 +8,14 @@ use super::{
     lanes::{Room, Stop},
     ports::{Attestations, Manifest},
 };
-use crate::domain::{
-    digest::Digest,
-    evidence::{FetchError, FetchErrorKind, Root},
-    platform::{EntryKind, IndexEntry, Platform},
-    reference::Repository,
+use crate::{
+    api::bulk::{MAX_JSON_VALUES, has_too_many_values},
+    domain::{
+        digest::Digest,
+        evidence::{FetchError, FetchErrorKind, Root},
+        platform::{EntryKind, IndexEntry, Platform},
+        reference::Repository,
+    },
 };
 
 /// The largest image configuration that is read for its platform.
@@ -113,6 +116,10 @@ fn stated(wire: WirePlatform) -> Option<Platform> {
 
 /// A body that could be read as a manifest by one runtime and as an index by another is refused: which images it has would be a matter of opinion.
 fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
+    if has_too_many_values(&manifest.bytes) {
+        let why = format!("it holds more than {MAX_JSON_VALUES} values");
+        return Err(malformed(&manifest.digest, &why));
+    }
     let body: Body = serde_json::from_slice(&manifest.bytes)
         .map_err(|error| malformed(&manifest.digest, &format!("it is no manifest: {error}")))?;
     let is_index_type =

@@ -41,6 +41,10 @@ pub const LARGE_LOOKUPS: usize = 6;
 const LARGE_SHARE: usize = 2;
 /// How many bytes of attestations are read for one review, over all its images.
 const REVIEW_BYTES: usize = 64 << 20;
+/// How many bytes of what was read are held for one review.
+const REVIEW_HELD: usize = 16 << 20;
+/// How many KiB of rooms one review has at once.
+const REVIEW_ROOMS: usize = 24 << 10;
 
 /// The turns that there are.
 pub struct Lanes {
@@ -53,6 +57,22 @@ pub struct Lanes {
 struct Share {
     small: Semaphore,
     large: Semaphore,
+}
+
+/// A review's own account.
+struct Own {
+    /// KiB of the rooms that it may have at once.
+    rooms: Semaphore,
+    /// Bytes.
+    read: AtomicUsize,
+    /// Bytes.
+    held: AtomicUsize,
+}
+
+/// A review's turn: nothing but its end counts.
+pub struct Turn<'a> {
+    _room: SemaphorePermit<'a>,
+    _of_namespace: SemaphorePermit<'a>,
 }
 
 /// How much a look-up may hold.
@@ -114,15 +134,21 @@ impl Lanes {
         let share = self.shares.get_with_by_ref(namespace.unwrap_or_default(), || {
             Arc::new(Share { small: Semaphore::new(SHARE), large: Semaphore::new(LARGE_SHARE) })
         });
-        Errand { deadline, share, read: Arc::default(), acting: None }
+        let own = Arc::new(Own {
+            rooms: Semaphore::new(REVIEW_ROOMS),
+            read: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+        });
+        Errand { deadline, share, own, acting: None }
     }
 }
 
 async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, FetchError> {
-    turns.acquire().await.map_err(|_closed| FetchError {
-        kind: FetchErrorKind::Unavailable,
-        detail: "nothing is asked any more".to_owned(),
-    })
+    turns.acquire().await.map_err(|_closed| over())
+}
+
+fn over() -> FetchError {
+    FetchError { kind: FetchErrorKind::Unavailable, detail: "nothing is asked any more".to_owned() }
 }
 
 /// What one review is allowed.
@@ -131,7 +157,7 @@ pub struct Errand {
     /// When it is over.
     pub deadline: Instant,
     share: Arc<Share>,
-    read: Arc<AtomicUsize>,
+    own: Arc<Own>,
     /// In whose name registries are asked, where it is not the webhook's own.
     acting: Option<Acting>,
 }
@@ -154,20 +180,31 @@ impl Errand {
     }
 
     fn check(&self) -> Result<(), FetchError> {
-        if self.read.load(Ordering::Relaxed) <= REVIEW_BYTES {
-            return Ok(());
-        }
-        let most = REVIEW_BYTES >> 20;
-        Err(late(format!(
-            "the attestations of this workload's images are more than the {most} MiB that are read in one go"
-        )))
+        let beyond = |count: &AtomicUsize, most: usize, what: &str| {
+            (count.load(Ordering::Relaxed) > most).then(|| {
+                late(format!(
+                    "the attestations of this workload's images are more than the {} MiB that are {what} in one go",
+                    most >> 20
+                ))
+            })
+        };
+        let read = beyond(&self.own.read, REVIEW_BYTES, "read");
+        read.or_else(|| beyond(&self.own.held, REVIEW_HELD, "held")).map_or(Ok(()), Err)
     }
 
     /// A turn of the namespace's share, held as long as the caller waits.
     ///
     /// # Errors
     /// `Deadline` where there is none in time, or where the review has read its bytes.
-    pub async fn turn(&self, room: Room) -> Result<SemaphorePermit<'_>, FetchError> {
+    pub async fn turn(&self, room: Room) -> Result<Turn<'_>, FetchError> {
+        let kib = u32::try_from(room.bytes >> 10).unwrap_or(u32::MAX);
+        let own = tokio::time::timeout_at(self.deadline, self.own.rooms.acquire_many(kib)).await;
+        let own = own.map_err(|_| {
+            late(
+                "could not find out in time: too much was looked up for this workload all the while"
+                    .to_owned(),
+            )
+        })?;
         let (turns, count) =
             if room.is_largest { (&self.share.large, LARGE_SHARE) } else { (&self.share.small, SHARE) };
         let late = |_| {
@@ -178,12 +215,13 @@ impl Errand {
         let turn = tokio::time::timeout_at(self.deadline, turn(turns)).await.map_err(late)?;
         // Others of the review may have read while this one waited.
         self.check()?;
-        turn
+        Ok(Turn { _room: own.map_err(|_closed| over())?, _of_namespace: turn? })
     }
 
-    /// So much was read on it.
-    pub fn add(&self, bytes: usize) {
-        self.read.fetch_add(bytes, Ordering::Relaxed);
+    /// So much was read on it, and so much of that is held.
+    pub fn add(&self, read: usize, held: usize) {
+        self.own.read.fetch_add(read, Ordering::Relaxed);
+        self.own.held.fetch_add(held, Ordering::Relaxed);
     }
 }
 
@@ -198,11 +236,30 @@ mod tests {
     #[tokio::test]
     async fn a_review_reads_so_much_and_no_more() {
         let soon = Instant::now() + Duration::from_secs(5);
-        let errand = Lanes::default().errand(Some("n"), soon);
-        errand.add(REVIEW_BYTES);
-        assert!(errand.turn(Room::ALL[0]).await.is_ok());
-        errand.add(1);
-        assert_eq!(errand.turn(Room::ALL[0]).await.unwrap_err().kind, FetchErrorKind::Deadline);
+        for (read, held) in [(1, 0), (0, 1)] {
+            let errand = Lanes::default().errand(Some("n"), soon);
+            errand.add(REVIEW_BYTES, REVIEW_HELD);
+            assert!(errand.turn(Room::ALL[0]).await.is_ok());
+            errand.add(read, held);
+            let told = errand.turn(Room::ALL[0]).await.err().map(|error| error.kind);
+            assert_eq!(told, Some(FetchErrorKind::Deadline));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_review_has_so_much_room_at_once_and_no_more() {
+        let soon = Instant::now() + Duration::from_millis(20);
+        let lanes = Lanes::default();
+        let errand = lanes.errand(Some("n"), soon);
+        let large = errand.turn(Room::LARGEST).await;
+        assert!(large.is_ok() && errand.turn(Room::ALL[0]).await.is_ok());
+        let told = errand.turn(Room::LARGEST).await.err().map(|error| error.kind);
+        assert_eq!(told, Some(FetchErrorKind::Deadline));
+        // It is the review's room, whoever of the review asks and in whose name, and no other review's.
+        assert!(errand.acting(None).turn(Room::LARGEST).await.is_err());
+        assert!(lanes.errand(Some("n"), soon).turn(Room::LARGEST).await.is_ok());
+        drop(large);
+        assert!(errand.turn(Room::LARGEST).await.is_ok());
     }
 
     #[tokio::test]
@@ -210,11 +267,13 @@ mod tests {
         let lanes = Lanes::default();
         let soon = Instant::now() + Duration::from_millis(20);
         let busy = lanes.errand(Some("busy"), soon);
-        let held = futures::future::join_all((0..SHARE).map(|_| busy.turn(Room::ALL[0]))).await;
+        let also = lanes.errand(Some("busy"), soon);
+        let each = (0..SHARE).map(|n| if n % 2 == 0 { &busy } else { &also }.turn(Room::ALL[0]));
+        let held = futures::future::join_all(each).await;
         assert!(held.iter().all(Result::is_ok));
         // Of the same namespace, but another review.
-        let error = lanes.errand(Some("busy"), soon).turn(Room::ALL[0]).await.unwrap_err();
-        assert_eq!(error.kind, FetchErrorKind::Deadline);
+        let told = lanes.errand(Some("busy"), soon).turn(Room::ALL[0]).await.err().map(|error| error.kind);
+        assert_eq!(told, Some(FetchErrorKind::Deadline));
         assert!(lanes.errand(Some("other"), soon).turn(Room::ALL[0]).await.is_ok());
         drop(held);
         let soon = Instant::now() + Duration::from_millis(20);

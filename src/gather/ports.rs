@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub use crate::domain::policy::Unmatched;
 use crate::domain::{
-    digest::Digest,
+    digest::{Digest, Hasher},
     evidence::{Attestation, FetchError, KnownRoots, Layout},
     identity::TrustRootName,
     key::{KeyCheck, PublicKey},
@@ -111,10 +111,10 @@ impl RawAttestation {
 
     /// A digest over all that verification looks at.
     pub fn fingerprint(&self) -> Digest {
-        let mut content = Vec::with_capacity(self.size());
+        let mut content = Hasher::default();
         let mut add = |part: &[u8]| {
-            content.extend_from_slice(&part.len().to_be_bytes());
-            content.extend_from_slice(part);
+            content.add(&part.len().to_be_bytes());
+            content.add(part);
         };
         match &self.content {
             RawContent::Bundle(bytes) => add(bytes),
@@ -127,7 +127,7 @@ impl RawAttestation {
                 }
             }
         }
-        Digest::of(&content)
+        content.digest()
     }
 }
 

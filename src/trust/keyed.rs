@@ -51,30 +51,27 @@ struct WireSignature {
     sig: SignatureBytes,
 }
 
-/// The envelope of a layer, once for each of its signatures. It has at least one.
-fn envelopes(bytes: &[u8]) -> Result<Vec<DsseEnvelope>, Refusal> {
+/// The envelope of a layer with the first of its signatures, and the others. One payload is held, however many have signed it.
+fn envelope(bytes: &[u8]) -> Result<(DsseEnvelope, impl Iterator<Item = DsseSignature>), Refusal> {
     limits::document(bytes)?;
     let wire: Wire = serde_json::from_slice(bytes)
         .map_err(|error| Refusal::unreadable("it is not a DSSE envelope", &error))?;
     limits::signatures(wire.signatures.len())?;
     let Wire { payload_type, payload, signatures } = wire;
-    let one = |signature: WireSignature| {
-        let signature = DsseSignature::new(signature.sig, SignatureKeyId::default());
-        DsseEnvelope::new(payload_type.as_str(), payload.clone(), signature)
-    };
-    let envelopes: Vec<DsseEnvelope> = signatures.into_iter().map(one).collect();
+    let one = |signature: WireSignature| DsseSignature::new(signature.sig, SignatureKeyId::default());
+    let mut signatures = signatures.into_iter().map(one);
     let first =
-        envelopes.first().ok_or_else(|| Refusal::Malformed("its envelope has no signature".to_owned()))?;
-    legacy::payload_type(first)?;
-    limits::payload(first.payload.as_bytes())?;
-    Ok(envelopes)
+        signatures.next().ok_or_else(|| Refusal::Malformed("its envelope has no signature".to_owned()))?;
+    let envelope = DsseEnvelope::new(payload_type, payload, first);
+    legacy::payload_type(&envelope)?;
+    limits::payload(envelope.payload.as_bytes())?;
+    Ok((envelope, signatures))
 }
 
 /// What a layer says. Nothing of it is believed yet.
 pub(super) fn statement_of_layer(bytes: &[u8]) -> Result<Statement, Refusal> {
-    let envelopes = envelopes(bytes)?;
-    let payload = envelopes.first().map(|envelope| envelope.payload.as_bytes()).unwrap_or_default();
-    Ok(statement::parse(payload)?)
+    let (envelope, _) = envelope(bytes)?;
+    Ok(statement::parse(envelope.payload.as_bytes())?)
 }
 
 /// Holds an attestation against a key.
@@ -113,16 +110,17 @@ fn check_layer(
     key: &DerPublicKey,
     now: Timestamp,
 ) -> Result<KeyCheck, Refusal> {
-    let envelopes = envelopes(bytes)?;
-    let envelope =
-        envelopes.iter().find(|envelope| signature(envelope, key).is_ok()).ok_or(Refusal::KeySignature)?;
+    let (mut envelope, mut others) = envelope(bytes)?;
+    while signature(&envelope, key).is_err() {
+        envelope.signature = others.next().ok_or(Refusal::KeySignature)?;
+    }
     let entry = legacy::annotation(annotations, LOG_ENTRY)
         .and_then(|text| text.map(LoggedEntry::parse).transpose())
         .and_then(|entry| entry.ok_or(Refusal::LogEntryMissing));
     Ok(in_logs(roots, |root| {
         let entry = entry.as_ref().map_err(Clone::clone)?;
         let time = entry.verify(&root.logs, now, &root.name.0)?;
-        describes(entry.body(), &Signed { bytes, envelope, verifier: Verifier::Key(key) })?;
+        describes(entry.body(), &Signed { bytes, envelope: &envelope, verifier: Verifier::Key(key) })?;
         Ok(Some(time))
     }))
 }

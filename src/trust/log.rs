@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sigstore_crypto::Keyring;
 use sigstore_types::{Sha256Hash, SignatureBytes};
 
-use super::refusal::Refusal;
+use super::{limits, refusal::Refusal};
 
 /// How far ahead of ours the clock of a log may be.
 pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
@@ -49,8 +49,10 @@ impl LoggedEntry {
         let decode = |text: &str| STANDARD.decode(text).map_err(|error| unreadable(&error));
         let mut log = [0; 32];
         hex::decode_to_slice(&wire.payload.log_id, &mut log).map_err(|error| unreadable(&error))?;
+        let body = decode(&wire.payload.body)?;
+        limits::entry_body(&body)?;
         Ok(Self {
-            body: decode(&wire.payload.body)?,
+            body,
             time: Timestamp::from_second(wire.payload.integrated_time).map_err(|error| unreadable(&error))?,
             index: wire.payload.log_index,
             log: Sha256Hash::new(log),

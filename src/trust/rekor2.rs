@@ -12,6 +12,7 @@ use sigstore_types::{Bundle, KindVersion, Sha256Hash, SignatureContent, Transpar
 
 use super::{
     entry::{Signed, describes},
+    limits,
     refusal::Refusal,
     root::Root,
 };
@@ -68,6 +69,8 @@ pub(super) fn take_out_other_keys(bundle: &mut Bundle) -> Vec<Entry> {
 }
 
 fn key_details(body: &[u8]) -> Option<String> {
+    // What is larger is refused behind this.
+    limits::entry_body(body).ok()?;
     let body: Value = serde_json::from_slice(body).ok()?;
     let details = body.pointer("/spec/hashedRekordV002/signature/verifier/keyDetails")?;
     details.as_str().map(str::to_owned)

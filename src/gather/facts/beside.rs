@@ -120,7 +120,7 @@ impl Facts {
             async move {
                 let holder =
                     discovery.in_index(&repository, (&owner, &home), digest, is_signed, room).await?;
-                errand.add(holder.signatures.read);
+                errand.add(holder.signatures.read, holder.bytes());
                 Ok(holder)
             }
             .boxed()
