@@ -1,9 +1,10 @@
 # The commands of a working day; `make` alone lists them. CI is `.ci/run`.
 CARGO ?= cargo
 ARGS ?=
+SECONDS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test plane bench build fmt lint manifests doc deny image
+.PHONY: help quickstart test plane bench fuzz build fmt lint manifests doc deny image
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +20,9 @@ plane: ## etcd, Kubernetes and helm for the cluster tests, built once (needs Go)
 
 bench: ## warm and cold reviews beside a server that only echoes
 	$(CARGO) bench
+
+fuzz: ## each fuzz target for SECONDS=10 (needs a nightly toolchain and cargo-fuzz)
+	fuzz/run $(SECONDS)
 
 build: ## the release binary, target/release/bonafide
 	$(CARGO) build --release --bin bonafide
