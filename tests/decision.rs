@@ -89,6 +89,7 @@ fn verified(subjects: &[Digest]) -> Verified {
             predicate_type: SLSA_V1.into(),
             provenance: Some(provenance),
             summary: None,
+            other: None,
         },
     }
 }
@@ -131,6 +132,7 @@ fn policy_of(identity: SignerIdentity) -> Policy {
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
         summaries: None,
+        in_place_of_provenance: None,
     }
 }
 

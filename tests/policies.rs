@@ -99,6 +99,7 @@ impl Build {
                 predicate_type: self.predicate.to_owned(),
                 provenance: Some(Provenance { build_type: self.kind.to_owned(), ..Provenance::default() }),
                 summary: None,
+                other: None,
             },
         }
     }

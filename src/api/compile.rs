@@ -189,6 +189,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
         provenance,
         attestation_repositories: attestations::repositories(fields, &spec.attestations),
         summaries: spec.vsa.as_ref().map(|vsa| summaries(fields, vsa)),
+        in_place_of_provenance: None,
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     digest::Digest,
+    predicate::Predicate,
     provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
     summary::{Summary, VSA_V0_2, VSA_V1},
 };
@@ -121,12 +122,13 @@ impl TryFrom<WireStatement<'_>> for Statement {
         }
         let subjects = wire.digests().collect();
         let predicate = wire.predicate.map_or("null", RawValue::get);
-        let (mut provenance_of, mut summary) = (None, None);
+        let (mut provenance_of, mut summary, mut other) = (None, None, None);
         match wire.predicate_type.as_str() {
             VSA_V0_2 | VSA_V1 => summary = Some(verification_summary(&wire.predicate_type, predicate)?),
-            _ => provenance_of = provenance(&wire.predicate_type, predicate)?,
+            SLSA_V0_2 | SLSA_V1 => provenance_of = Some(provenance(&wire.predicate_type, predicate)?),
+            _ => other = Some(Predicate::of_text(predicate)),
         }
-        Ok(Self { subjects, predicate_type: wire.predicate_type, provenance: provenance_of, summary })
+        Ok(Self { subjects, predicate_type: wire.predicate_type, provenance: provenance_of, summary, other })
     }
 }
 
@@ -151,13 +153,13 @@ fn verification_summary(predicate_type: &str, predicate: &str) -> Result<Summary
     read.map_err(StatementError::Summary)
 }
 
-fn provenance(predicate_type: &str, predicate: &str) -> Result<Option<Provenance>, StatementError> {
-    let (kind, read) = match predicate_type {
-        SLSA_V0_2 => (SLSA_V0_2, slsa::v0_2(predicate)),
-        SLSA_V1 => (SLSA_V1, slsa::v1(predicate)),
-        _ => return Ok(None),
+fn provenance(predicate_type: &str, predicate: &str) -> Result<Provenance, StatementError> {
+    let (kind, read) = if predicate_type == SLSA_V0_2 {
+        (SLSA_V0_2, slsa::v0_2(predicate))
+    } else {
+        (SLSA_V1, slsa::v1(predicate))
     };
-    read.map(Some).map_err(|error| StatementError::Predicate { kind, error })
+    read.map_err(|error| StatementError::Predicate { kind, error })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Policy files: found, read and compiled, for every command that takes policies.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{exit::Failure, inline::InlineArgs, terminal};
 use crate::{
@@ -220,7 +223,10 @@ impl FileError {
 /// # Errors
 /// What is wrong with them, by flag and value.
 pub fn inline_policy(flags: &InlineArgs, image: &Repository) -> Result<PolicySet, Failure> {
-    let entry = compile_flags(flags, &flags.object(image)?)?;
+    let mut entry = compile_flags(flags, &flags.object(image)?)?;
+    if let (PolicyEntry::Valid(policy), wanted) = (&mut entry, flags.in_place_of_provenance()?) {
+        Arc::make_mut(policy).in_place_of_provenance = wanted;
+    }
     if !flags.narrows_subject() {
         return Ok(PolicySet::new(vec![entry], 1));
     }

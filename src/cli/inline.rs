@@ -136,6 +136,7 @@ impl InlineArgs {
             (None, None, Some(github)) => ("github", github),
             (None, None, None) => ("certificate", self.certificate()?),
         };
+        self.slsa.check(self.key.is_some())?;
         let mut object = self.object_of(image, kind, who);
         if let Some(provenance) = self.slsa.provenance(self.key.is_some())?
             && let Some(Value::Object(spec)) = object.get_mut("spec")
@@ -143,6 +144,14 @@ impl InlineArgs {
             spec.insert("provenance".to_owned(), provenance);
         }
         Ok(object)
+    }
+
+    /// The predicate type that is asked for in place of provenance.
+    ///
+    /// # Errors
+    /// A type that is none, or is judged in another way.
+    pub fn in_place_of_provenance(&self) -> Result<Option<String>, Failure> {
+        self.slsa.in_place_of_provenance()
     }
 
     /// The policy object about `image` that asks for the subject alone.

@@ -243,7 +243,8 @@ impl<'a> From<&'a Proof> for ProofJson<'a> {
             level: proof.level.number(),
             certificate,
             public_key,
-            provenance: proof.summary.is_none().then(|| ProvenanceJson::from(&proof.provenance)),
+            provenance: (proof.summary.is_none() && proof.other.is_none())
+                .then(|| ProvenanceJson::from(&proof.provenance)),
             summary: proof.summary.as_ref().map(|summary| SummaryJson {
                 verifier_id: &summary.verifier_id,
                 result: &summary.result,

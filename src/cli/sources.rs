@@ -115,7 +115,7 @@ impl SourceArgs {
     /// # Errors
     /// A file or folder that is not what the flag asks for.
     pub fn open(&self, roots: &[Value]) -> Result<Sources, Failure> {
-        let trust = Arc::new(Keeper::new(trust(&self.trust_root)?));
+        let trust = Arc::new(Keeper::new(trust(&self.trust_root)?).keeping_other_predicates());
         trust.keep(roots);
         let layout = self.layout()?;
         let attestations: Arc<dyn Attestations> = match &layout {

@@ -90,7 +90,9 @@ impl Page {
         self.title(&format!("{} {}, signer {}", proof.policy.kind(), proof.policy, proof.signer));
         self.row(4, "subject", Some(&proof.subject.to_string()));
         self.row(4, "predicate", Some(&proof.predicate_type));
-        self.row(4, "level", Some(&format!("{}, by the policy", proof.level)));
+        // What is no provenance says nothing of a build.
+        let level = proof.other.is_none().then(|| format!("{}, by the policy", proof.level));
+        self.row(4, "level", level.as_deref());
         match &proof.signed_by {
             SignedBy::Certificate(certificate) => self.certificate(certificate),
             SignedBy::Key { id, kind, logged, at } => {
@@ -103,6 +105,9 @@ impl Page {
         // The usual one goes without saying.
         let root = proof.trust_root.as_ref().filter(|root| **root != TrustRootName::default());
         self.row(6, "trust root", root.map(|root| root.0.as_str()));
+        if proof.other.is_some() {
+            return;
+        }
         if let Some(summary) = &proof.summary {
             self.title("  claimed by the verification summary");
             self.row(6, "verifier", Some(&summary.verifier_id));

@@ -132,8 +132,8 @@ fn report(args: &Args, verdict: &ImageVerdict) -> Result<(), Failure> {
     if args.print_provenance && verdict.outcome == Outcome::Allow {
         let mut lines: Vec<String> = Vec::new();
         for proof in &verdict.proofs {
-            let predicate =
-                proof.summary.as_ref().map_or(&proof.provenance.predicate, |summary| &summary.predicate);
+            let summary = proof.summary.as_ref().map(|summary| &summary.predicate);
+            let predicate = proof.other.as_ref().or(summary).unwrap_or(&proof.provenance.predicate);
             let read = predicate
                 .read()
                 .map_err(|error| Failure::new(format!("the predicate cannot be read: {error}")))?;

@@ -87,8 +87,8 @@ enum Ruled<'a> {
     Fits(Fit<'a>),
     /// It differs from what the policy asks.
     Differs(Mismatch),
-    /// Nothing in it is believed, whatever it is about.
-    Unbelieved(Mismatch),
+    /// It does not serve, whatever it is about.
+    Unfit(Mismatch),
     /// It is not about the image.
     Elsewhere,
 }
@@ -126,27 +126,25 @@ impl<'a> Judge<'a> {
     }
 
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
-        let Some(signature) = &seen.signed else { return Ruled::Elsewhere };
+        let Some(signature) = &seen.signed else { return seen.unsigned(policy) };
         // Of what is signed with a key, the first question is whose it is.
         let keys = match signature {
             Signed::Certificate(_) => Vec::new(),
             Signed::Key(keyed) => match match_key(policy, keyed, self.facts) {
                 Ok(keys) => keys,
-                Err(mismatch) => return Ruled::Unbelieved(mismatch),
+                Err(mismatch) => return Ruled::Unfit(mismatch),
             },
         };
+        if let Some(wanted) = &policy.in_place_of_provenance {
+            if let Some(mismatch) = seen.is_other_than(wanted, signature.statement()) {
+                return Ruled::Unfit(mismatch);
+            }
+            return self.signer(policy, signature, keys).map_or_else(Ruled::Differs, Ruled::Fits);
+        }
         if let (Some(summary), Some(rules), false) =
             (seen.summary, &policy.summaries, seen.subjects.is_empty())
         {
-            let fit = match signature {
-                Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
-                    check_signer(signer, verified, self.plan.reference.tag())?;
-                    Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
-                })),
-                Signed::Key(_) => {
-                    best(keys.into_iter().map(|(signer, key)| Ok(Fit { signer, by: By::Key(key) })))
-                }
-            };
+            let fit = self.signer(policy, signature, keys);
             let (subjects, reference) = (&signature.statement().subjects, &self.plan.reference);
             let ruled = fit.and_then(|fit| check_summary(rules, summary, subjects, reference).map(|()| fit));
             return ruled.map_or_else(Ruled::Differs, Ruled::Fits);
@@ -171,6 +169,24 @@ impl<'a> Judge<'a> {
             check_provenance(rules, statement, provenance, fit.proved_time(), self.now).map(|()| fit)
         });
         ruled.map_or_else(Ruled::Differs, Ruled::Fits)
+    }
+
+    /// Who signed, where nothing is asked of what they say.
+    fn signer<'p>(
+        &self,
+        policy: &'p Policy,
+        signature: &'p Signed<'a>,
+        keys: Vec<(&'p Signer, SignedBy)>,
+    ) -> Result<Fit<'p>, Mismatch> {
+        match signature {
+            Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+                check_signer(signer, verified, self.plan.reference.tag())?;
+                Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
+            })),
+            Signed::Key(_) => {
+                best(keys.into_iter().map(|(signer, key)| Ok(Fit { signer, by: By::Key(key) })))
+            }
+        }
     }
 }
 
@@ -231,6 +247,31 @@ impl<'a> Seen<'a> {
             signed: Some(signed),
         }
     }
+
+    /// What becomes of it where nobody signed it: unsigned provenance is nothing that is missed where something else is asked for.
+    fn unsigned<'p>(&self, policy: &Policy) -> Ruled<'p> {
+        let is_provenance = self.otherwise.reason == Reason::UnsignedProvenance;
+        if is_provenance && policy.in_place_of_provenance.is_some() {
+            return Ruled::Unfit(Mismatch::new(Reason::NoProvenance, &self.otherwise.found));
+        }
+        Ruled::Elsewhere
+    }
+
+    /// Why its statement is not what is wanted in place of provenance.
+    fn is_other_than(&self, wanted: &str, statement: &Statement) -> Option<Mismatch> {
+        let is_wanted = statement.predicate_type == wanted;
+        let found = match statement.subjects.first() {
+            _ if is_wanted && !self.subjects.is_empty() => return None,
+            _ if !is_wanted => {
+                format!("a signed attestation is there, but of type {}", statement.predicate_type)
+            }
+            Some(other) => {
+                format!("one of type {wanted} is attached, but it is about another digest, {other}")
+            }
+            None => format!("one of type {wanted} is attached, but it names no digest"),
+        };
+        Some(Mismatch::new(Reason::NoProvenance, found))
+    }
 }
 
 /// What a policy makes of the attestations of an image.
@@ -265,7 +306,7 @@ impl Ruling<'_> {
             for (at, ((seen, ruled), attestation)) in seen.zip(attestations).enumerate() {
                 let subject = seen.subjects.iter().find(|subject| accepted.contains(subject));
                 let mismatch = match (subject, ruled, &seen.signed, seen.provenance) {
-                    (_, Ruled::Unbelieved(mismatch), ..) | (Some(_), Ruled::Differs(mismatch), ..) => {
+                    (_, Ruled::Unfit(mismatch), ..) | (Some(_), Ruled::Differs(mismatch), ..) => {
                         Cow::Borrowed(mismatch)
                     }
                     (Some(subject), Ruled::Fits(fit), Some(signed), Some(provenance)) => {
@@ -324,6 +365,11 @@ impl Ruling<'_> {
                 signed_by,
                 provenance: provenance.cloned().unwrap_or_default(),
                 summary: signed.statement().summary.clone(),
+                other: self
+                    .policy
+                    .in_place_of_provenance
+                    .is_some()
+                    .then(|| signed.statement().other.clone().unwrap_or_default()),
             },
         }
     }
@@ -344,7 +390,7 @@ impl Ruling<'_> {
         let lacking = lack(policy, self.judge.facts).filter(|_| !reason.is_transient());
         let (expected, hint) = self.advice.entry(reason).or_insert_with(|| {
             let expected = (!reason.is_transient()).then(|| message::expected(policy, reference, reason));
-            (expected, lacking.or_else(|| message::hint(reason, reference)))
+            (expected, lacking.or_else(|| message::hint_under(policy, reason, reference)))
         });
         Problem {
             policy: Some(policy.id.clone()),

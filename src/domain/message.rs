@@ -174,9 +174,13 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
         _ => {
             let signers: Vec<String> =
                 policy.signers.iter().map(|signer| signed_by(signer, reference)).collect();
-            match signers.as_slice() {
+            let by = match signers.as_slice() {
                 [one] => format!("signed by {one}"),
                 several => format!("signed by one of: {}", several.join("; ")),
+            };
+            match &policy.in_place_of_provenance {
+                Some(wanted) => format!("an attestation of type {wanted}, {by}"),
+                None => by,
             }
         }
     }
@@ -210,6 +214,16 @@ fn claims(policy: &Policy) -> String {
     let level = (rules.min_level > BuildLevel::default()).then(|| format!("{} at least", rules.min_level));
     let parts = parts.into_iter().chain(policy.signers.iter().map(of_signer)).chain([level]);
     parts.flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What to do next under a policy that may ask for something else than provenance.
+pub fn hint_under(policy: &Policy, reason: Reason, reference: &Reference) -> Option<String> {
+    match (&policy.in_place_of_provenance, reason) {
+        (Some(wanted), Reason::NoProvenance) => Some(one_line(&format!(
+            "attestations arrive 10–30 s after the push; else attest it: cosign attest --type {wanted}"
+        ))),
+        _ => hint(reason, reference),
+    }
 }
 
 /// What to do next.

@@ -205,6 +205,9 @@ pub struct Policy {
     pub attestation_repositories: Vec<Repository>,
     /// The verification summaries that suffice in place of provenance; `None`: none does.
     pub summaries: Option<SummaryRules>,
+    /// The predicate type that is asked for in place of provenance. No object can ask for it: a policy demands provenance, and this is for
+    /// whoever asks on the command line.
+    pub in_place_of_provenance: Option<String>,
 }
 
 /// A policy that is there and does not compile. It fails closed.

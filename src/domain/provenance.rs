@@ -24,12 +24,15 @@ pub struct Statement {
     pub provenance: Option<Provenance>,
     /// The verification summary, where the predicate is one of a known version and well formed.
     pub summary: Option<Summary>,
+    /// A predicate that is neither, where whoever reads it wants to have it: it may be large.
+    pub other: Option<Predicate>,
 }
 
 impl Statement {
     /// What a signature of a digest says.
     pub fn signature_of(digest: Digest) -> Self {
-        Self { subjects: vec![digest], predicate_type: SIGNATURE.to_owned(), provenance: None, summary: None }
+        let predicate_type = SIGNATURE.to_owned();
+        Self { subjects: vec![digest], predicate_type, provenance: None, summary: None, other: None }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     looked_at::LookedAt,
     platform::Platform,
     policy::{Mode, PolicyId},
+    predicate::Predicate,
     provenance::Provenance,
     summary::Summary,
 };
@@ -186,6 +187,8 @@ pub struct Proof {
     pub provenance: Provenance,
     /// The verification summary that stands in its place: claimed too.
     pub summary: Option<Summary>,
+    /// The predicate that was asked for in place of provenance: claimed too.
+    pub other: Option<Predicate>,
 }
 
 /// Who signed, as it is proved.

@@ -104,7 +104,8 @@ mod tests {
 
     fn said(subjects: Vec<Digest>) -> Said {
         let provenance = Some(Provenance::default());
-        let statement = Statement { subjects, predicate_type: "p".to_owned(), provenance, summary: None };
+        let predicate_type = "p".to_owned();
+        let statement = Statement { subjects, predicate_type, provenance, summary: None, other: None };
         Said { found_at: Digest::of(b"layer"), statement: Ok(statement) }
     }
 

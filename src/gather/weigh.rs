@@ -101,6 +101,7 @@ fn statement(statement: &Statement) -> usize {
         text(&statement.predicate_type),
         statement.provenance.as_ref().map_or(0, provenance),
         statement.summary.as_ref().map_or(0, summary),
+        statement.other.as_ref().map_or(0, |other| text(other.text())),
     ])
 }
 
@@ -230,6 +231,7 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
             option(proof.trust_root.as_ref().map(|root| &root.0)),
             provenance(&proof.provenance),
             proof.summary.as_ref().map_or(0, summary),
+            proof.other.as_ref().map_or(0, |other| text(other.text())),
             text(&proof.signer),
             text(&proof.predicate_type),
             text(&proof.policy.name),

@@ -23,7 +23,7 @@ use crate::{
     api::compile::TufSource,
     domain::{
         digest::Digest,
-        evidence::{Attestation, KnownRoots},
+        evidence::{Attestation, Finding, KnownRoots},
         identity::TrustRootName,
         key::{KeyCheck, PublicKey},
         provenance::Statement,
@@ -42,6 +42,8 @@ pub struct Keeper {
     state: Mutex<State>,
     current: ArcSwap<InForce>,
     followed_changed: Notify,
+    /// Whether predicates are kept that are neither provenance nor a summary of it.
+    keeps_others: bool,
 }
 
 #[derive(Default)]
@@ -80,7 +82,20 @@ impl Keeper {
     pub fn new(base: Roots) -> Self {
         let base = base.roots;
         let current = ArcSwap::from_pointee(InForce::of(base.clone(), BTreeMap::new(), 0));
-        Self { base, state: Mutex::default(), current, followed_changed: Notify::new() }
+        Self { base, state: Mutex::default(), current, followed_changed: Notify::new(), keeps_others: false }
+    }
+
+    /// Keeps what other attestations say, too. Whoever only judges by policies forgets it at once: a list of parts can be of megabytes.
+    #[must_use]
+    pub fn keeping_other_predicates(mut self) -> Self {
+        self.keeps_others = true;
+        self
+    }
+
+    fn trimmed(&self, statement: &mut Statement) {
+        if !self.keeps_others {
+            statement.other = None;
+        }
     }
 
     /// Has a root of the base fetched from here; until it is, it stays as it is.
@@ -243,7 +258,13 @@ fn generation(contents: &Digest, changes: u64) -> u64 {
 
 impl TrustRoots for Keeper {
     fn verify(&self, raw: &RawAttestation, now: Timestamp) -> Attestation {
-        self.current.load().roots.verify(raw, now)
+        let mut attestation = self.current.load().roots.verify(raw, now);
+        match &mut attestation.finding {
+            Finding::Verified(verified) => self.trimmed(&mut verified.statement),
+            Finding::Keyed(keyed) => self.trimmed(&mut keyed.statement),
+            Finding::Unsigned { .. } | Finding::Untrusted(_) | Finding::Malformed(_) => (),
+        }
+        attestation
     }
 
     fn check_key(&self, raw: &RawAttestation, key: &PublicKey, now: Timestamp) -> KeyCheck {
@@ -251,7 +272,9 @@ impl TrustRoots for Keeper {
     }
 
     fn read_statement(&self, payload: &[u8]) -> Result<Statement, String> {
-        self.current.load().roots.read_statement(payload)
+        let mut statement = self.current.load().roots.read_statement(payload)?;
+        self.trimmed(&mut statement);
+        Ok(statement)
     }
 
     fn known(&self) -> Option<Arc<KnownRoots>> {

@@ -15,6 +15,7 @@ mod registry;
 mod reviews;
 mod signers;
 mod slsa;
+mod types;
 mod usage;
 
 use std::{

@@ -130,7 +130,6 @@ fn what_makes_no_policy_is_said_to_be_that() {
         ([&source[..], &["--source-versioned-tag", "1.2"]].concat(), "is no version"),
         ([&source[..], &["--repository", "o/r"]].concat(), "cannot be used with"),
         ([&source[..], &["--policy", "x"]].concat(), "cannot be used with"),
-        ([&source[..], &["--type", "vuln"]].concat(), "--type vuln is no SLSA provenance"),
         ([&source[..], &["--build-workflow-input", "x"]].concat(), "KEY=VALUE"),
         ([&source[..], &["--offline"]].concat(), "--layout"),
         ([&source[..], &["--print-provenance", "--output", "json"]].concat(), "cannot be used with"),

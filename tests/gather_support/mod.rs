@@ -289,8 +289,13 @@ impl TrustRoots for Believing {
     fn read_statement(&self, payload: &[u8]) -> Result<Statement, String> {
         let text: String = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
         let subject = text.strip_prefix("said ").ok_or("it says nothing")?.parse().unwrap();
-        let provenance = Some(Provenance::default());
-        Ok(Statement { subjects: vec![subject], predicate_type: SLSA_V1.into(), provenance, summary: None })
+        Ok(Statement {
+            subjects: vec![subject],
+            predicate_type: SLSA_V1.into(),
+            provenance: Some(Provenance::default()),
+            summary: None,
+            other: None,
+        })
     }
 
     fn generation(&self) -> u64 {
@@ -321,6 +326,7 @@ fn verified(subjects: Vec<Digest>, predicate: String) -> Finding {
             predicate_type: SLSA_V1.into(),
             provenance: Some(Provenance { predicate, ..Provenance::default() }),
             summary: None,
+            other: None,
         },
     }))
 }
@@ -357,6 +363,7 @@ pub fn policy() -> Policy {
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
         summaries: None,
+        in_place_of_provenance: None,
     }
 }
 

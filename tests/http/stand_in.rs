@@ -133,6 +133,7 @@ pub async fn verdict(image: &str) -> ImageVerdict {
             })),
             provenance: Provenance::default(),
             summary: None,
+            other: None,
         }];
     }
     verdict

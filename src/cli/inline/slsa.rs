@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::exit::Failure,
-    domain::provenance::{SLSA_V0_2, SLSA_V1},
+    domain::{
+        provenance::{SLSA_V0_2, SLSA_V1},
+        summary::{VSA_V0_2, VSA_V1},
+    },
 };
 
 /// Where the workflows of GitHub are.
@@ -42,7 +45,8 @@ pub struct SlsaArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = input)]
     build_workflow_input: Vec<(String, String)>,
 
-    /// The type of the predicate: slsaprovenance (either version), slsaprovenance02, slsaprovenance1, or its URI.
+    /// The type of the predicate: slsaprovenance (either version), slsaprovenance02, slsaprovenance1, spdx, spdxjson, cyclonedx, link,
+    /// vuln, openvex, custom, or its URI [default: slsaprovenance].
     #[arg(long = "type", value_name = "TYPE")]
     predicate_type: Option<String>,
 }
@@ -92,7 +96,11 @@ impl SlsaArgs {
             );
         }
         if let Some(kind) = &self.predicate_type {
-            asked.insert("types".to_owned(), types(kind)?.into());
+            let types = match wanted(kind)? {
+                Wanted::Provenance(types) => types,
+                Wanted::Other(_) => return Ok(None),
+            };
+            asked.insert("types".to_owned(), types.into());
         }
         if let (true, Some(uri)) = (keyed, &self.source_uri) {
             let mut claimed = Map::from_iter([("repository".to_owned(), Value::from(source(uri)?.1))]);
@@ -106,6 +114,35 @@ impl SlsaArgs {
             asked.insert("conditions".to_owned(), conditions.collect());
         }
         Ok((!asked.is_empty()).then_some(Value::Object(asked)))
+    }
+
+    /// The type that is asked for in place of provenance.
+    ///
+    /// # Errors
+    /// A type that is none, or is judged in another way.
+    pub fn in_place_of_provenance(&self) -> Result<Option<String>, Failure> {
+        match self.predicate_type.as_deref().map(wanted).transpose()? {
+            Some(Wanted::Other(kind)) => Ok(Some(kind)),
+            Some(Wanted::Provenance(_)) | None => Ok(None),
+        }
+    }
+
+    /// Whether all of it can be asked of the type of predicate that is wanted.
+    ///
+    /// # Errors
+    /// The first flag that cannot.
+    pub fn check(&self, keyed: bool) -> Result<(), Failure> {
+        let (Some(kind), Some(_)) = (&self.predicate_type, self.in_place_of_provenance()?) else {
+            return Ok(());
+        };
+        let flag = match (&self.builder_id, self.build_workflow_input.is_empty(), &self.source_uri) {
+            (Some(_), ..) => "--builder-id",
+            (None, false, _) => "--build-workflow-input",
+            (None, true, Some(_)) if keyed => "--source-uri",
+            (None, true, _) => return Ok(()),
+        };
+        Err(Failure::new(format!("{flag} asks what SLSA provenance claims, and --type {kind} is none"))
+            .hint("leave one of the two out, or verify twice"))
     }
 
     fn refs(&self) -> Result<Option<Vec<String>>, Failure> {
@@ -178,14 +215,40 @@ fn workflow(id: &str) -> Option<(&str, Option<&str>)> {
     path.contains("/.github/workflows/").then_some((path, git_ref))
 }
 
-fn types(kind: &str) -> Result<Vec<&'static str>, Failure> {
-    match kind {
-        "slsaprovenance" => Ok(vec![SLSA_V0_2, SLSA_V1]),
-        "slsaprovenance02" | SLSA_V0_2 => Ok(vec![SLSA_V0_2]),
-        "slsaprovenance1" | SLSA_V1 => Ok(vec![SLSA_V1]),
-        other => Err(Failure::new(format!("--type {other} is no SLSA provenance, and only that is judged here"))
-            .hint("slsaprovenance, slsaprovenance02, slsaprovenance1; for other predicates: cosign verify-attestation")),
-    }
+/// What `--type` asks for.
+enum Wanted {
+    /// SLSA provenance, of these versions.
+    Provenance(Vec<&'static str>),
+    /// A predicate of this type.
+    Other(String),
+}
+
+/// Reads cosign's names of predicate types, and URIs.
+fn wanted(kind: &str) -> Result<Wanted, Failure> {
+    Ok(match kind {
+        "slsaprovenance" => Wanted::Provenance(vec![SLSA_V0_2, SLSA_V1]),
+        "slsaprovenance02" | SLSA_V0_2 => Wanted::Provenance(vec![SLSA_V0_2]),
+        "slsaprovenance1" | SLSA_V1 => Wanted::Provenance(vec![SLSA_V1]),
+        "spdx" | "spdxjson" => Wanted::Other("https://spdx.dev/Document".to_owned()),
+        "cyclonedx" => Wanted::Other("https://cyclonedx.org/bom".to_owned()),
+        "link" => Wanted::Other("https://in-toto.io/Link/v1".to_owned()),
+        "vuln" => Wanted::Other("https://cosign.sigstore.dev/attestation/vuln/v1".to_owned()),
+        "openvex" => Wanted::Other("https://openvex.dev/ns".to_owned()),
+        "custom" => Wanted::Other("https://cosign.sigstore.dev/attestation/v1".to_owned()),
+        // Somebody else's judgement, which may be that the image failed: its type alone must not admit.
+        VSA_V0_2 | VSA_V1 => {
+            return Err(Failure::new(format!(
+                "--type {kind}: a verification summary says more than its type"
+            ))
+            .hint("a policy's vsa says which verifier is believed, and what must have been verified"));
+        }
+        uri if url::Url::parse(uri).is_ok() => Wanted::Other(uri.to_owned()),
+        other => {
+            return Err(Failure::new(format!("--type {other} is neither a known type nor a URI")).hint(
+                "slsaprovenance, slsaprovenance02, slsaprovenance1, spdx, spdxjson, cyclonedx, link, vuln, openvex, custom",
+            ));
+        }
+    })
 }
 
 /// Where the builders of GitHub Actions write a workflow's inputs: slsa-github-generator into the event (v0.2, v1), others into the

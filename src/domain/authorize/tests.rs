@@ -28,6 +28,7 @@ fn verified(certificate: Certificate) -> Verified {
         predicate_type: SLSA_V1.to_owned(),
         provenance: None,
         summary: None,
+        other: None,
     };
     Verified { trust_roots: vec![TrustRootName::default()], certificate, statement }
 }
@@ -61,6 +62,7 @@ fn expected(identity: &SignerIdentity) -> String {
         provenance: ProvenanceRules::default(),
         attestation_repositories: Vec::new(),
         summaries: None,
+        in_place_of_provenance: None,
     };
     message::expected(&policy, &"ghcr.io/acme/app:v1".parse().unwrap(), Reason::WrongSigner)
 }

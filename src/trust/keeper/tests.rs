@@ -159,3 +159,14 @@ fn a_built_in_root_that_is_followed_is_there_before_it_is_fetched() {
     assert_eq!(in_force(&keeper), ["sigstore", "github"]);
     assert_ne!(keeper.generation(), before);
 }
+
+#[test]
+fn what_is_no_provenance_is_kept_only_by_whoever_wants_it() {
+    let statement = br#"{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "https://spdx.dev/Document",
+        "predicate": {"large": 1}}"#;
+    let read = |keeper: Keeper| keeper.read_statement(statement).unwrap();
+    let forgets = read(Keeper::new(Roots::embedded().unwrap()));
+    assert_eq!((forgets.predicate_type.as_str(), forgets.other), ("https://spdx.dev/Document", None));
+    let keeps = read(Keeper::new(Roots::embedded().unwrap()).keeping_other_predicates());
+    assert_eq!(keeps.other.unwrap().read().unwrap()["large"], 1);
+}
