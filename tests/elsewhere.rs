@@ -151,7 +151,7 @@ async fn what_is_in_a_named_repository_counts_for_who_names_it_and_for_nobody_el
     attach_bundle(&world.registry, OTHER, leaf, bundle(&world.sigstore, &mallory, "app", leaf));
     let verdict = world.judge(&stranger, std::slice::from_ref(&with)).await;
     assert_eq!(reasons(&verdict), [("with".to_owned(), Reason::WrongSigner)]);
-    assert_eq!(verdict.problems[0].looked_at[0].repository.as_ref().unwrap().to_string(), world.other());
+    assert_eq!(verdict.problems[0].looked_at[0].spot.repository.as_ref().unwrap().to_string(), world.other());
     // Whoever does not name it is not told of it, not even where the very same is at home.
     let here = world.image();
     let leaf = here.platform("linux/amd64");
@@ -160,7 +160,7 @@ async fn what_is_in_a_named_repository_counts_for_who_names_it_and_for_nobody_el
         attach_bundle(&world.registry, repo, leaf, strange.clone());
     }
     let verdict = world.judge(&here, &[with.clone(), without.clone()]).await;
-    let told = |at: usize| verdict.problems[at].looked_at.iter().any(|one| one.repository.is_some());
+    let told = |at: usize| verdict.problems[at].looked_at.iter().any(|one| one.spot.repository.is_some());
     assert_eq!((told(0), told(1)), (true, false), "{:?}", verdict.problems);
     let copied = world.image();
     let of_another = bundle(&world.sigstore, &signer(), "app", image.platform("linux/amd64"));

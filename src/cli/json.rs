@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::domain::{
+    evidence::Layout,
     identity::{Certificate, TrustRootName},
+    looked_at::Spot,
+    policy::PolicyId,
     provenance::Provenance,
+    reference::Repository,
     verdict::{ImageVerdict, Outcome, PlatformCoverage, Problem, Proof, SignedBy},
 };
 
@@ -58,6 +62,25 @@ struct Image<'a> {
     platforms: Vec<PlatformJson>,
     reasons: Vec<ReasonJson>,
     proofs: Vec<ProofJson<'a>>,
+    looked_at: Vec<LookedAtJson<'a>>,
+    /// How many there are beside these for one manifest, at least.
+    looked_at_more: usize,
+}
+
+/// An attestation that was looked at.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LookedAtJson<'a> {
+    policy: Option<String>,
+    digest: String,
+    of: String,
+    layout: &'static str,
+    /// Another repository than the image's.
+    repository: Option<&'a str>,
+    predicate_type: Option<&'a str>,
+    /// `ok`, or a reason.
+    outcome: &'static str,
+    message: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -181,6 +204,57 @@ impl<'a> From<&'a ImageVerdict> for Image<'a> {
             platforms: verdict.platforms.iter().map(PlatformJson::from).collect(),
             reasons: verdict.problems.iter().map(ReasonJson::from).collect(),
             proofs: verdict.proofs.iter().map(ProofJson::from).collect(),
+            looked_at: looked_at(verdict),
+            looked_at_more: problems(verdict).map(|problem| problem.looked_at_more).max().unwrap_or_default(),
+        }
+    }
+}
+
+/// What speaks against it under any policy, whatever the policy's mode makes of it.
+fn problems(verdict: &ImageVerdict) -> impl Iterator<Item = &Problem> {
+    verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit)
+}
+
+/// What serves, then what does not; each once, although it may be about several manifests.
+fn looked_at(verdict: &ImageVerdict) -> Vec<LookedAtJson<'_>> {
+    let served = verdict.proofs.iter().map(|proof| LookedAtJson {
+        predicate_type: Some(&proof.predicate_type),
+        ..LookedAtJson::at(&proof.spot, Some(&proof.policy))
+    });
+    let not = problems(verdict).flat_map(|problem| {
+        problem.looked_at.iter().map(|one| LookedAtJson {
+            predicate_type: one.predicate_type.as_deref(),
+            outcome: one.reason.as_str(),
+            message: Some(&one.why),
+            ..LookedAtJson::at(&one.spot, problem.policy.as_ref())
+        })
+    });
+    let mut all: Vec<LookedAtJson<'_>> = Vec::new();
+    for one in served.chain(not) {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+    all
+}
+
+impl<'a> LookedAtJson<'a> {
+    /// One that serves.
+    fn at(spot: &'a Spot, policy: Option<&PolicyId>) -> Self {
+        Self {
+            policy: policy.map(ToString::to_string),
+            digest: spot.found_at.to_string(),
+            of: spot.of.to_string(),
+            layout: match spot.layout {
+                Layout::Referrer => "referrer",
+                Layout::AttTag => "attTag",
+                Layout::InIndex => "inIndex",
+                Layout::InIndexReferrer => "inIndexReferrer",
+            },
+            repository: spot.repository.as_ref().map(Repository::as_str),
+            predicate_type: None,
+            outcome: "ok",
+            message: None,
         }
     }
 }

@@ -23,7 +23,8 @@ use super::{
     identity::{Certificate, Signer},
     keyed::match_key,
     landing::Landing,
-    looked_at, message,
+    looked_at::{self, Spot},
+    message,
     plan::ImagePlan,
     platform::Candidate,
     policy::{Policy, SubjectRule},
@@ -318,12 +319,16 @@ impl Ruling<'_> {
                             candidate,
                         };
                         match self.answers.all_hold(self.judge, self.policy, &question) {
-                            Ok(()) => return Ok(self.covered(fit, *subject, signed, Some(provenance))),
+                            Ok(()) => {
+                                let spot = self.spot(*digest, attestation);
+                                return Ok(self.covered(fit, *subject, signed, Some(provenance), spot));
+                            }
                             Err(mismatch) => Cow::Owned(mismatch),
                         }
                     }
                     (Some(subject), Ruled::Fits(fit), Some(signed), None) => {
-                        return Ok(self.covered(fit, *subject, signed, None));
+                        let spot = self.spot(*digest, attestation);
+                        return Ok(self.covered(fit, *subject, signed, None, spot));
                     }
                     _ => Cow::Borrowed(&seen.otherwise),
                 };
@@ -340,12 +345,17 @@ impl Ruling<'_> {
         Err(Box::new(Problem { looked_at, looked_at_more, ..self.uncovered(&digests, closest) }))
     }
 
+    fn spot(&self, of: Digest, attestation: &Attestation) -> Spot {
+        Spot::new(self.judge.facts, self.policy, of, attestation)
+    }
+
     fn covered(
         &self,
         fit: &Fit<'_>,
         subject: Digest,
         signed: &Signed<'_>,
         provenance: Option<&Provenance>,
+        spot: Spot,
     ) -> Cover {
         let signed_by = match &fit.by {
             By::Certificate(certificate) => SignedBy::Certificate(Box::new((*certificate).clone())),
@@ -361,6 +371,7 @@ impl Ruling<'_> {
                 trust_root: signed_by.is_vouched_for().then(|| root.clone()),
                 level: fit.signer.level,
                 subject,
+                spot,
                 predicate_type: signed.statement().predicate_type.clone(),
                 signed_by,
                 provenance: provenance.cloned().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The attestations that were looked at where none covers a manifest: where each was found, and why it did not serve.
+//! The attestations that were looked at: where each was found, and where none covers a manifest, why it did not serve.
 //!
 //! Whoever may push chooses how many there are and what they say: a few are told, the closest first, and each on one line.
 
@@ -7,7 +7,7 @@ use std::fmt;
 use super::{
     authorize::Mismatch,
     digest::Digest,
-    evidence::{Attestation, ImageFacts, Layout},
+    evidence::{Attestation, Finding, ImageFacts, Layout},
     message::one_line,
     policy::Policy,
     reference::Repository,
@@ -23,10 +23,10 @@ const LONGEST: usize = 300;
 /// How many digits of the digest that it is attached to are told.
 const DIGITS: usize = 12;
 
-/// An attestation that did not serve.
+/// Where an attestation was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LookedAt {
-    /// Where it was found.
+pub struct Spot {
+    /// In which layout.
     pub layout: Layout,
     /// In which other repository than the image's, where that is so.
     pub repository: Option<Repository>,
@@ -34,6 +34,27 @@ pub struct LookedAt {
     pub of: Digest,
     /// The digest of what holds it.
     pub found_at: Digest,
+}
+
+impl Spot {
+    /// Where an attestation of `of` was found that `policy` sees.
+    pub fn new(facts: &ImageFacts, policy: &Policy, of: Digest, attestation: &Attestation) -> Self {
+        Self {
+            layout: attestation.layout,
+            repository: facts.found_elsewhere(policy, &of, attestation).cloned(),
+            of,
+            found_at: attestation.found_at,
+        }
+    }
+}
+
+/// An attestation that did not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Where it was found.
+    pub spot: Spot,
+    /// The type of its predicate, where it could be read. Nothing in it is believed that the signature does not cover.
+    pub predicate_type: Option<String>,
     /// Why it did not serve.
     pub reason: Reason,
     /// The same in a sentence.
@@ -50,14 +71,21 @@ pub fn kept(
     all.sort_by_key(|(_, _, mismatch)| std::cmp::Reverse(closeness(mismatch.reason)));
     let more = all.len().saturating_sub(KEPT);
     let kept = all.into_iter().take(KEPT).map(|(of, attestation, mismatch)| LookedAt {
-        layout: attestation.layout,
-        repository: facts.found_elsewhere(policy, &of, attestation).cloned(),
-        of,
-        found_at: attestation.found_at,
+        spot: Spot::new(facts, policy, of, attestation),
+        predicate_type: predicate_type(&attestation.finding).map(shortened),
         reason: mismatch.reason,
         why: shortened(&mismatch.found),
     });
     (kept.collect(), more)
+}
+
+fn predicate_type(finding: &Finding) -> Option<&str> {
+    match finding {
+        Finding::Verified(verified) => Some(&verified.statement.predicate_type),
+        Finding::Keyed(keyed) => Some(&keyed.statement.predicate_type),
+        Finding::Unsigned { predicate_type } => Some(predicate_type),
+        Finding::Untrusted(_) | Finding::Malformed(_) => None,
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -82,9 +110,9 @@ pub fn lines(problems: &[&Problem]) -> Vec<String> {
     // What the message says above is not said again.
     let told = |one: &LookedAt| {
         if problems.iter().any(|problem| problem.found == one.why) {
-            return one.to_string();
+            return one.spot.to_string();
         }
-        one_line(&format!("{one}: {} – {}", one.reason, one.why))
+        one_line(&format!("{}: {} – {}", one.spot, one.reason, one.why))
     };
     let mut lines: Vec<String> = match all.as_slice() {
         [] => return Vec::new(),
@@ -98,7 +126,7 @@ pub fn lines(problems: &[&Problem]) -> Vec<String> {
     lines
 }
 
-impl fmt::Display for LookedAt {
+impl fmt::Display for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.of.hex();
         let of = digits.get(..DIGITS).unwrap_or(&digits);

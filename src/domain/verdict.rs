@@ -14,7 +14,7 @@ use super::{
     identity::{Certificate, TrustRootName},
     key::{KeyId, KeyKind},
     level::BuildLevel,
-    looked_at::LookedAt,
+    looked_at::{LookedAt, Spot},
     platform::Platform,
     policy::{Mode, PolicyId},
     predicate::Predicate,
@@ -179,6 +179,8 @@ pub struct Proof {
     pub level: BuildLevel,
     /// The digest its statement names.
     pub subject: Digest,
+    /// Where it was found.
+    pub spot: Spot,
     /// The predicate's type.
     pub predicate_type: String,
     /// Proved.

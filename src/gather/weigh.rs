@@ -219,7 +219,10 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
             policy,
             on.as_ref().map_or(0, platform),
             text(found),
-            sum(looked_at.iter().map(|one| text(&one.why).saturating_add(size_of::<LookedAt>()))),
+            sum(looked_at.iter().map(|one| {
+                let texts = text(&one.why).saturating_add(option(one.predicate_type.as_ref()));
+                texts.saturating_add(size_of::<LookedAt>())
+            })),
             option(expected.as_ref()),
             option(hint.as_ref()),
         ])

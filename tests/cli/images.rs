@@ -68,7 +68,21 @@ fn the_json_has_the_fields_of_the_contract_and_no_others() {
         let image = &json["images"][0];
         let proof = &image["proofs"][0];
         assert_eq!(keys(&json), ["allowed", "images"]);
-        assert_eq!(keys(image), ["allowed", "digest", "platforms", "proofs", "reasons", "reference"]);
+        assert_eq!(
+            keys(image),
+            ["allowed", "digest", "lookedAt", "lookedAtMore", "platforms", "proofs", "reasons", "reference"]
+        );
+        let looked_at = &image["lookedAt"][0];
+        assert_eq!(
+            keys(looked_at),
+            ["digest", "layout", "message", "of", "outcome", "policy", "predicateType", "repository"]
+        );
+        assert_eq!((&looked_at["outcome"], &looked_at["layout"]), (&"ok".into(), &"attTag".into()));
+        assert_eq!(
+            (&looked_at["of"], &looked_at["predicateType"]),
+            (&image["digest"], &proof["predicateType"])
+        );
+
         assert_eq!(keys(&image["platforms"][0]), ["covered", "digest", "platform"]);
         assert_eq!(keys(proof), ["certificate", "level", "policy", "predicateType", "provenance", "signer"]);
         assert_eq!(

@@ -9,6 +9,7 @@
 )]
 
 mod images;
+mod looked_at;
 mod manifests;
 mod policies;
 mod registry;

@@ -17,8 +17,10 @@ use axum::{
 use bonafide::{
     domain::{
         digest::Digest,
+        evidence::Layout,
         identity::{Certificate, TrustRootName},
         level::BuildLevel,
+        looked_at::Spot,
         plan::Stage,
         policy::{Mode, PolicyId},
         provenance::Provenance,
@@ -124,6 +126,12 @@ pub async fn verdict(image: &str) -> ImageVerdict {
             policy: PolicyId { namespace: Some("team".to_owned()), name: "release".to_owned() },
             signer: "ci".to_owned(),
             subject: DIGEST.parse().unwrap(),
+            spot: Spot {
+                layout: Layout::Referrer,
+                repository: None,
+                of: DIGEST.parse().unwrap(),
+                found_at: DIGEST.parse().unwrap(),
+            },
             predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
             trust_root: Some(TrustRootName::default()),
             level: BuildLevel::default(),
