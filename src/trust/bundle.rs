@@ -33,6 +33,8 @@ pub(super) struct SigstoreBundle {
     pub(super) bundle: Bundle,
     /// Log entries that the library does not know, and that are not in its bundle.
     pub(super) others: Vec<rekor2::Entry>,
+    /// Whether it is one of v0.3 with a chain, which by its specification has one certificate.
+    is_chained: bool,
 }
 
 impl SigstoreBundle {
@@ -60,12 +62,8 @@ impl SigstoreBundle {
                 }
             }
         }
-        if bundle.media_type == MediaType::Bundle0_3 && has_chain(&bundle) {
-            // cosign writes it for authorities of one's own (`--certificate-chain`). The library knows chains until v0.2,
-            // of which it demands the same otherwise.
-            bundle.media_type = MediaType::Bundle0_2;
-        }
-        let read = Self { bundle, others };
+        let is_chained = bundle.media_type == MediaType::Bundle0_3 && has_chain(&bundle);
+        let read = Self { bundle, others, is_chained };
         limits::material(&read.bundle.verification_material, read.entries())?;
         Ok(read)
     }
@@ -132,6 +130,11 @@ impl SigstoreBundle {
         let der = self.certificate()?.ok_or(Refusal::Key)?;
         if let Some(alone) = &root.alone {
             return self.verify_alone(root, alone, artifact, der, now);
+        }
+        if self.is_chained {
+            // cosign writes it for authorities of one's own (`--certificate-chain`), of which no Sigstore knows.
+            let reason = "a bundle of v0.3 has one certificate; with a chain it is believed under a certificateAuthority alone";
+            return Err(Refusal::Malformed(reason.to_owned()));
         }
         let certificate = certificate::read(der.as_bytes(), None)?;
         if root.demands.sct && !sct::is_embedded(der.as_bytes())? {
