@@ -35,6 +35,8 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 const MEMORY: usize = 64 << 20;
 /// What the API server waits for, unless it is told otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// By how much the end of it may be noticed late, by a program that is not optimized on a machine that has other things to do.
+const SLACK: Duration = Duration::from_secs(5);
 
 fn snapshot(key: &str) -> Arc<Snapshot> {
     let compiled = compile(&json!({
@@ -47,7 +49,7 @@ fn snapshot(key: &str) -> Arc<Snapshot> {
     Arc::new(Snapshot { policies: PolicySet::new(vec![compiled.entry], 1), ..Snapshot::default() })
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_image_takes_so_much_memory_and_time_whatever_it_is() {
     let mut broken = String::new();
     for attack in ATTACKS {
@@ -83,7 +85,7 @@ async fn an_image_takes_so_much_memory_and_time_whatever_it_is() {
         if attack.admitted != (verdict.outcome == Outcome::Allow) || (!attack.admitted && !says) {
             writeln!(broken, "{}: {:?} {told:?}", attack.name, verdict.outcome).unwrap();
         }
-        if took > DEADLINE + Duration::from_secs(1) {
+        if took > DEADLINE + SLACK {
             writeln!(broken, "{} took {took:?}", attack.name).unwrap();
         }
         if more > MEMORY {

@@ -216,7 +216,7 @@ pub const ATTACKS: [Attack; 21] = [
             9_000,
             &json!({"digest": format!("sha256:{}", "0".repeat(64)), "annotations": {"": ""}}).to_string(),
         );
-        for n in 0..8 {
+        for n in 0..6 {
             let manifest = format!(
                 r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","subject":{{"digest":"{}","mediaType":"{OCI_MANIFEST}","size":1}},"layers":{layers}}}"#,
                 world.image.digest
