@@ -3,6 +3,8 @@
 //! Whoever pushes an index and signs attestations chooses how many there are of each, and whoever writes policies how many of those: what
 //! does not depend on the manifest is worked out once.
 
+mod seen;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -19,7 +21,7 @@ use super::{
     },
     digest::Digest,
     evaluate::{retry_after, transient_reason},
-    evidence::{Attestation, FetchErrorKind, Finding, ImageFacts, Keyed, SubjectEvidence, Verified},
+    evidence::{Attestation, FetchErrorKind, ImageFacts, SubjectEvidence},
     identity::{Certificate, Signer},
     keyed::match_key,
     landing::Landing,
@@ -28,10 +30,11 @@ use super::{
     plan::ImagePlan,
     platform::Candidate,
     policy::{Policy, SubjectRule},
-    provenance::{Provenance, SIGNATURE, Statement},
-    summary::{Summary, check_summary},
+    provenance::Provenance,
+    summary::check_summary,
     verdict::{Problem, Proof, Reason, SignedBy},
 };
+use seen::{Seen, Signed};
 
 /// An attestation that covers a manifest, and until when.
 pub struct Cover {
@@ -49,37 +52,6 @@ pub struct Judge<'a> {
     seen: HashMap<Digest, Vec<Seen<'a>>>,
     /// For the conditions of all policies.
     pub(super) budget: Budget,
-}
-
-/// An attestation, as far as no policy matters.
-struct Seen<'a> {
-    /// Who signed; nobody, where it is refused.
-    signed: Option<Signed<'a>>,
-    /// What it says.
-    provenance: Option<&'a Provenance>,
-    /// What it says in place of provenance.
-    summary: Option<&'a Summary>,
-    /// Which digests of the image it names.
-    subjects: Vec<Digest>,
-    /// What there is to say of it where it is no provenance of the manifest in question.
-    otherwise: Mismatch,
-}
-
-/// A signature.
-enum Signed<'a> {
-    /// That holds, by the holder of a certificate.
-    Certificate(&'a Verified),
-    /// By a key that is to be told.
-    Key(&'a Keyed),
-}
-
-impl<'a> Signed<'a> {
-    const fn statement(&self) -> &'a Statement {
-        match self {
-            Self::Certificate(verified) => &verified.statement,
-            Self::Key(keyed) => &keyed.statement,
-        }
-    }
 }
 
 /// What a policy makes of an attestation.
@@ -127,7 +99,9 @@ impl<'a> Judge<'a> {
     }
 
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {
-        let Some(signature) = &seen.signed else { return seen.unsigned(policy) };
+        let Some(signature) = &seen.signed else {
+            return seen.unsigned(policy).map_or(Ruled::Elsewhere, Ruled::Unfit);
+        };
         // Of what is signed with a key, the first question is whose it is.
         let keys = match signature {
             Signed::Certificate(_) => Vec::new(),
@@ -204,74 +178,6 @@ impl Fit<'_> {
             By::Certificate(certificate) => Some(certificate.not_before),
             By::Key(key) => key.proved_time(),
         }
-    }
-}
-
-impl<'a> Seen<'a> {
-    fn new(attestation: &'a Attestation, ours: &HashSet<Digest>) -> Self {
-        let other = |reason, found: String| Self {
-            signed: None,
-            provenance: None,
-            summary: None,
-            subjects: Vec::new(),
-            otherwise: Mismatch::new(reason, found),
-        };
-        let signed = match &attestation.finding {
-            Finding::Verified(verified) => Signed::Certificate(verified),
-            Finding::Keyed(keyed) => Signed::Key(keyed),
-            Finding::Unsigned { predicate_type } => {
-                let found =
-                    format!("BuildKit provenance ({predicate_type}) is in the index, but nobody signed it");
-                return other(Reason::UnsignedProvenance, found);
-            }
-            Finding::Untrusted(why) => return other(Reason::UntrustedSignature, why.clone()),
-            Finding::Malformed(why) => return other(Reason::MalformedAttestation, why.clone()),
-        };
-        let statement = signed.statement();
-        let found = match (&statement.provenance, statement.subjects.first()) {
-            (None, _) if statement.predicate_type == SIGNATURE => {
-                "it is a signature, and says nothing of how the image was built".to_owned()
-            }
-            (None, _) => {
-                format!("a signed attestation is there, but of type {}", statement.predicate_type)
-            }
-            (Some(_), Some(other)) => {
-                format!("signed provenance is attached, but it is about another digest, {other}")
-            }
-            (Some(_), None) => "signed provenance is attached, but it names no digest".to_owned(),
-        };
-        Self {
-            provenance: statement.provenance.as_ref(),
-            summary: statement.summary.as_ref(),
-            subjects: statement.subjects.iter().filter(|subject| ours.contains(subject)).copied().collect(),
-            otherwise: Mismatch::new(Reason::NoProvenance, found),
-            signed: Some(signed),
-        }
-    }
-
-    /// What becomes of it where nobody signed it: unsigned provenance is nothing that is missed where something else is asked for.
-    fn unsigned<'p>(&self, policy: &Policy) -> Ruled<'p> {
-        let is_provenance = self.otherwise.reason == Reason::UnsignedProvenance;
-        if is_provenance && policy.in_place_of_provenance.is_some() {
-            return Ruled::Unfit(Mismatch::new(Reason::NoProvenance, &self.otherwise.found));
-        }
-        Ruled::Elsewhere
-    }
-
-    /// Why its statement is not what is wanted in place of provenance.
-    fn is_other_than(&self, wanted: &str, statement: &Statement) -> Option<Mismatch> {
-        let is_wanted = statement.predicate_type == wanted;
-        let found = match statement.subjects.first() {
-            _ if is_wanted && !self.subjects.is_empty() => return None,
-            _ if !is_wanted => {
-                format!("a signed attestation is there, but of type {}", statement.predicate_type)
-            }
-            Some(other) => {
-                format!("one of type {wanted} is attached, but it is about another digest, {other}")
-            }
-            None => format!("one of type {wanted} is attached, but it names no digest"),
-        };
-        Some(Mismatch::new(Reason::NoProvenance, found))
     }
 }
 
