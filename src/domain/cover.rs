@@ -116,12 +116,15 @@ impl<'a> Judge<'a> {
             }
             return self.signer(policy, signature, keys).map_or_else(Ruled::Differs, Ruled::Fits);
         }
-        if let (Some(summary), Some(rules), false) =
-            (seen.summary, &policy.summaries, seen.subjects.is_empty())
-        {
+        if let (Some(summary), Some(rules)) = (seen.summary, &policy.summaries) {
+            let statement = signature.statement();
+            if let Some(mismatch) = seen.is_other_than(&statement.predicate_type, statement) {
+                return Ruled::Unfit(mismatch);
+            }
             let fit = self.signer(policy, signature, keys);
-            let (subjects, reference) = (&signature.statement().subjects, &self.plan.reference);
-            let ruled = fit.and_then(|fit| check_summary(rules, summary, subjects, reference).map(|()| fit));
+            let (subjects, reference) = (&statement.subjects, &self.plan.reference);
+            let ruled = fit
+                .and_then(|fit| check_summary(rules, summary, subjects, reference, self.now).map(|()| fit));
             return ruled.map_or_else(Ruled::Differs, Ruled::Fits);
         }
         let Some(provenance) = seen.provenance.filter(|_| !seen.subjects.is_empty()) else {

@@ -1,6 +1,7 @@
 //! SLSA Verification Summaries: what a verifier says of an image that it has judged already, in place of the provenance itself.
 //! All of it is **claimed**: as trustworthy as its signer.
 
+use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::{
@@ -10,6 +11,8 @@ use super::{
 
 /// The predicate type of verification summaries v0.2.
 pub const VSA_V0_2: &str = "https://slsa.dev/verification_summary/v0.2";
+/// How far the clock of whoever verified may be ahead.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// The predicate type of verification summaries v1.
 pub const VSA_V1: &str = "https://slsa.dev/verification_summary/v1";
 
@@ -18,6 +21,8 @@ pub const VSA_V1: &str = "https://slsa.dev/verification_summary/v1";
 pub struct Summary {
     /// Who verified: `verifier.id`.
     pub verifier_id: String,
+    /// When: `timeVerified`.
+    pub verified_at: Option<Timestamp>,
     /// What came of it: `verificationResult`.
     pub result: String,
     /// The levels that were verified: `verifiedLevels`; of v0.2 its one `policy_level`.
@@ -63,6 +68,7 @@ pub fn check_summary(
     summary: &Summary,
     subjects: &[Digest],
     reference: &Reference,
+    now: Timestamp,
 ) -> Result<(), Mismatch> {
     let wrong = |found: String| Err(Mismatch::new(Reason::WrongSummary, found));
     if !rules.verifier_ids.contains(&summary.verifier_id) {
@@ -80,6 +86,11 @@ pub fn check_summary(
     if summary.build_level().is_none_or(|level| level < rules.min_level) {
         let levels = if summary.levels.is_empty() { "(none)".to_owned() } else { summary.levels.join(", ") };
         return wrong(format!("the verification summary is of the levels {levels}"));
+    }
+    if let Some(at) = summary.verified_at.filter(|at| at.duration_since(now) > CLOCK_SKEW) {
+        return wrong(format!(
+            "the verification summary says that the image was verified at {at}, which is yet to come"
+        ));
     }
     if !is_about(&summary.resource_uri, subjects, reference) {
         return wrong(format!("the verification summary is about {}", summary.resource_uri));
@@ -138,9 +149,12 @@ fn of_package(resource: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::constant(1_714_521_600, 0);
+
     fn summary() -> Summary {
         Summary {
             verifier_id: "https://verifier.example".to_owned(),
+            verified_at: Some(NOW),
             result: "PASSED".to_owned(),
             levels: vec!["OTHER".to_owned(), "SLSA_BUILD_LEVEL_2".to_owned()],
             resource_uri: "ghcr.io/o/a:v1".to_owned(),
@@ -157,7 +171,7 @@ mod tests {
         };
         let mut summary = summary();
         change(&mut summary, &mut rules);
-        check_summary(&rules, &summary, &[Digest::of(b"a")], &"ghcr.io/o/a:v1".parse().unwrap())
+        check_summary(&rules, &summary, &[Digest::of(b"a")], &"ghcr.io/o/a:v1".parse().unwrap(), NOW)
     }
 
     type Change = fn(&mut Summary, &mut SummaryRules);
@@ -165,8 +179,10 @@ mod tests {
     #[test]
     fn each_difference_is_told() {
         assert_eq!(check(|_, _| {}), Ok(()));
+        assert_eq!(check(|summary, _| summary.verified_at = None), Ok(()));
+        assert_eq!(check(|summary, _| summary.verified_at = Some(NOW + CLOCK_SKEW)), Ok(()));
         assert_eq!(check(|_, rules| rules.policy_uris = vec!["https://policy.example".to_owned()]), Ok(()));
-        let differences: [Change; 7] = [
+        let differences: [Change; 8] = [
             |summary, _| summary.verifier_id = "https://other.example".to_owned(),
             |summary, _| summary.result = "FAILED".to_owned(),
             |summary, _| summary.levels = vec!["SLSA_BUILD_LEVEL_1".to_owned(), "BCID_L1".to_owned()],
@@ -174,6 +190,7 @@ mod tests {
             |summary, _| summary.resource_uri = "ghcr.io/o/b:v1".to_owned(),
             |_, rules| rules.policy_uris = vec!["https://other.example".to_owned()],
             |_, rules| rules.min_level = BuildLevel::Three,
+            |summary, _| summary.verified_at = Some(NOW + SignedDuration::from_secs(61)),
         ];
         let told: Vec<String> = differences
             .into_iter()

@@ -16,6 +16,7 @@ mod registry;
 mod reviews;
 mod signers;
 mod slsa;
+mod summaries;
 mod types;
 mod usage;
 

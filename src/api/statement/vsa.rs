@@ -1,5 +1,6 @@
 //! SLSA Verification Summaries v0.2 and v1 on the wire, into one view.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::{predicate::Predicate, summary::Summary};
@@ -8,6 +9,8 @@ use crate::domain::{predicate::Predicate, summary::Summary};
 #[serde(rename_all = "camelCase")]
 struct V1 {
     verifier: Named,
+    #[serde(default)]
+    time_verified: Option<Timestamp>,
     resource_uri: String,
     #[serde(default)]
     policy: Option<Policy>,
@@ -15,13 +18,19 @@ struct V1 {
     verified_levels: Vec<String>,
 }
 
+/// Named as its specification has it; some verifiers write the names as v1 does.
 #[derive(Deserialize)]
 struct V0_2 {
     verifier: Named,
+    #[serde(default, alias = "timeVerified")]
+    time_verified: Option<Timestamp>,
+    #[serde(alias = "resourceUri")]
     resource_uri: String,
     #[serde(default)]
     policy: Option<Policy>,
+    #[serde(alias = "verificationResult")]
     verification_result: String,
+    #[serde(alias = "policyLevel")]
     policy_level: String,
 }
 
@@ -38,10 +47,11 @@ struct Policy {
 
 /// Reads a predicate of the type [`crate::domain::summary::VSA_V1`].
 pub(super) fn v1(predicate: &str) -> Result<Summary, serde_json::Error> {
-    let V1 { verifier, resource_uri, policy, verification_result, verified_levels } =
+    let V1 { verifier, time_verified, resource_uri, policy, verification_result, verified_levels } =
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
+        verified_at: time_verified,
         result: verification_result,
         levels: verified_levels,
         resource_uri,
@@ -52,10 +62,11 @@ pub(super) fn v1(predicate: &str) -> Result<Summary, serde_json::Error> {
 
 /// Reads a predicate of the type [`crate::domain::summary::VSA_V0_2`].
 pub(super) fn v0_2(predicate: &str) -> Result<Summary, serde_json::Error> {
-    let V0_2 { verifier, resource_uri, policy, verification_result, policy_level } =
+    let V0_2 { verifier, time_verified, resource_uri, policy, verification_result, policy_level } =
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
+        verified_at: time_verified,
         result: verification_result,
         levels: vec![policy_level],
         resource_uri,
