@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,9 +17,10 @@ use bonafide::{
     domain::{
         authorize::check_consistency,
         digest::Digest,
-        evidence::{Finding, Verified},
+        evidence::{Finding, SubjectEvidence, Verified},
         identity::{Certificate, SignerIdentity, SubjectMatcher, TrustRootName},
         provenance::{SIGNATURE, SLSA_V0_2, SLSA_V1},
+        vouch::signatures,
     },
     gather::ports::TrustRoots,
     trust::{Refusal, Roots, Subject},
@@ -280,6 +282,57 @@ fn a_signature_of_an_artifact_is_one_and_no_provenance() {
     let refusal =
         public_good().verify_artifact(&bytes, Subject::Digest(&other), Timestamp::now()).unwrap_err();
     assert!(matches!(refusal, Refusal::Artifact | Refusal::Signature), "{refusal}");
+}
+
+/// The signature of an attestation manifest of Docker's builder: by its workflow, of that manifest and of nothing else.
+#[test]
+fn the_signature_of_an_attestation_manifest_vouches_for_it_alone() {
+    let Some(vectors) = vectors() else { return };
+    let folder = vectors.join("images/docker-signed-attestation-manifest-raw");
+    let files: Vec<Vec<u8>> =
+        fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let json = |bytes: &Vec<u8>| serde_json::from_slice::<Value>(bytes).unwrap();
+    let of = |pointer: &str, value: &str| {
+        files
+            .iter()
+            .find(|bytes| json(bytes).pointer(pointer).and_then(Value::as_str) == Some(value))
+            .unwrap()
+    };
+    let signed = of("/artifactType", "application/vnd.docker.attestation.manifest.v1+json");
+    let referrer = of("/artifactType", "application/vnd.dev.sigstore.bundle.v0.3+json");
+    let bytes = of("/mediaType", "application/vnd.dev.sigstore.bundle.v0.3+json");
+    // The chain of digests that leads from the manifest to the bundle.
+    assert_eq!(json(referrer)["subject"]["digest"], Digest::of(signed).to_string());
+    assert_eq!(json(referrer)["layers"][0]["digest"], Digest::of(bytes).to_string());
+
+    let attestation = public_good().verify(&bundle(bytes.clone()), Timestamp::now());
+    let evidence = SubjectEvidence { attestations: vec![Arc::new(attestation.clone())], gaps: Vec::new() };
+    assert_eq!(signatures(&Digest::of(signed), &evidence).count(), 1);
+    assert_eq!(signatures(&Digest::of(referrer), &evidence).count(), 0);
+    let found = verified(attestation);
+    assert_eq!(
+        (found.statement.predicate_type.as_str(), &found.statement.provenance.is_some()),
+        (SIGNATURE, &false)
+    );
+    assert_eq!(
+        found.certificate.subject,
+        "https://github.com/docker/github-builder-experimental/.github/workflows/build.yml@refs/heads/build-reusable-workflow"
+    );
+    assert_eq!(
+        found.certificate.source_repository.as_deref(),
+        Some("https://github.com/docker/github-builder-test")
+    );
+    // What it signs cannot be exchanged for another digest.
+    let mut forged = json(bytes);
+    let payload =
+        String::from_utf8(BASE64.decode(forged["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap());
+    let (own, other) = (Digest::of(signed).hex(), Digest::of(referrer).hex());
+    let payload = payload.unwrap();
+    assert!(payload.contains(&own), "{payload}");
+    forged["dsseEnvelope"]["payload"] = BASE64.encode(payload.replace(&own, &other)).into();
+    let (kind, _) =
+        refused(&public_good().verify(&bundle(forged.to_string().into_bytes()), Timestamp::now()));
+    assert_eq!(kind, "untrusted");
 }
 
 /// A verification summary in a bare envelope, signed with a key and in no log.
