@@ -3,7 +3,7 @@
 use bonafide_kit::{
     image::{Image, attach_bundle},
     registry::Registry,
-    sigstore::{Build, BundleVersion, Identity, KeyKind, SigningKey, Sigstore, statement_v02},
+    sigstore::{Build, BundleVersion, Identity, KeyKind, SigningKey, Sigstore, statement_v1, statement_v02},
 };
 use serde_json::{Value, json};
 
@@ -109,6 +109,60 @@ async fn tags_versions_and_inputs_of_a_workflow() {
     let other = ["--source-uri", "github.com/example/other"];
     let ran = verify(&[&key[..], &other].concat()).await;
     assert_eq!((ran.code, ran.reasons()), (1, vec!["WrongSource".to_owned()]), "{ran:?}");
+}
+
+/// Inputs in the predicates of v1: of a workflow as a whole in its parameters, of slsa-github-generator in the event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inputs_are_read_where_the_build_type_has_them() {
+    let (registry, sigstore) = (Registry::start().await, Sigstore::new());
+    let root = file("trusted_root.json", &sigstore.trusted_root_json());
+    let (own, community, other) = (
+        "https://actions.github.io/buildtypes/workflow/v1",
+        "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1",
+        "https://github.com/slsa-framework/slsa-github-generator/delegator-generic@v0",
+    );
+    let (parameters, event) = (
+        "/predicate/buildDefinition/externalParameters/inputs",
+        "/predicate/buildDefinition/internalParameters/GITHUB_EVENT_PAYLOAD/inputs",
+    );
+    for (build_type, place, trigger, input, code) in [
+        (own, parameters, "workflow_dispatch", "release=1", 0),
+        (own, parameters, "workflow_dispatch", "release=2", 1),
+        (own, parameters, "workflow_dispatch", "other=1", 1),
+        // An event that starts a workflow by itself gives it no inputs, whatever is claimed.
+        (own, parameters, "push", "release=1", 1),
+        (own, event, "workflow_dispatch", "release=1", 1),
+        (community, parameters, "workflow_dispatch", "release=1", 0),
+        (community, event, "workflow_dispatch", "release=1", 1),
+        (other, event, "workflow_dispatch", "release=1", 0),
+        (other, event, "workflow_dispatch", "release=2", 1),
+        (other, parameters, "workflow_dispatch", "release=1", 1),
+    ] {
+        let image = Image::single("linux/amd64").push(&registry, "example/app", "");
+        let identity =
+            Identity::github("example/app", ".github/workflows/build.yml", "refs/heads/main", trigger);
+        let digest = image.digest.trim_start_matches("sha256:");
+        let mut statement = statement_v1(&[("app", digest)], &Build::of(&identity));
+        statement["predicate"]["buildDefinition"]["buildType"] = build_type.into();
+        let mut at = &mut statement;
+        for name in place.split('/').skip(1) {
+            at = &mut at[name];
+        }
+        *at = json!({"release": "1"});
+        let signed = sigstore.sign_statement(&identity, statement.to_string());
+        attach_bundle(&registry, "example/app", &image.digest, signed.bundle_json(BundleVersion::V03));
+        let reference = registry.reference("example/app", &image.digest);
+        let line = ["verify", &reference, "--trust-root", root.to_str().unwrap(), "--output", "json"];
+        let flags = ["--source-uri", "github.com/example/app", "--build-workflow-input", input];
+        let line: Vec<String> = line.iter().chain(&flags).map(|&flag| flag.to_owned()).collect();
+        let ran = tokio::task::spawn_blocking(move || bonafide(&line)).await.unwrap();
+        let reasons = if code == 0 { Vec::new() } else { vec!["ConditionFailed".to_owned()] };
+        assert_eq!(
+            (ran.code, ran.reasons()),
+            (code, reasons),
+            "{build_type} {place} {trigger} {input}: {ran:?}"
+        );
+    }
 }
 
 #[test]

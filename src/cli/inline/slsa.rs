@@ -251,13 +251,23 @@ fn wanted(kind: &str) -> Result<Wanted, Failure> {
     })
 }
 
-/// Where the builders of GitHub Actions write a workflow's inputs: slsa-github-generator into the event (v0.2, v1), others into the
-/// parameters.
+/// The build types of a workflow of GitHub Actions as a whole.
+const WORKFLOWS: [&str; 2] = [
+    "https://actions.github.io/buildtypes/workflow/v1",
+    "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1",
+];
+
+/// Where the builders of GitHub Actions write a workflow's inputs: slsa-github-generator into the event (v0.2, v1), what describes the
+/// workflow as a whole into the parameters.
 fn condition(key: &str, value: &str) -> Value {
     let (name, wanted) = (Value::from(key), Value::from(value));
     let v0_2 = format!("provenance.predicate.invocation.environment.github_event_payload.inputs[{name}]");
     let event = "provenance.predicate.buildDefinition.internalParameters.GITHUB_EVENT_PAYLOAD";
-    let v1 = format!("{event}.inputs[{name}]");
+    let of_event = format!("{event}.inputs[{name}]");
+    let parameter = format!("provenance.predicate.buildDefinition.externalParameters.inputs[{name}]");
+    let [own, community] = WORKFLOWS;
+    let is_workflow = format!("provenance.buildType in ['{own}', '{community}']");
+    let v1 = format!("({is_workflow} ? {parameter} : {of_event})");
     let expression = format!("(provenance.predicateType == '{SLSA_V0_2}' ? {v0_2} : {v1}) == {wanted}");
     json!({
         "expression": format!("certificate.trigger == 'workflow_dispatch' && {expression}"),
