@@ -6,6 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bonafide::{
     domain::identity::TrustRootName,
     gather::ports::{RootKeeper as _, TrustRoots as _},
+    registry::Authorities,
     server::tls,
     trust::{
         Keeper, Roots,
@@ -14,7 +15,11 @@ use bonafide::{
 };
 use bonafide_kit::{sigstore::Sigstore, tuf::Tuf};
 use jiff::{SignedDuration, Timestamp};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -46,7 +51,7 @@ impl World {
         tls::install_crypto_provider();
         let keeper = Arc::new(Keeper::new(Roots::embedded().unwrap()));
         keeper.keep(&[object(&mirror)]);
-        Self { mirror, keeper, fetcher: Arc::new(Fetcher::new(folder).unwrap()) }
+        Self { mirror, keeper, fetcher: Arc::new(Fetcher::new(folder, Vec::new()).unwrap()) }
     }
 
     async fn bring(&self) -> bool {
@@ -251,5 +256,64 @@ fn the_built_in_repositories_have_roots() {
             "spec": {"tuf": {"mirror": source.mirror.as_str(), "root": source.root}},
         });
         assert_eq!(bonafide::trust::compile_trust_root(&object).errors, [], "{name}");
+    }
+}
+
+/// Puts TLS before a mirror, and gives the URL and the authority of the certificate.
+async fn behind_tls(mirror: &Tuf) -> (String, String) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let issuer = Issuer::new(authority, authority_key);
+    let names = vec!["127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, to) = (format!("https://{}", listener.local_addr().unwrap()), address(mirror));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, to) = (acceptor.clone(), to.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut mirror = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut mirror).await;
+            });
+        }
+    });
+    (url, pem)
+}
+
+fn address(mirror: &Tuf) -> String {
+    mirror.url().trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+#[tokio::test]
+async fn a_mirrors_own_authority_is_believed_where_it_is_named() {
+    tls::install_crypto_provider();
+    let mirror = Tuf::start().await;
+    mirror.publish(1, &root(), DAY);
+    let (url, authority) = behind_tls(&mirror).await;
+    let (_, other) = behind_tls(&mirror).await;
+    let mut object = object(&mirror);
+    object["spec"]["tuf"]["mirror"] = url.into();
+    for (pem, is_believed) in [(Some(authority), true), (Some(other), false), (None, false)] {
+        let mut authorities = Authorities::default();
+        if let Some(pem) = pem {
+            authorities.add_pem(pem.as_bytes()).unwrap();
+        }
+        let fetcher = Fetcher::new(None, authorities.into_certificates()).unwrap();
+        let keeper = Keeper::new(Roots::embedded().unwrap());
+        keeper.keep(std::slice::from_ref(&object));
+        let [corp] = keeper.followed().try_into().unwrap();
+        let is_fetched = tuf::bring(&keeper, &fetcher, &corp, Timestamp::now()).await;
+        assert_eq!(is_fetched, is_believed, "{}", keeper.report(&corp.0).unwrap().message);
     }
 }

@@ -48,8 +48,8 @@ pub struct SourceArgs {
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "layout")]
     insecure_registry: Vec<String>,
 
-    /// Certificate authorities of registries, PEM, beside those that the system trusts; repeatable.
-    #[arg(long, value_name = "FILE", conflicts_with = "layout")]
+    /// Certificate authorities of registries and TUF mirrors, PEM, beside those that the system trusts; repeatable.
+    #[arg(long, value_name = "FILE")]
     registry_ca: Vec<PathBuf>,
 
     /// A Sigstore trust root (JSON) in place of the built-in public-good root; with a name, one more that signers may name.
@@ -66,6 +66,7 @@ pub struct SourceArgs {
 pub struct Sources {
     attestations: Arc<dyn Attestations>,
     layout: Option<Arc<Layout>>,
+    authorities: Authorities,
     /// The trust roots.
     pub trust: Arc<Keeper>,
 }
@@ -88,7 +89,7 @@ impl Sources {
         if all.is_empty() {
             return Ok(());
         }
-        let fetcher = Fetcher::new(None)
+        let fetcher = Fetcher::new(None, self.authorities.clone().into_certificates())
             .map_err(|error| Failure::new(format!("trust roots cannot be fetched: {error}")))?;
         for root in all {
             tuf::bring(&self.trust, &fetcher, &root, Timestamp::now()).await;
@@ -118,11 +119,14 @@ impl SourceArgs {
         let trust = Arc::new(Keeper::new(trust(&self.trust_root)?).keeping_other_predicates());
         trust.keep(roots);
         let layout = self.layout()?;
+        let authorities = authorities(&self.registry_ca).map_err(|(path, problem)| {
+            Failure::new(format!("--registry-ca {}: {problem}", path.display()))
+        })?;
         let attestations: Arc<dyn Attestations> = match &layout {
             Some(layout) => Arc::<Layout>::clone(layout),
-            None => Arc::new(self.client()?),
+            None => Arc::new(self.client(authorities.clone())?),
         };
-        Ok(Sources { attestations, layout, trust })
+        Ok(Sources { attestations, layout, authorities, trust })
     }
 
     fn layout(&self) -> Result<Option<Arc<Layout>>, Failure> {
@@ -133,13 +137,11 @@ impl SourceArgs {
         }
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    fn client(&self, authorities: Authorities) -> Result<Client, Failure> {
         let config = ClientConfig {
             insecure_registries: self.insecure_registry.clone(),
             credentials: credentials(self.docker_config.as_deref())?,
-            authorities: authorities(&self.registry_ca).map_err(|(path, problem)| {
-                Failure::new(format!("--registry-ca {}: {problem}", path.display()))
-            })?,
+            authorities,
             ..ClientConfig::default()
         };
         Client::new(config).map_err(|error| Failure::new(format!("registries cannot be asked: {error}")))

@@ -100,6 +100,11 @@ impl Authorities {
         self.0.extend(found);
         Ok(())
     }
+
+    /// The certificates, for others who ask in the operator's own network.
+    pub fn into_certificates(self) -> Vec<reqwest::Certificate> {
+        self.0
+    }
 }
 
 /// Why there is no client.

@@ -72,16 +72,21 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// One that has seen nothing, but for what is in the folder.
+    /// One that has seen nothing, but for what is in the folder. Mirrors may have certificates of these authorities, beside those that the
+    /// system trusts: a mirror proves by its metadata what it serves, and by its certificate nothing but who is asked.
     ///
     /// # Errors
     /// Where the system's certificate authorities cannot be had.
-    pub fn new(folder: Option<PathBuf>) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        folder: Option<PathBuf>,
+        authorities: Vec<reqwest::Certificate>,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("bonafide/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
             .read_timeout(Duration::from_secs(10))
+            .tls_certs_merge(authorities)
             .build()?;
         Ok(Self { http, folder, stores: Mutex::default() })
     }

@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", value_parser = host)]
     pub insecure_registries: Vec<String>,
 
-    /// Certificate authorities of registries, PEM, beside those that the system trusts. Can be repeated
+    /// Certificate authorities of registries and TUF mirrors, PEM, beside those that the system trusts. Can be repeated
     #[arg(long = "registry-ca", value_name = "FILE")]
     pub registry_cas: Vec<PathBuf>,
 

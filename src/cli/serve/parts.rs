@@ -12,7 +12,7 @@ use crate::{
         ports::{Keychain, Observer},
         reviewer::{Pulling, Reviewer},
     },
-    registry::{Client, ClientConfig, DockerConfig, SecretAgents},
+    registry::{Authorities, Client, ClientConfig, DockerConfig, SecretAgents},
     server::{
         files,
         metrics::Metrics,
@@ -55,6 +55,11 @@ pub(super) fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served,
     Ok((certificate, None, Some(authority)))
 }
 
+fn authorities(args: &Args) -> Result<Authorities, ServeError> {
+    sources::authorities(&args.registry_cas)
+        .map_err(|(path, problem)| ServeError::flag("registry-ca", &path.display(), &problem))
+}
+
 /// The reviewer. With a keychain private images are judged with the workload's own credentials.
 pub(super) fn reviewer(
     args: &Args,
@@ -67,8 +72,7 @@ pub(super) fn reviewer(
     let images = Arc::new(Client::new(ClientConfig {
         insecure_registries: args.insecure_registries.clone(),
         credentials: credentials(args)?,
-        authorities: sources::authorities(&args.registry_cas)
-            .map_err(|(path, problem)| ServeError::flag("registry-ca", &path.display(), &problem))?,
+        authorities: authorities(args)?,
         observer: Arc::clone(&observer),
         ..ClientConfig::default()
     })?);
@@ -116,7 +120,7 @@ pub(super) fn trust_roots(args: &Args) -> Result<Arc<Keeper>, ServeError> {
 
 /// Fetches the trust roots that are to be fetched, for as long as the webhook serves.
 pub(super) fn fetching(args: &Args, keeper: &Arc<Keeper>) -> Result<JoinHandle<()>, ServeError> {
-    let fetcher = Fetcher::new(args.tuf_cache.clone())
+    let fetcher = Fetcher::new(args.tuf_cache.clone(), authorities(args)?.into_certificates())
         .map_err(|error| ServeError::flag("tuf-refresh", &args.tuf_refresh, &error))?;
     Ok(tokio::spawn(tuf::run(Arc::clone(keeper), Arc::new(fetcher))))
 }
