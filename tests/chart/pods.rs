@@ -44,6 +44,7 @@ const EVERYTHING: &[&str] = &[
     "registries.credentialsSecret=mine",
     "registries.caConfigMap=mine",
     "trustRoot.configMap=mine",
+    "trustRoot.cache.enabled=true",
     "failurePolicy=Ignore",
     "unmatchedImages=deny",
     "log.format=text",
@@ -85,7 +86,7 @@ fn every_flag_has_a_value() {
         .flat_map(|set| arguments(webhook(&helm.render(set))))
         .map(|argument| argument.split('=').next().unwrap().to_owned())
         .collect();
-    let elsewhere = ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--tuf-cache", "--help"];
+    let elsewhere = ["--policies", "--tls-ca-out", "--timeout", "--shutdown-delay", "--help"];
     for flag in known {
         let told = told.iter().any(|known| known == flag);
         assert!(told != elsewhere.contains(&flag), "{flag}: told by the chart: {told}");
@@ -150,11 +151,34 @@ fn the_files_named_are_mounted() {
         assert_eq!(files, folders, "{set:?}");
         let volumes = of_kind(&objects, "Deployment")["spec"]["template"]["spec"]["volumes"].clone();
         for mount in mounts {
-            assert!(mount.get("subPath").is_none() && mount["readOnly"] == true, "{mount}");
+            // What is fetched is written, and nothing else.
+            let is_written = mount["name"] == "trust-roots";
+            assert!(mount.get("subPath").is_none() && (mount["readOnly"] == true) != is_written, "{mount}");
             let named = |volume: &&Value| volume["name"] == mount["name"];
             assert_eq!(volumes.as_array().unwrap().iter().filter(named).count(), 1, "{mount}");
         }
     }
+}
+
+/// Where trust roots that are fetched are kept: nowhere but in memory, for the pod's life, or where an operator says.
+#[test]
+fn fetched_trust_roots_are_kept_where_it_is_said() {
+    let Some(helm) = Helm::find() else { return };
+    let kept = |set: &[&str]| {
+        let objects = helm.render(set);
+        let is_told = arguments(webhook(&objects)).iter().any(|flag| flag.starts_with("--tuf-cache="));
+        let volumes = &of_kind(&objects, "Deployment")["spec"]["template"]["spec"]["volumes"];
+        let mut volumes = volumes.as_array().into_iter().flatten();
+        let volume = volumes.find(|volume| volume["name"] == "trust-roots").cloned();
+        assert_eq!(volume.is_some(), is_told, "{set:?}");
+        volume
+    };
+    let (enabled, claim) = ("trustRoot.cache.enabled=true", "trustRoot.cache.claim=roots");
+    assert_eq!(kept(&[]), None);
+    assert_eq!(kept(&[claim]), None);
+    assert_eq!(kept(&[enabled]), Some(json!({"name": "trust-roots", "emptyDir": {"sizeLimit": "64Mi"}})));
+    let claimed = json!({"name": "trust-roots", "persistentVolumeClaim": {"claimName": "roots"}});
+    assert_eq!(kept(&[enabled, claim]), Some(claimed));
 }
 
 /// The pod security standard `restricted`, and more.
