@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use bonafide::{
-    domain::{
-        identity::TrustRootName,
-        verdict::{Outcome, Reason},
-    },
+    domain::verdict::{Outcome, Reason},
     gather::ports::RootKeeper as _,
     trust::{Keeper, Roots},
 };

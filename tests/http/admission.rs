@@ -305,7 +305,7 @@ async fn logged(format: log::Format, image: &str) -> String {
     let writer = Arc::clone(&written);
     let server = Server::new();
     let guard = tracing::dispatcher::set_default(&log::lines(format, move |line| {
-        writer.lock().extend_from_slice(line)
+        writer.lock().extend_from_slice(line);
     }));
     server.review(&create(&pod(&["good", image]))).await;
     drop(guard);
