@@ -11,7 +11,7 @@ use std::{
 };
 
 use bonafide::{
-    api::compile::compile,
+    api::compile::{NoKeys, compile},
     domain::{
         evidence::{Attestation, FetchErrorKind},
         identity::TrustRootName,
@@ -100,10 +100,13 @@ impl World {
     async fn judged_by(&self, keys: &[&SigningKey], generation: u64, within: Duration) -> Arc<ImageVerdict> {
         let signer = |(at, key): (usize, &&SigningKey)| json!({"name": format!("k{at}"), "publicKey": {"pem": key.public_pem()}});
         let signers: Vec<_> = keys.iter().enumerate().map(signer).collect();
-        let compiled = compile(&json!({
-            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
-            "spec": {"images": {"include": ["**"]}, "tags": "Allow", "signers": signers},
-        }));
+        let compiled = compile(
+            &json!({
+                "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+                "spec": {"images": {"include": ["**"]}, "tags": "Allow", "signers": signers},
+            }),
+            &NoKeys,
+        );
         assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
         let policies = PolicySet::new(vec![compiled.entry], generation);
         let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });

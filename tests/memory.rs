@@ -7,7 +7,7 @@ mod memory_support;
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bonafide::{
-    api::compile::compile,
+    api::compile::{NoKeys, compile},
     domain::{
         identity::TrustRootName,
         policy::{PolicySet, Scope},
@@ -39,12 +39,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(5);
 
 fn snapshot(key: &str) -> Arc<Snapshot> {
-    let compiled = compile(&json!({
-        "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
-        "spec": {"images": {"include": ["**"]}, "signers": [
-            {"name": "w", "github": {"repository": SOURCE, "workflow": WORKFLOW, "refs": [REF], "triggers": ["push"]}},
-            {"name": "k", "publicKey": {"pem": key, "transparencyLog": "Optional"}}]},
-    }));
+    let compiled = compile(
+        &json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+            "spec": {"images": {"include": ["**"]}, "signers": [
+                {"name": "w", "github": {"repository": SOURCE, "workflow": WORKFLOW, "refs": [REF], "triggers": ["push"]}},
+                {"name": "k", "publicKey": {"pem": key, "transparencyLog": "Optional"}}]},
+        }),
+        &NoKeys,
+    );
     assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
     Arc::new(Snapshot { policies: PolicySet::new(vec![compiled.entry], 1), ..Snapshot::default() })
 }

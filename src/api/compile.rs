@@ -8,13 +8,14 @@ mod fields;
 mod head;
 mod images;
 mod key;
+mod keys;
 mod pattern;
 mod root;
 mod selector;
 mod shape;
 mod signer;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,6 +34,9 @@ use fields::Fields;
 pub use fields::Note;
 pub use head::{DEFAULT_NAMESPACE, GROUP, is_ours, is_policy, is_root, is_trust_root};
 pub use key::public_key;
+pub use keys::{
+    GivenKeys, HOME, KeyHolder, KeyKeeper, KeyObject, Keys, NoKeys, Unfound, entries, is_key_object,
+};
 pub use root::{AuthoritySource, CompiledRoot, RootSource, TufSource, compile_root, mirror};
 pub use selector::is_label_key;
 use shape::Misshapen;
@@ -46,6 +50,27 @@ pub struct Compiled {
     pub errors: Vec<Note>,
     /// What is wider than it looks.
     pub warnings: Vec<Note>,
+    /// The entries of objects that it references, there or not.
+    pub key_objects: BTreeSet<KeyObject>,
+    /// Those of the errors that lie with these objects: the policy itself is as it should be.
+    pub unmet: Vec<Note>,
+}
+
+/// What a policy references, while it is compiled.
+struct References<'a> {
+    keys: &'a dyn Keys,
+    /// Where its objects are.
+    namespace: &'a str,
+    objects: BTreeSet<KeyObject>,
+    unmet: Vec<Note>,
+}
+
+impl References<'_> {
+    /// There is no key to a reference.
+    fn unmet(&mut self, fields: &mut Fields, field: &str, message: String) {
+        self.unmet.push(fields::note(field, None, message.clone()));
+        fields.error(field, None, message);
+    }
 }
 
 impl Compiled {
@@ -78,20 +103,24 @@ impl Compiled {
     }
 }
 
-/// Compiles a `ProvenancePolicy` or `ClusterProvenancePolicy` object, whatever it holds.
-pub fn compile(object: &Value) -> Compiled {
+/// Compiles a `ProvenancePolicy` or `ClusterProvenancePolicy` object, whatever it holds. What it references is among `keys`.
+pub fn compile(object: &Value, keys: &dyn Keys) -> Compiled {
     let mut fields = Fields::default();
     let (id, namespaced) = head::head(&mut fields, object);
     let spec = object.get("spec").unwrap_or(&Value::Null);
+    let namespace = id.namespace.clone().unwrap_or_else(|| keys.home().to_owned());
+    let mut references =
+        References { keys, namespace: &namespace, objects: BTreeSet::new(), unmet: Vec::new() };
     let policy = read_spec(&mut fields, spec).map(|(wire, misshapen)| {
         let mut rest = Fields::default();
-        let policy = policy(&mut rest, &id, namespaced, &wire);
+        let policy = policy(&mut rest, &id, namespaced, &wire, &mut references);
         fields.append(rest, |note| !misshapen.explains(&note.field));
         for note in misshapen.untold {
             fields.error_unless_told(note);
         }
         policy
     });
+    let (key_objects, unmet) = (references.objects, references.unmet);
     let (errors, warnings) = fields.into_notes();
     let entry = match policy {
         Some(policy) if errors.is_empty() => PolicyEntry::Valid(Arc::new(policy)),
@@ -102,17 +131,17 @@ pub fn compile(object: &Value) -> Compiled {
             errors: errors.iter().map(ToString::to_string).collect(),
         })),
     };
-    Compiled { entry, errors, warnings }
+    Compiled { entry, errors, warnings, key_objects, unmet }
 }
 
 /// Compiles a policy object as the API server has it: an item of a list need not say of which kind it is. Without `pinning` no pod
 /// is constrained.
-pub fn compile_object(kind: &str, mut object: Value, pinning: bool) -> Compiled {
+pub fn compile_object(kind: &str, mut object: Value, pinning: bool, keys: &dyn Keys) -> Compiled {
     if let Value::Object(fields) = &mut object {
         fields.insert("apiVersion".to_owned(), wire::API_VERSION.into());
         fields.insert("kind".to_owned(), kind.into());
     }
-    let mut compiled = compile(&object);
+    let mut compiled = compile(&object, keys);
     if !pinning {
         compiled.refuse_constraining();
     }
@@ -145,7 +174,13 @@ fn readable_namespaces(spec: &Value) -> Option<LabelSelector> {
     fields.into_notes().0.is_empty().then_some(compiled)
 }
 
-fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPolicySpec) -> Policy {
+fn policy(
+    fields: &mut Fields,
+    id: &PolicyId,
+    namespaced: bool,
+    spec: &ClusterPolicySpec,
+    references: &mut References<'_>,
+) -> Policy {
     let ClusterPolicySpec { policy: spec, namespace_selector } = spec;
     if namespaced && namespace_selector.is_some() {
         fields.error(
@@ -157,7 +192,7 @@ fn policy(fields: &mut Fields, id: &PolicyId, namespaced: bool, spec: &ClusterPo
     let images = images::images(fields, &spec.images);
     let source = spec.provenance.source.as_ref();
     let claims = signer::Claims { name_source: source.is_some_and(|source| source.repository.is_some()) };
-    let signers = signer::signers(fields, &spec.signers, claims);
+    let signers = signer::signers(fields, &spec.signers, claims, references);
     let provenance = provenance(fields, &spec.provenance);
     signer::check_levels(fields, &signers, provenance.min_level);
     Policy {

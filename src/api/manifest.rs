@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::compile::{Compiled, Note, compile, is_ours, is_root};
+use super::compile::{Compiled, GivenKeys, Keys, Note, compile, is_key_object, is_ours, is_root};
 use crate::domain::policy::{NAME_LABEL, PolicyId};
 
 /// A policy of a file.
@@ -89,11 +89,26 @@ pub fn policies(text: &str) -> Result<Vec<PolicyDocument>, SyntaxError> {
     read(text).map(|file| file.policies)
 }
 
-/// Every document of a text: policies, trust roots, and what is passed over.
+/// Every document of a text: policies, trust roots, and what is passed over. Keys that its policies reference are in the same text.
 ///
 /// # Errors
 /// A text that is no YAML.
 pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
+    let documents = parse(text)?;
+    let mut keys = GivenKeys::default();
+    documents.add_keys(&mut keys);
+    Ok(documents.compile(&keys))
+}
+
+/// The documents of a text, to be compiled.
+#[derive(Debug, Clone)]
+pub struct Documents(Vec<(Value, Located)>);
+
+/// The documents of a text.
+///
+/// # Errors
+/// A text that is no YAML.
+pub fn parse(text: &str) -> Result<Documents, SyntaxError> {
     // A namespace may be called `n`, and is then not `false`.
     let options = serde_saphyr::options! { strict_booleans: true };
     let documents: Vec<Spanned<Node>> =
@@ -105,37 +120,50 @@ pub fn read(text: &str) -> Result<PolicyFile, SyntaxError> {
     for document in documents {
         take_apart(Located::from(document), &mut objects);
     }
-    let mut file = PolicyFile::default();
-    let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
-    for tree in objects {
-        let object = tree.to_json();
-        let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
-        let kind = text("kind").to_owned();
-        if text("apiVersion") == "v1" && kind == "Namespace" {
-            let (name, labels) = labels_of(&object);
-            file.namespaces.insert(name, labels);
-        } else if !is_ours(&object) {
-            let what = format!("{} {kind}", text("apiVersion")).trim().to_owned();
-            file.passed_over.push(PassedOver { line: tree.line, what });
+    Ok(Documents(objects.into_iter().map(|tree| (tree.to_json(), tree)).collect()))
+}
+
+impl Documents {
+    /// Adds the objects among them that keys can be in.
+    pub fn add_keys(&self, keys: &mut GivenKeys) {
+        for (object, _) in &self.0 {
+            keys.add(object);
         }
-        if is_root(&object) {
-            file.roots.push(RootDocument { object, line: tree.line, tree });
-            continue;
-        }
-        if !is_ours(&object) {
-            continue;
-        }
-        let mut compiled = compile(&object);
-        if !seen.insert((compiled.entry.id().clone(), kind.clone())) {
-            compiled.refuse(Note {
-                field: "metadata.name".to_owned(),
-                value: Some(compiled.entry.id().to_string()),
-                message: "is there twice in this file".to_owned(),
-            });
-        }
-        file.policies.push(PolicyDocument { compiled, line: tree.line, tree });
     }
-    Ok(file)
+
+    /// Compiles them; what policies reference is among `keys`.
+    pub fn compile(self, keys: &dyn Keys) -> PolicyFile {
+        let mut file = PolicyFile::default();
+        let mut seen: BTreeSet<(PolicyId, String)> = BTreeSet::new();
+        for (object, tree) in self.0 {
+            let text = |field| object.get(field).and_then(Value::as_str).unwrap_or_default();
+            let kind = text("kind").to_owned();
+            if text("apiVersion") == "v1" && kind == "Namespace" {
+                let (name, labels) = labels_of(&object);
+                file.namespaces.insert(name, labels);
+            } else if !is_ours(&object) && !is_key_object(&object) {
+                let what = format!("{} {kind}", text("apiVersion")).trim().to_owned();
+                file.passed_over.push(PassedOver { line: tree.line, what });
+            }
+            if is_root(&object) {
+                file.roots.push(RootDocument { object, line: tree.line, tree });
+                continue;
+            }
+            if !is_ours(&object) {
+                continue;
+            }
+            let mut compiled = compile(&object, keys);
+            if !seen.insert((compiled.entry.id().clone(), kind.clone())) {
+                compiled.refuse(Note {
+                    field: "metadata.name".to_owned(),
+                    value: Some(compiled.entry.id().to_string()),
+                    message: "is there twice in this file".to_owned(),
+                });
+            }
+            file.policies.push(PolicyDocument { compiled, line: tree.line, tree });
+        }
+        file
+    }
 }
 
 /// A namespace's name and labels, with the one that the API server gives to each.

@@ -21,7 +21,7 @@ pub use provenance::{Condition, PredicateType, Provenance, Source};
 pub use selector::{LabelExpression, LabelOperator, LabelSelector};
 pub use signer::{
     Buildkite, BuildkiteRunner, CertificateSigner, GITHUB_ISSUER, GITLAB_ISSUER, Github, Gitlab,
-    GitlabRunner, GoogleCloudBuild, PublicKey, RefType, Runner, Signer, TransparencyLog,
+    GitlabRunner, GoogleCloudBuild, KeyRef, PublicKey, RefType, Runner, Signer, TransparencyLog,
 };
 pub use status::PolicyStatus;
 pub use trust_root::{CertificateAuthority, TrustRoot, TrustRootSpec, Tuf};

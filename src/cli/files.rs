@@ -8,8 +8,8 @@ use std::{
 use super::{exit::Failure, inline::InlineArgs, terminal};
 use crate::{
     api::{
-        compile::{Note, compile},
-        manifest::{self, PolicyDocument, RootDocument, SyntaxError},
+        compile::{GivenKeys, NoKeys, Note, compile},
+        manifest::{self, Documents, PolicyDocument, RootDocument, SyntaxError},
     },
     domain::{
         identity::TrustRootName,
@@ -152,17 +152,26 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, Failure> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::new(format!("{} cannot be read: {error}", path.display()))
     };
-    let mut loaded = Vec::new();
+    let mut parsed = Vec::new();
     for path in paths {
         let found = files::list(path, EXTENSIONS, MAX_FILES).map_err(|error| unreadable(path, &error))?;
         for stamp in found {
             let bytes =
                 files::read(stamp.path(), MAX_FILE).map_err(|error| unreadable(stamp.path(), &error))?;
             let text = String::from_utf8(bytes).map_err(|_| unreadable(stamp.path(), &"it is not UTF-8"))?;
-            let content = manifest::read(&text).map(Content::from);
-            loaded.push(PolicyFile { path: stamp.path().to_owned(), content });
+            parsed.push((stamp.path().to_owned(), manifest::parse(&text)));
         }
     }
+    // A key may be in another file than the policy that references it.
+    let mut keys = GivenKeys::default();
+    for documents in parsed.iter().filter_map(|(_, documents)| documents.as_ref().ok()) {
+        documents.add_keys(&mut keys);
+    }
+    let read = |(path, documents): (PathBuf, Result<Documents, SyntaxError>)| PolicyFile {
+        path,
+        content: documents.map(|documents| Content::from(documents.compile(&keys))),
+    };
+    let loaded: Vec<PolicyFile> = parsed.into_iter().map(read).collect();
     // A policy that is not there must not look like one that is satisfied.
     let is_empty = |content: &Content| content.policies.is_empty() && content.roots.is_empty();
     if loaded.iter().all(|file| file.content.as_ref().is_ok_and(is_empty)) {
@@ -235,7 +244,7 @@ pub fn inline_policy(flags: &InlineArgs, image: &Repository) -> Result<PolicySet
 }
 
 fn compile_flags(flags: &InlineArgs, object: &serde_json::Value) -> Result<PolicyEntry, Failure> {
-    let compiled = compile(object);
+    let compiled = compile(object, &NoKeys);
     let by_flag = |note: &Note| match flags.flag_of(&note.field) {
         Some((flag, value)) => {
             let message = note.message.replace("workflowRefs", "--workflow-ref");

@@ -27,7 +27,7 @@ use super::{
     watch::{self, Change},
 };
 use crate::{
-    api::compile::compile_object,
+    api::compile::{NoKeys, compile_object},
     domain::{
         platform::Platform,
         policy::{PolicyEntry, PolicyId},
@@ -330,7 +330,7 @@ fn policy(kind: &str, mut object: DynamicObject, pinning: bool) -> (PolicyId, Kn
     let (uid, generation) =
         (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
     object.metadata.managed_fields = None;
-    let compiled = compile_object(kind, serde_json::to_value(&object).unwrap_or_default(), pinning);
+    let compiled = compile_object(kind, serde_json::to_value(&object).unwrap_or_default(), pinning, &NoKeys);
     if let PolicyEntry::Invalid(policy) = &compiled.entry {
         tracing::error!(
             policy = policy.id.to_string(),

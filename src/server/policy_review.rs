@@ -10,7 +10,7 @@ use super::{
     wire,
 };
 use crate::{
-    api::compile::{GROUP, Note, compile_object, is_policy, is_trust_root},
+    api::compile::{GROUP, NoKeys, Note, compile_object, is_policy, is_trust_root},
     trust::compile_trust_root,
 };
 
@@ -117,7 +117,7 @@ impl Admission {
                 let compiled = compile_trust_root(&object);
                 return (compiled.errors, compiled.warnings);
             }
-            let compiled = compile_object(&kind, object, pinning);
+            let compiled = compile_object(&kind, object, pinning, &NoKeys);
             (compiled.errors, compiled.warnings)
         });
         let Ok((errors, warnings)) = compiling.await else {

@@ -121,3 +121,32 @@ fn trust_roots_are_checked_beside_the_policies_that_name_them() {
     let ran = bonafide(&["policy", "check", file("twice.yaml", &twice).to_str().unwrap()]);
     assert!(ran.code == 64 && ran.out.contains("is there twice in this file"), "{ran:?}");
 }
+
+#[test]
+fn a_key_is_read_from_an_object_of_another_file() {
+    const KEY: &str = "
+    -----BEGIN PUBLIC KEY-----
+    MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEBj+VPsSk6BDIbeWNpzTOJzmMbF4E
+    ZxOUPNIU8vfPLNO6XjLYrniwWnhoohWYHGTkeqLO9K9vEKjo4I1bJ80ggw==
+    -----END PUBLIC KEY-----
+";
+    let (before, _) = GOOD.split_once("      github:").unwrap();
+    let policy =
+        format!("{before}      publicKey:\n        configMapRef: {{name: keys, key: release.pub}}\n");
+    let object = |namespace| {
+        let head =
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: keys, namespace: {namespace}}}");
+        format!("{head}\ndata:\n  release.pub: |{KEY}")
+    };
+    let policy = file("by-reference.yaml", &policy);
+    for (namespace, code) in [("payments", 0), ("elsewhere", 64)] {
+        let keys = file("keys.yaml", &object(namespace));
+        let ran = bonafide(&["policy", "check", policy.to_str().unwrap(), keys.to_str().unwrap()]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        let told = format!(
+            "{}:11: error: spec.signers[0].publicKey.configMapRef: ConfigMap payments/keys is not there",
+            policy.display()
+        );
+        assert_eq!(format!("{}{}", ran.out, ran.err).contains(&told), code != 0, "{told}\n{ran:?}");
+    }
+}

@@ -79,7 +79,7 @@ fn defaults_are_filled_in_and_what_has_no_value_is_dropped() {
                 {"repository": "o/a", "issuer": "https://token.actions.githubusercontent.com"}}],
         })
     );
-    assert_eq!(bonafide::api::compile::compile(&made).errors, []);
+    assert_eq!(bonafide::api::compile::compile(&made, &bonafide::api::compile::NoKeys).errors, []);
 
     // Its status is another door, and conditions are told apart by their type.
     let condition = |status: &str| {

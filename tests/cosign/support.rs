@@ -12,7 +12,7 @@ use std::{
 };
 
 use bonafide::{
-    api::compile::compile,
+    api::compile::{NoKeys, compile},
     domain::{
         identity::TrustRootName,
         policy::{PolicySet, Scope},
@@ -182,10 +182,13 @@ impl World {
     }
 
     pub async fn judge_by(&self, roots: Arc<dyn TrustRoots>, signer: Value) -> Arc<ImageVerdict> {
-        let compiled = compile(&json!({
-            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
-            "spec": {"images": {"include": ["**"]}, "signers": [signer]},
-        }));
+        let compiled = compile(
+            &json!({
+                "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+                "spec": {"images": {"include": ["**"]}, "signers": [signer]},
+            }),
+            &NoKeys,
+        );
         assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
         let policies = PolicySet::new(vec![compiled.entry], 1);
         let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });

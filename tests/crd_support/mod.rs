@@ -81,6 +81,8 @@ pub fn full() -> Value {
                 }},
                 {"name": "a", "googleCloudBuild": {"serviceAccount": "b@p.iam.gserviceaccount.com"}},
                 {"name": "p", "googleCloudBuild": {"project": "acme-builds"}},
+                {"name": "s", "publicKey": {"secretRef": {"name": "cosign", "key": "cosign.pub"}}},
+                {"name": "m", "publicKey": {"configMapRef": {"name": "cosign", "key": "cosign.pub"}}},
             ],
             "provenance": {
                 "types": ["https://slsa.dev/provenance/v1"], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h", "minLevel": 1,
@@ -212,6 +214,22 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
             "/signers/3/publicKey/pem",
             Box::new(texts("-----BEGIN PUBLIC KEY-----\n", "\n-----END PUBLIC KEY-----\n")),
         ),
+        (
+            "signers[].publicKey.secretRef.name",
+            "/signers/8/publicKey/secretRef/name",
+            Box::new(texts("", "")),
+        ),
+        ("signers[].publicKey.secretRef.key", "/signers/8/publicKey/secretRef/key", Box::new(texts("", ""))),
+        (
+            "signers[].publicKey.configMapRef.name",
+            "/signers/9/publicKey/configMapRef/name",
+            Box::new(texts("", "")),
+        ),
+        (
+            "signers[].publicKey.configMapRef.key",
+            "/signers/9/publicKey/configMapRef/key",
+            Box::new(texts("", "")),
+        ),
         ("provenance.types", "/provenance/types", Box::new(lists(json!("https://slsa.dev/provenance/v1")))),
         ("provenance.builderIds", "/provenance/builderIds", Box::new(lists(json!("b")))),
         ("provenance.builderIds[]", "/provenance/builderIds/0", Box::new(texts("", ""))),
@@ -272,13 +290,14 @@ fn worded() -> BTreeMap<&'static str, (&'static str, OfWord)> {
 }
 
 /// The objects that have required fields, and where they are.
-const OBJECTS: [(&str, &str); 9] = [
+const OBJECTS: [(&str, &str); 10] = [
     ("", ""),
     ("images", "/images"),
     ("namespaceSelector.matchExpressions[]", "/namespaceSelector/matchExpressions/0"),
     ("signers[].github", "/signers/0/github"),
     ("signers[].certificate", "/signers/1/certificate"),
-    ("signers[].publicKey", "/signers/3/publicKey"),
+    ("signers[].publicKey.secretRef", "/signers/8/publicKey/secretRef"),
+    ("signers[].publicKey.configMapRef", "/signers/9/publicKey/configMapRef"),
     ("signers[].gitlab", "/signers/4/gitlab"),
     ("signers[].buildkite", "/signers/5/buildkite"),
     ("provenance.conditions[]", "/provenance/conditions/0"),
@@ -360,6 +379,17 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
                     json!({"issuer": "https://i.example", "subjectRegex": "x"}),
                 ),
                 ("/signers/1/certificate", json!({"issuer": "https://i.example"}), certificate.clone()),
+            ],
+        ),
+        (
+            "has exactly one of pem, secretRef, configMapRef",
+            vec![
+                ("/signers/8/publicKey", json!({}), json!({"secretRef": {"name": "cosign"}})),
+                (
+                    "/signers/8/publicKey",
+                    json!({"secretRef": {"name": "cosign"}, "configMapRef": {"name": "cosign"}}),
+                    json!({"configMapRef": {"name": "cosign"}}),
+                ),
             ],
         ),
         (

@@ -1,7 +1,10 @@
 //! What whoever applies a policy is told of it.
 
 use axum::http::StatusCode;
-use bonafide::{api::compile::compile, gather::ports::Snapshot};
+use bonafide::{
+    api::compile::{NoKeys, compile},
+    gather::ports::Snapshot,
+};
 use serde_json::{Value, json};
 
 use crate::stand_in::{Server, body, to};
@@ -57,7 +60,7 @@ async fn every_error_is_told_at_its_field() {
 #[tokio::test]
 async fn the_words_are_those_of_policy_check() {
     let wrong = with("/spec/signers/0/github/refs/0", json!("main"));
-    let told: Vec<String> = compile(&wrong).errors.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = compile(&wrong, &NoKeys).errors.iter().map(ToString::to_string).collect();
     assert_eq!(create(&wrong).await["status"]["message"], told.join("\n"));
 }
 

@@ -4,11 +4,11 @@ mod ask;
 mod github;
 mod gitlab;
 mod others;
+mod public_key;
 
-use super::{fields::Fields, key, pattern::subject_regex, wire};
+use super::{References, fields::Fields, pattern::subject_regex, wire};
 use crate::domain::{
     identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName},
-    key::{KeyIdentity, TransparencyLog},
     level::BuildLevel,
 };
 use ask::check_issuer;
@@ -21,7 +21,12 @@ pub struct Claims {
 }
 
 /// Compiles the signers of a policy.
-pub fn signers(fields: &mut Fields, signers: &[wire::Signer], claims: Claims) -> Vec<Signer> {
+pub fn signers(
+    fields: &mut Fields,
+    signers: &[wire::Signer],
+    claims: Claims,
+    references: &mut References<'_>,
+) -> Vec<Signer> {
     if signers.is_empty() {
         fields.error("spec.signers", None, "is empty: nobody could sign; name at least one signer");
     }
@@ -33,7 +38,7 @@ pub fn signers(fields: &mut Fields, signers: &[wire::Signer], claims: Claims) ->
             fields.error(&format!("{field}.name"), Some(&name), "is the name of another signer too");
         }
         let trust_root = trust_root(fields, &field, signer.trust_root.as_deref());
-        if let Some(identity) = identity(fields, &field, signer, claims) {
+        if let Some(identity) = identity(fields, &field, signer, claims, references) {
             let builder_ids = fields.globs(&format!("{field}.builderIds"), &signer.builder_ids);
             let level = level(fields, &format!("{field}.level"), signer.level).unwrap_or_default();
             compiled.push(Signer { name, identity, trust_root, builder_ids, level });
@@ -93,6 +98,7 @@ fn identity(
     field: &str,
     signer: &wire::Signer,
     claims: Claims,
+    references: &mut References<'_>,
 ) -> Option<SignerIdentity> {
     let wire::Signer { github, gitlab, buildkite, google_cloud_build, certificate, public_key, .. } = signer;
     let named = [
@@ -123,7 +129,7 @@ fn identity(
     if let Some(wire) = certificate {
         return self::certificate(fields, &format!("{field}.certificate"), wire, claims);
     }
-    self::public_key(fields, field, public_key.as_ref()?, signer.trust_root.as_deref())
+    public_key::public_key(fields, field, public_key.as_ref()?, signer.trust_root.as_deref(), references)
 }
 
 fn certificate(
@@ -152,36 +158,4 @@ fn certificate(
         }
     };
     Some(SignerIdentity::Certificate { issuer: wire.issuer.clone(), subject })
-}
-
-fn public_key(
-    fields: &mut Fields,
-    field: &str,
-    wire: &wire::PublicKey,
-    trust_root: Option<&str>,
-) -> Option<SignerIdentity> {
-    let log = match wire.transparency_log {
-        wire::TransparencyLog::Required => TransparencyLog::Required,
-        wire::TransparencyLog::Optional => TransparencyLog::Optional,
-    };
-    let root = format!("{field}.trustRoot");
-    match (log, trust_root) {
-        (TransparencyLog::Required, Some("github")) => {
-            let message = "has no transparency log, so no signature with this key could be in it; write transparencyLog: Optional";
-            fields.error(&root, Some("github"), message);
-        }
-        // The API server writes the usual one where none is named.
-        (TransparencyLog::Optional, Some(name)) if name != "sigstore" => {
-            let message = "says nothing here: the signature alone suffices where transparencyLog is Optional";
-            fields.warn(&root, Some(name), message);
-        }
-        _ => {}
-    }
-    match key::public_key(&wire.pem) {
-        Ok(key) => Some(SignerIdentity::PublicKey(Box::new(KeyIdentity { key, log }))),
-        Err(message) => {
-            fields.error(&format!("{field}.publicKey.pem"), None, message);
-            None
-        }
-    }
 }

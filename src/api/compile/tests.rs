@@ -30,7 +30,7 @@ fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
         Value::Object(map) => drop(map.insert(key.to_owned(), value)),
         _ => panic!("no such place"),
     }
-    let compiled = compile(&object);
+    let compiled = compile(&object, &NoKeys);
     assert_eq!(compiled.errors.is_empty(), matches!(compiled.entry, PolicyEntry::Valid(_)));
     let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect();
     (texts(&compiled.errors), texts(&compiled.warnings))
@@ -38,7 +38,7 @@ fn with(path: &str, value: Value) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn what_is_right_compiles_without_a_word() {
-    let compiled = compile(&good());
+    let compiled = compile(&good(), &NoKeys);
     assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
     assert_eq!(compiled.entry.id().to_string(), "n/p");
 }
@@ -221,12 +221,12 @@ fn every_error_is_told_at_once() {
     let mut object = good();
     object["spec"]["images"]["include"] = json!([]);
     object["spec"]["signers"][0]["github"]["refs"] = json!(["main", "dev"]);
-    assert_eq!(compile(&object).errors.len(), 3);
+    assert_eq!(compile(&object, &NoKeys).errors.len(), 3);
 }
 
 #[test]
 fn an_invalid_policy_keeps_the_images_it_names() {
-    let invalid = |object: &Value| match compile(object).entry {
+    let invalid = |object: &Value| match compile(object, &NoKeys).entry {
         PolicyEntry::Invalid(policy) => policy,
         PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
     };
@@ -248,7 +248,7 @@ fn an_invalid_policy_keeps_the_images_it_names() {
 #[test]
 fn arbitrary_objects_never_compile_by_accident() {
     for object in [json!(null), json!([]), json!({}), json!({"kind": 1}), json!({"spec": []}), json!("x")] {
-        assert!(matches!(compile(&object).entry, PolicyEntry::Invalid(_)), "{object}");
+        assert!(matches!(compile(&object, &NoKeys).entry, PolicyEntry::Invalid(_)), "{object}");
     }
 }
 
@@ -279,7 +279,9 @@ fn an_invalid_policy_whose_images_match_nothing_is_about_every_image() {
     for pattern in ["nginx", "ghcr.io/o/a:v1", "GHCR.io/o/a", "ghcr.io/[o]/a"] {
         let mut object = good();
         object["spec"]["images"]["include"] = json!(["ghcr.io/o/**", pattern]);
-        let PolicyEntry::Invalid(policy) = compile(&object).entry else { panic!("{pattern} compiles") };
+        let PolicyEntry::Invalid(policy) = compile(&object, &NoKeys).entry else {
+            panic!("{pattern} compiles")
+        };
         assert_eq!(policy.images, None, "{pattern}");
     }
 }
@@ -288,9 +290,9 @@ fn an_invalid_policy_whose_images_match_nothing_is_about_every_image() {
 fn a_namespace_that_cannot_be_read_is_every_namespace() {
     let mut object = good();
     object["metadata"]["namespace"] = json!("Payments");
-    assert_eq!(compile(&object).entry.id().namespace, None);
+    assert_eq!(compile(&object, &NoKeys).entry.id().namespace, None);
     object["metadata"]["namespace"] = json!("payments");
-    assert_eq!(compile(&object).entry.id().namespace.as_deref(), Some("payments"));
+    assert_eq!(compile(&object, &NoKeys).entry.id().namespace.as_deref(), Some("payments"));
 }
 
 #[test]
@@ -304,7 +306,10 @@ fn a_misspelt_group_is_told_and_not_passed_over() {
     ] {
         let mut object = good();
         object["apiVersion"] = version;
-        assert!(is_ours(&object) && matches!(compile(&object).entry, PolicyEntry::Invalid(_)), "{object}");
+        assert!(
+            is_ours(&object) && matches!(compile(&object, &NoKeys).entry, PolicyEntry::Invalid(_)),
+            "{object}"
+        );
     }
     assert!(!is_ours(&json!({"apiVersion": "v1", "kind": "Service"})));
 }
@@ -328,7 +333,7 @@ fn slips_of_shape_and_of_content_are_told_together() {
             "somethingElse": 1,
         },
     });
-    let compiled = compile(&object);
+    let compiled = compile(&object, &NoKeys);
     assert!(matches!(compiled.entry, PolicyEntry::Invalid(_)));
     let told: Vec<String> = compiled.errors.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(told.join("\n"));

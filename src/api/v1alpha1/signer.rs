@@ -19,6 +19,8 @@ pub const GITLAB_ISSUER: &str = "https://gitlab.com";
 const NAME: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 /// What an object's name is made of (RFC 1123).
 const OBJECT_NAME: &str = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+/// What the keys of an object's data are made of.
+const DATA_KEY: &str = "^[-._a-zA-Z0-9]+$";
 const ISSUER: &str = "^https://.+$";
 const PEM: &str = r"^-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\r\n]+-----END PUBLIC KEY-----[\r\n]*$";
 
@@ -88,16 +90,42 @@ pub struct CertificateSigner {
     pub subject_regex: Option<String>,
 }
 
-/// A public key as a signer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A public key as a signer: exactly one of pem, secretRef, configMapRef.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.pem) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) == 1",
+    "message": "has exactly one of pem, secretRef, configMapRef",
+}]))]
 pub struct PublicKey {
     /// The key, PEM (`SubjectPublicKeyInfo`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8192), regex(pattern = PEM))]
-    pub pem: String,
+    pub pem: Option<String>,
+    /// The Secret that has the key: of the policy's own namespace; of Bonafide's for a cluster policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<KeyRef>,
+    /// The config map that has it, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<KeyRef>,
     /// Whether the signature must be in the transparency log: Required or Optional.
     #[serde(default)]
     pub transparency_log: TransparencyLog,
+}
+
+/// An entry of an object, which holds a public key in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["name"]))]
+pub struct KeyRef {
+    /// The object's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// The entry of its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DATA_KEY), extend("default" = "cosign.pub"))]
+    pub key: Option<String>,
 }
 
 /// Whether a signature must be in the transparency log.

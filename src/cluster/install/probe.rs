@@ -63,17 +63,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::compile::compile,
+        api::compile::{NoKeys, compile},
         cluster::webhooks::{FailurePolicy, WebhookSettings, validating},
     };
 
     #[test]
     fn the_policy_is_wrong_in_one_thing_that_its_definition_allows() {
-        let errors: Vec<String> = compile(&policy()).errors.iter().map(ToString::to_string).collect();
+        let errors: Vec<String> =
+            compile(&policy(), &NoKeys).errors.iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(errors.join("\n"));
         let mut right = policy();
         right["spec"]["images"]["include"] = json!(["none.example/**"]);
-        assert!(compile(&right).errors.is_empty());
+        assert!(compile(&right, &NoKeys).errors.is_empty());
     }
 
     #[test]

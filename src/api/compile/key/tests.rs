@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::compile::compile,
+    api::compile::{GivenKeys, NoKeys, compile},
     domain::{identity::SignerIdentity, key::TransparencyLog, policy::PolicyEntry},
 };
 
@@ -168,14 +168,14 @@ fn keys_and_roots_are_taken_as_they_are_named() {
         (key("Optional"), TransparencyLog::Optional, "sigstore"),
         (json!({"publicKey": {"pem": P256}, "trustRoot": "corp"}), TransparencyLog::Required, "corp"),
     ] {
-        let PolicyEntry::Valid(policy) = compile(&with(&signer)).entry else { panic!("{signer}") };
+        let PolicyEntry::Valid(policy) = compile(&with(&signer), &NoKeys).entry else { panic!("{signer}") };
         let SignerIdentity::PublicKey(identity) = &policy.signers[0].identity else { panic!("{signer}") };
         assert_eq!((identity.log, identity.key.kind()), (log, KeyKind::P256));
         assert_eq!(policy.signers[0].trust_root.0, root);
     }
     for root in ["sigstore", "github", "corp", "a.b-c"] {
         let signer = json!({"github": {"repository": "o/a"}, "trustRoot": root});
-        let PolicyEntry::Valid(policy) = compile(&with(&signer)).entry else { panic!("{root}") };
+        let PolicyEntry::Valid(policy) = compile(&with(&signer), &NoKeys).entry else { panic!("{root}") };
         assert_eq!(policy.signers[0].trust_root.0, root);
     }
 }
@@ -183,7 +183,7 @@ fn keys_and_roots_are_taken_as_they_are_named() {
 #[test]
 fn a_private_key_in_a_policy_is_not_repeated() {
     let pem = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
-    let errors = compile(&with(&json!({"publicKey": {"pem": pem}}))).errors;
+    let errors = compile(&with(&json!({"publicKey": {"pem": pem}})), &NoKeys).errors;
     let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert!(
         told.len() == 1 && told[0].starts_with("spec.signers[0].publicKey.pem: is a private key"),
@@ -195,7 +195,7 @@ fn a_private_key_in_a_policy_is_not_repeated() {
 #[test]
 fn a_log_that_cannot_be_or_need_not_be_is_told() {
     let told = |signer: &Value| {
-        let compiled = compile(&with(signer));
+        let compiled = compile(&with(signer), &NoKeys);
         compiled.errors.iter().chain(&compiled.warnings).map(ToString::to_string).collect::<Vec<_>>()
     };
     for (signer, expected) in [
@@ -221,5 +221,129 @@ fn a_log_that_cannot_be_or_need_not_be_is_told() {
         json!({"publicKey": {"pem": P256, "transparencyLog": "Required"}, "trustRoot": "sigstore"}),
     ] {
         assert_eq!(told(&signer), Vec::<String>::new(), "{signer}");
+    }
+}
+
+fn given(objects: &[Value]) -> GivenKeys {
+    let mut keys = GivenKeys::default();
+    for object in objects {
+        keys.add(object);
+    }
+    keys
+}
+
+fn secret(namespace: &str, entry: &str, text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cosign", "namespace": namespace},
+        "data": {entry: STANDARD.encode(text)}})
+}
+
+fn in_team(signer: &Value) -> Value {
+    let mut policy = with(signer);
+    policy["kind"] = json!("ProvenancePolicy");
+    policy["metadata"]["namespace"] = json!("team");
+    policy
+}
+
+#[track_caller]
+fn read(policy: &Value, keys: &GivenKeys) -> String {
+    let compiled = compile(policy, keys);
+    let PolicyEntry::Valid(valid) = compiled.entry else { panic!("{:?}", compiled.errors) };
+    let SignerIdentity::PublicKey(identity) = &valid.signers[0].identity else { panic!("{policy}") };
+    identity.key.id().to_string()
+}
+
+#[test]
+fn a_key_is_read_from_what_is_referenced() {
+    let expected = public_key(P256).unwrap().id().to_string();
+    let of = |namespace: &str| {
+        let mut map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "keys", "namespace": namespace}, "data": {"p256.pem": P256}});
+        let mut written = secret(namespace, "next.pub", P384);
+        written["metadata"]["name"] = json!("written");
+        written["stringData"] = json!({"next.pub": P256});
+        map["metadata"]["labels"] = json!({"a": "b"});
+        given(&[secret(namespace, "cosign.pub", P256), written, map])
+    };
+    for reference in [
+        json!({"secretRef": {"name": "cosign"}}),
+        json!({"secretRef": {"name": "cosign", "key": "cosign.pub"}}),
+        json!({"secretRef": {"name": "written", "key": "next.pub"}}),
+        json!({"configMapRef": {"name": "keys", "key": "p256.pem"}}),
+    ] {
+        let signer = json!({"publicKey": reference});
+        assert_eq!(read(&in_team(&signer), &of("team")), expected, "{signer}");
+        // A cluster policy reads where Bonafide is, and a policy of a namespace never does.
+        assert_eq!(read(&with(&signer), &of("bonafide")), expected, "{signer}");
+        for (policy, namespace) in [(in_team(&signer), "bonafide"), (with(&signer), "team")] {
+            let compiled = compile(&policy, &of(namespace));
+            assert!(matches!(compiled.entry, PolicyEntry::Invalid(_)), "{policy}");
+            assert!(compiled.errors[0].message.ends_with(" is not there"), "{:?}", compiled.errors);
+        }
+    }
+}
+
+#[test]
+fn a_reference_to_no_key_is_an_error_that_is_told_apart() {
+    let mut without = secret("team", "cosign.pub", P256);
+    without["data"]["cosign.pub"] = json!(STANDARD.encode([0xff]));
+    let there = secret("team", "cosign.pub", P256);
+    let key = json!({"publicKey": {"secretRef": {"name": "cosign"}}});
+    let mut told = Vec::new();
+    for objects in [
+        vec![],
+        vec![secret("other", "cosign.pub", P256)],
+        vec![secret("team", "cosign.key", P256)],
+        vec![without],
+        vec![there.clone(), there.clone()],
+        vec![secret("team", "cosign.pub", K1)],
+        vec![secret("team", "cosign.pub", "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nc2VjcmV0")],
+    ] {
+        let compiled = compile(&in_team(&key), &given(&objects));
+        assert!(matches!(compiled.entry, PolicyEntry::Invalid(_)), "{objects:?}");
+        assert_eq!(compiled.errors, compiled.unmet);
+        told.extend(compiled.errors.iter().map(ToString::to_string));
+    }
+    assert_eq!(compile(&in_team(&key), &given(&[there])).errors, []);
+    told.extend(compile(&in_team(&key), &NoKeys).errors.iter().map(ToString::to_string));
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn what_is_referenced_is_known_whether_it_is_there_or_not() {
+    let key = json!({"publicKey": {"configMapRef": {"name": "keys"}}});
+    let known = |policy: &Value, keys: &GivenKeys| {
+        compile(policy, keys).key_objects.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&in_team(&key), &given(&[])), ["ConfigMap team/keys, key cosign.pub"]);
+    assert_eq!(known(&with(&key), &given(&[])), ["ConfigMap bonafide/keys, key cosign.pub"]);
+    assert_eq!(known(&with(&json!({"publicKey": {"pem": P256}})), &given(&[])), Vec::<String>::new());
+}
+
+#[test]
+fn a_key_is_had_in_exactly_one_way() {
+    let there = given(&[secret("bonafide", "cosign.pub", P256)]);
+    let reference = json!({"name": "cosign"});
+    for (key, errors) in [
+        (json!({"pem": P256}), vec![]),
+        (json!({"secretRef": reference}), vec![]),
+        (json!({}), vec!["publicKey: has exactly one of pem, secretRef, configMapRef"]),
+        (
+            json!({"pem": P256, "secretRef": reference}),
+            vec!["publicKey: has exactly one of pem, secretRef, configMapRef"],
+        ),
+        (
+            json!({"secretRef": reference, "configMapRef": reference}),
+            vec!["publicKey: has exactly one of pem, secretRef, configMapRef"],
+        ),
+        (json!({"secretRef": {}}), vec!["publicKey.secretRef.name: is missing"]),
+    ] {
+        let found = compile(&with(&json!({"publicKey": key})), &there).errors;
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let expected: Vec<String> = errors.iter().map(|error| format!("spec.signers[0].{error}")).collect();
+        assert_eq!(found, expected, "{key}");
+    }
+    for bad in [json!({"name": "Cosign"}), json!({"name": "cosign", "key": "a/b"})] {
+        let errors = compile(&with(&json!({"publicKey": {"secretRef": bad}})), &there).errors;
+        assert!(errors.iter().any(|error| !error.message.ends_with("is not there")), "{errors:?}");
     }
 }

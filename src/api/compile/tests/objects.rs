@@ -23,7 +23,7 @@ fn schema_and_types_agree() {
     spec["provenance"] = json!({"types": [SLSA_V1], "builderIds": ["b"], "buildTypes": ["t"], "maxAge": "2160h",
         "source": {"repository": "https://github.com/o/a", "refs": ["refs/heads/*"]}, "conditions": []});
     let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"}, "spec": spec});
-    let compiled = compile(&cluster);
+    let compiled = compile(&cluster, &NoKeys);
     assert_eq!((compiled.errors, compiled.warnings), (vec![], vec![]));
     let back: ClusterPolicySpec = serde_json::from_value(spec.clone()).unwrap();
     let (sound, _) = shape::sound(&mut Fields::default(), &spec, &shape::POLICY);
@@ -38,7 +38,7 @@ fn a_label_that_no_namespace_can_have_is_an_error() {
             json!({"matchLabels": {key: "x"}, "matchExpressions": [{"key": key, "operator": "Exists"}]});
         let cluster = json!({"apiVersion": API_VERSION, "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
             "spec": {"images": {"include": ["**"]}, "signers": good()["spec"]["signers"], "namespaceSelector": selector}});
-        compile(&cluster).errors.len()
+        compile(&cluster, &NoKeys).errors.len()
     };
     for key in ["environment", "kubernetes.io/metadata.name", "a_b", "example.com/A.b"] {
         assert_eq!(errors(key), 0, "{key}");
@@ -58,13 +58,14 @@ fn objects_of_the_api_server_compile_as_files_do_and_fail_closed_where_they_do_n
             "spec": spec, "status": {"observedGeneration": 1, "conditions": []},
         })
     };
-    let compiled = |spec: &Value, pinning| compile_object("ProvenancePolicy", object(spec.clone()), pinning);
+    let compiled =
+        |spec: &Value, pinning| compile_object("ProvenancePolicy", object(spec.clone()), pinning, &NoKeys);
     let reach = |spec: &Value| match compiled(spec, true).entry {
         PolicyEntry::Invalid(policy) => (policy.id.to_string(), policy.images.clone()),
         PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
     };
     let mut spec = good()["spec"].clone();
-    assert_eq!(compiled(&spec, true).entry, compile(&good()).entry);
+    assert_eq!(compiled(&spec, true).entry, compile(&good(), &NoKeys).entry);
     spec["uncoveredPlatforms"] = json!("Constrain");
     assert_eq!(compiled(&spec, true).errors, []);
     assert_eq!(compiled(&spec, false).errors.len(), 1);
@@ -84,7 +85,7 @@ fn objects_of_the_api_server_compile_as_files_do_and_fail_closed_where_they_do_n
         let mut object =
             object(json!({"images": {"include": ["ghcr.io/o/**"]}, "namespaceSelector": selector}));
         object["metadata"].as_object_mut().unwrap().remove("namespace");
-        match compile_object("ClusterProvenancePolicy", object, true).entry {
+        match compile_object("ClusterProvenancePolicy", object, true, &NoKeys).entry {
             PolicyEntry::Invalid(policy) => policy.namespaces.is_some(),
             PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
         }
@@ -147,7 +148,7 @@ mod properties {
                 "/metadata", "/spec/signers/0/name"];
             let mut object = good();
             if let Some(place) = object.pointer_mut(places[at]) { *place = value; }
-            let compiled = compile(&object);
+            let compiled = compile(&object, &NoKeys);
             match &compiled.entry {
                 PolicyEntry::Valid(policy) => {
                     prop_assert!(compiled.errors.is_empty());

@@ -12,7 +12,7 @@ fn claiming(signer: Value) -> (Vec<String>, Vec<String>) {
     let mut object = good();
     object["spec"]["signers"][0] = signer;
     object["spec"]["provenance"] = json!({"source": {"repository": "https://github.com/o/a"}});
-    let compiled = compile(&object);
+    let compiled = compile(&object, &NoKeys);
     let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect();
     (texts(&compiled.errors), texts(&compiled.warnings))
 }
@@ -198,7 +198,7 @@ fn levels_are_numbers_that_some_signer_reaches() {
         object["spec"]["provenance"] = json!({"minLevel": least});
         let second = json!({"name": "t", "github": github()});
         object["spec"]["signers"].as_array_mut().unwrap().push(second);
-        let compiled = compile(&object);
+        let compiled = compile(&object, &NoKeys);
         let texts = |notes: &[Note]| notes.iter().map(ToString::to_string).collect::<Vec<_>>();
         (texts(&compiled.errors), texts(&compiled.warnings))
     };
