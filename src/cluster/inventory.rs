@@ -1,5 +1,7 @@
 //! The inventory of a cluster: policies, namespaces, nodes and runtime classes, each followed by a watch of its own.
 
+mod policies;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -13,7 +15,7 @@ use k8s_openapi::api::{
     node::v1::RuntimeClass,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client,
     api::{ApiResource, DynamicObject},
     core::{GroupVersionKind, PartialObjectMeta},
     runtime::watcher,
@@ -23,11 +25,11 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
+    keys::KeyObjects,
     state::{KnownPolicy, Reach, Reported, State},
     watch::{self, Change},
 };
 use crate::{
-    api::compile::{NoKeys, compile_object},
     domain::{
         platform::Platform,
         policy::{PolicyEntry, PolicyId},
@@ -103,6 +105,7 @@ struct Course {
 #[derive(Debug)]
 pub struct ClusterInventory {
     pinning: bool,
+    keys: Arc<KeyObjects>,
     state: Mutex<State>,
     courses: Mutex<BTreeMap<Watched, Course>>,
     current: ArcSwap<Snapshot>,
@@ -114,11 +117,17 @@ pub struct ClusterInventory {
 impl ClusterInventory {
     /// Nothing is known yet.
     ///
-    /// `pinning`: pods go through `/mutate`.
-    pub fn new(platforms: Vec<Platform>, unmatched: Unmatched, pinning: bool) -> Arc<Self> {
+    /// `pinning`: pods go through `/mutate`. What policies reference is among `keys`.
+    pub fn new(
+        platforms: Vec<Platform>,
+        unmatched: Unmatched,
+        pinning: bool,
+        keys: Arc<KeyObjects>,
+    ) -> Arc<Self> {
         let state = State::new(platforms, unmatched, pinning);
         Arc::new(Self {
             pinning,
+            keys,
             current: ArcSwap::from_pointee(state.snapshot()),
             state: Mutex::new(state),
             courses: Mutex::default(),
@@ -251,15 +260,9 @@ impl ClusterInventory {
             watched.as_str(),
         );
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let convert = |object| policy(kind, object, self.pinning);
+        let convert = |object| self.policy(kind, object);
         watch::follow(watcher::watcher(objects, watch::settings()), convert, |change| {
-            self.take(watched, change, |state, change| match change {
-                Change::All(all) => state.all_policies(reach, all),
-                Change::One((id, policy)) => state.one_policy(id, policy),
-                Change::Gone((id, policy)) => state.policy_gone(&id, &policy.uid),
-                Change::Lost(_) | Change::Refused(_) => false,
-            });
-            self.policies_changed.notify_one();
+            self.take_policies(watched, reach, change);
         })
         .await;
     }
@@ -322,25 +325,6 @@ impl Inventory for ClusterInventory {
 
 fn labels<K>(object: PartialObjectMeta<K>) -> (String, LabelMap) {
     (object.metadata.name.unwrap_or_default(), object.metadata.labels.unwrap_or_default())
-}
-
-/// What a policy object is to a review. One that does not compile stays, and fails closed.
-fn policy(kind: &str, mut object: DynamicObject, pinning: bool) -> (PolicyId, KnownPolicy) {
-    let status = object.data.get("status").and_then(reported);
-    let (uid, generation) =
-        (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
-    object.metadata.managed_fields = None;
-    let compiled = compile_object(kind, serde_json::to_value(&object).unwrap_or_default(), pinning, &NoKeys);
-    if let PolicyEntry::Invalid(policy) = &compiled.entry {
-        tracing::error!(
-            policy = policy.id.to_string(),
-            errors = policy.errors.join("; "),
-            "an invalid policy is in force and denies what it covers"
-        );
-    }
-    let id =
-        PolicyId { namespace: object.metadata.namespace, name: object.metadata.name.unwrap_or_default() };
-    (id, KnownPolicy { uid, generation, entry: compiled.entry, reported: status })
 }
 
 /// What the condition `Ready` of a status says.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod events;
 pub mod install;
 pub mod inventory;
+pub mod keys;
 pub mod lease;
 pub mod pods;
 pub mod pull;

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::Value;
+
 use crate::{
+    api::compile::KeyObject,
     domain::{
         platform::Platform,
         policy::{NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
@@ -25,6 +28,21 @@ pub struct KnownPolicy {
     pub entry: PolicyEntry,
     /// What its status says.
     pub reported: Option<Reported>,
+    /// What it is compiled anew from, where it references keys.
+    pub keyed: Option<Arc<Keyed>>,
+}
+
+/// A policy object that references keys.
+#[derive(Debug)]
+pub struct Keyed {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The object.
+    pub object: Value,
+    /// What it references.
+    pub objects: BTreeSet<KeyObject>,
+    /// Which keys it was compiled with, at least.
+    pub revision: u64,
 }
 
 /// What the status of a policy object says of it.
@@ -126,6 +144,16 @@ impl State {
     /// A policy is there. Whether it is another than before.
     pub fn one_policy(&mut self, id: PolicyId, policy: KnownPolicy) -> bool {
         let changed = self.put_policy(id, policy);
+        self.required(changed)
+    }
+
+    /// A policy was compiled with other keys. Whether it is another than before.
+    pub fn policy_anew(&mut self, id: &PolicyId, policy: KnownPolicy) -> bool {
+        // Meanwhile there may be another spec, or another object.
+        let is_of = |known: &KnownPolicy| known.uid == policy.uid && known.generation == policy.generation;
+        let Some(known) = self.policies.get_mut(id).filter(|known| is_of(known)) else { return false };
+        let changed = known.entry != policy.entry;
+        (known.entry, known.keyed) = (policy.entry, policy.keyed);
         self.required(changed)
     }
 

@@ -34,6 +34,7 @@ use super::{
     wire::{self, Incoming, Subject},
 };
 use crate::{
+    api::compile::Keys,
     domain::{plan::Stage, workload::Workload},
     gather::{
         ports::{Findings, Inventory, Pods, Snapshot},
@@ -85,6 +86,8 @@ pub struct InCluster {
     pub pods: Arc<dyn Pods>,
     /// Who is told what was found.
     pub findings: Arc<dyn Findings>,
+    /// What policies reference.
+    pub keys: Arc<dyn Keys>,
 }
 
 /// What admission needs.

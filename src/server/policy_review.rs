@@ -1,6 +1,8 @@
 //! `POST /validate-policy`: a policy or trust root that is made or changed is compiled as `bonafide policy check` compiles it, and what that finds is
 //! told to whoever applies it. No registry and no API server is asked.
 
+use std::sync::Arc;
+
 use serde_json::{Value, value::RawValue};
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     wire,
 };
 use crate::{
-    api::compile::{GROUP, NoKeys, Note, compile_object, is_policy, is_trust_root},
+    api::compile::{Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root},
     trust::compile_trust_root,
 };
 
@@ -111,14 +113,22 @@ impl Admission {
         };
         let pinning = self.inventory.snapshot().pinning;
         let kind = review.kind.clone();
+        let keys: Arc<dyn Keys> = match &self.cluster {
+            Some(cluster) => Arc::clone(&cluster.keys),
+            None => Arc::new(NoKeys),
+        };
         // Many patterns take their time; reviews of workloads do not wait for it.
         let compiling = tokio::task::spawn_blocking(move || {
             if is_trust_root(GROUP, &kind) {
                 let compiled = compile_trust_root(&object);
                 return (compiled.errors, compiled.warnings);
             }
-            let compiled = compile_object(&kind, object, pinning, &NoKeys);
-            (compiled.errors, compiled.warnings)
+            let Compiled { mut errors, mut warnings, unmet, .. } =
+                compile_object(&kind, object, pinning, keys.as_ref());
+            // Objects may come after the policy that references them. Until then it denies what it covers.
+            errors.retain(|error| !unmet.contains(error));
+            warnings.extend(unmet);
+            (errors, warnings)
         });
         let Ok((errors, warnings)) = compiling.await else {
             self.metrics.panicked();

@@ -49,6 +49,7 @@ const EVERYTHING: &[&str] = &[
     "unmatchedImages=deny",
     "log.format=text",
     "listenAddress=[::]",
+    "keyReferences.enabled=true",
 ];
 
 #[test]
@@ -113,6 +114,7 @@ fn values_become_flags() {
         (&["failurePolicy=Ignore"], "+--failure-policy=Ignore ---failure-policy=Fail".to_owned()),
         (&["pinning.enabled=false"], "---pinning".to_owned()),
         (&["pullSecrets.enabled=false"], "---pull-secrets".to_owned()),
+        (&["keyReferences.enabled=true"], "+--key-references".to_owned()),
         (&["trustRoot.refresh=false"], "---tuf-refresh".to_owned()),
         (&["exemptNamespaces={a}"], "+--exempt-namespace=a ---exempt-namespace=kube-system".to_owned()),
         // The own one is exempt whatever is said.

@@ -78,6 +78,7 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
     (false, "bonafide.dev", "provenancepolicies", "create", ""),
 ];
 const PULL_SECRETS: &[(bool, &str, &str, &str, &str)] = &[(true, "", "secrets serviceaccounts", "get", "")];
+const KEY_REFERENCES: &[(bool, &str, &str, &str, &str)] = &[(true, "", "secrets configmaps", "get", "")];
 const SELF_MANAGED: &[(bool, &str, &str, &str, &str)] =
     &[(false, "", "secrets", "create", ""), (false, "", "secrets", "get update", "bonafide-tls")];
 
@@ -88,6 +89,7 @@ fn as_little_as_each_value_needs() {
     for (set, granted) in [
         (vec![], [ALWAYS, PULL_SECRETS, SELF_MANAGED].concat()),
         (vec![without], [ALWAYS, SELF_MANAGED].concat()),
+        (vec![without, "keyReferences.enabled=true"], [ALWAYS, KEY_REFERENCES, SELF_MANAGED].concat()),
         (ISSUED.to_vec(), [ALWAYS, PULL_SECRETS].concat()),
         ([PROVIDED, &[without]].concat(), ALWAYS.to_vec()),
     ] {

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use bonafide::{
-    api::compile::{NoKeys, compile},
+    api::compile::{GivenKeys, NoKeys, compile},
     gather::ports::Snapshot,
 };
 use serde_json::{Value, json};
@@ -175,4 +175,28 @@ async fn a_trust_root_is_compiled_as_policy_check_compiles_it() {
     let answer = Server::new().ask(WEBHOOK, "", &wrong).await;
     assert_eq!(answer["status"]["message"], told.join("\n"));
     assert!(told.join("").starts_with("spec.trustedRoot: cannot be used: "), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_there_yet_is_a_warning_and_one_that_is_never_read_a_refusal() {
+    let of = |key: Value| with("/spec/signers", json!([{"publicKey": key}]));
+    let missing = create_knowing(GivenKeys::default(), &of(json!({"secretRef": {"name": "cosign"}}))).await;
+    assert_eq!(missing["allowed"], true, "{missing}");
+    assert_eq!(
+        missing["warnings"],
+        json!(["spec.signers[0].publicKey.secretRef: Secret n/cosign is not there"])
+    );
+    // What lies with the policy itself is refused all the same.
+    let wrong = create_knowing(GivenKeys::default(), &of(json!({"secretRef": {"name": "Cosign"}}))).await;
+    assert_eq!(wrong["allowed"], false, "{wrong}");
+    let unread = create(&of(json!({"secretRef": {"name": "cosign"}}))).await;
+    assert_eq!(unread["allowed"], false, "{unread}");
+    assert!(
+        unread["status"]["message"].as_str().unwrap().contains("Secret n/cosign is not read"),
+        "{unread}"
+    );
+}
+
+async fn create_knowing(keys: GivenKeys, policy: &Value) -> Value {
+    Server::with_keys(keys).ask(WEBHOOK, "", &review("CREATE", policy, &Value::Null)).await
 }

@@ -15,6 +15,7 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use bonafide::{
+    api::compile::{Keys, NoKeys},
     domain::{
         digest::Digest,
         evidence::Layout,
@@ -207,13 +208,22 @@ impl Server {
     }
 
     pub fn knowing(snapshot: Snapshot) -> Self {
+        Self::of(snapshot, Arc::new(NoKeys))
+    }
+
+    /// Policies reference what is among these keys.
+    pub fn with_keys(keys: impl Keys + 'static) -> Self {
+        Self::of(Snapshot::default(), Arc::new(keys))
+    }
+
+    fn of(snapshot: Snapshot, keys: Arc<dyn Keys>) -> Self {
         let judge = Arc::new(ByName::default());
         let pods = Arc::new(KnownPods::default());
         let metrics = Metrics::new("test");
         let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
         let events = Arc::new(Events::default());
         let cluster =
-            InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events) };
+            InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events), keys };
         let inventory = Arc::new(Known(Arc::new(snapshot)));
         let timeout = Duration::from_secs(10);
         let readiness = Arc::new(Readiness::default());

@@ -51,6 +51,8 @@ pub enum Unfound {
     Ambiguous,
     /// Nobody has looked yet.
     NotYet,
+    /// It could not be read, and never was; why.
+    Failed(String),
     /// Nobody looks; why, to stand behind "is not read:".
     Unread(String),
 }
@@ -117,6 +119,7 @@ impl Unfound {
             Self::NoText => format!("{wanted}, is no text"),
             Self::Ambiguous => format!("{holder} is there twice"),
             Self::NotYet => format!("{holder} is not read yet"),
+            Self::Failed(why) => format!("{holder} cannot be read: {why}"),
             Self::Unread(why) => format!("{holder} is not read: {why}"),
         }
     }

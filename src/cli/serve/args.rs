@@ -89,6 +89,7 @@ pub struct Args {
 /// The flags of the webhook in a cluster.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "In a cluster")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ClusterArgs {
     /// Serve a cluster: policies, nodes and namespaces are those of the API server
     #[arg(long)]
@@ -121,6 +122,10 @@ pub struct ClusterArgs {
     /// Private images are judged with the pull secrets of the pod and of its service account
     #[arg(long, requires = "cluster")]
     pub pull_secrets: bool,
+
+    /// Keys that policies reference are read: each object that they name, and no other
+    #[arg(long, requires = "cluster")]
+    pub key_references: bool,
 
     /// What the webhook configurations depend on.
     #[command(flatten)]

@@ -17,6 +17,7 @@ use crate::{
         events::PolicyEvents,
         install,
         inventory::{ClusterInventory, Watched},
+        keys::KeyObjects,
         lease,
         pods::PendingPods,
         pull::PullSecrets,
@@ -42,6 +43,7 @@ pub(super) struct Cluster {
     pods: Arc<PendingPods>,
     events: Arc<PolicyEvents>,
     pull_secrets: Option<Arc<PullSecrets>>,
+    keys: Arc<KeyObjects>,
     /// Says when it is over.
     over: watch::Sender<bool>,
     vital: Vital,
@@ -68,8 +70,13 @@ impl Cluster {
         let flags = &args.in_cluster;
         let lifetimes = lifetimes(flags)?;
         let client = client::infer().await?;
-        let inventory =
-            ClusterInventory::new(args.platforms.clone(), args.unmatched_images.into(), flags.pinning);
+        let keys = KeyObjects::new(flags.webhook.namespace.clone(), flags.key_references);
+        let inventory = ClusterInventory::new(
+            args.platforms.clone(),
+            args.unmatched_images.into(),
+            flags.pinning,
+            Arc::clone(&keys),
+        );
         let pods = PendingPods::new(client.clone(), Arc::clone(&inventory));
         let (events, writer) = PolicyEvents::new(client.clone(), Arc::clone(&inventory), flags.identity());
         let keeper: Arc<dyn RootKeeper> = Arc::<Keeper>::clone(roots);
@@ -80,6 +87,7 @@ impl Cluster {
         let keeping = keep(&vital, &client, flags, lifetimes, certificate, (leading, leads.clone()), &ends);
         let following = vec![
             vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
+            vital.spawn("reading keys", Arc::clone(&keys).run(client.clone(), Arc::clone(&inventory))),
             vital.spawn("following pods", Arc::clone(&pods).run()),
             vital.spawn("writing events", writer.run()),
             vital.spawn(
@@ -91,10 +99,15 @@ impl Cluster {
         ];
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
-        readiness.waits_for(move || listing.unlisted().into_iter().map(Watched::as_str).collect());
+        let reading = Arc::clone(&keys);
+        readiness.waits_for(move || {
+            let unlisted: Vec<&str> = listing.unlisted().into_iter().map(Watched::as_str).collect();
+            // What policies reference is known when they are.
+            if unlisted.is_empty() && !reading.is_settled(&listing) { vec!["keys"] } else { unlisted }
+        });
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { client, inventory, pods, events, pull_secrets, over, vital, keeping, following })
+        Ok(Self { client, inventory, pods, events, pull_secrets, keys, over, vital, keeping, following })
     }
 
     /// Gives back what others wait for.
@@ -137,6 +150,7 @@ impl Cluster {
         InCluster {
             pods: Arc::<PendingPods>::clone(&self.pods),
             findings: Arc::<PolicyEvents>::clone(&self.events),
+            keys: Arc::<KeyObjects>::clone(&self.keys),
         }
     }
 }

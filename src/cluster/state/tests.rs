@@ -11,7 +11,7 @@ fn policy(namespace: Option<&str>, name: &str, uid: &str, generation: i64) -> (P
         images: None,
         errors: Vec::new(),
     }));
-    (id, KnownPolicy { uid: uid.to_owned(), generation, entry, reported: None })
+    (id, KnownPolicy { uid: uid.to_owned(), generation, entry, reported: None, keyed: None })
 }
 
 fn state() -> State {

@@ -2,7 +2,7 @@
 
 use super::super::{References, fields::Fields, key, wire};
 use crate::{
-    api::compile::keys::{DEFAULT_KEY, KeyHolder, KeyKeeper, KeyObject},
+    api::compile::keys::{DEFAULT_KEY, KeyHolder, KeyKeeper, KeyObject, Unfound},
     domain::{
         identity::SignerIdentity,
         key::{KeyIdentity, PublicKey, TransparencyLog},
@@ -76,6 +76,11 @@ fn referenced(
             Err(format!("{wanted}, is a private key; name the entry with the public half"))
         }
         Ok(text) => key::public_key(&text).map_err(|message| format!("{wanted}, {message}")),
+        // It is never read, whatever becomes of it.
+        Err(unfound @ Unfound::Unread(_)) => {
+            fields.error(field, None, unfound.told(&wanted));
+            return None;
+        }
         Err(unfound) => Err(unfound.told(&wanted)),
     };
     read.map_err(|message| references.unmet(fields, field, message)).ok()
