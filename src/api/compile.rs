@@ -33,7 +33,7 @@ use crate::domain::{
 use fields::Fields;
 pub use fields::Note;
 pub use head::{DEFAULT_NAMESPACE, GROUP, is_ours, is_policy, is_root, is_trust_root};
-pub use key::public_key;
+pub use key::{MAX_PEM, public_key};
 pub use keys::{
     GivenKeys, HOME, KeyHolder, KeyKeeper, KeyObject, Keys, NoKeys, Unfound, entries, is_key_object,
 };

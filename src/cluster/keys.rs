@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{call, inventory::ClusterInventory};
-use crate::api::compile::{KeyHolder, KeyKeeper, KeyObject, Keys, Unfound, entries};
+use crate::api::compile::{KeyHolder, KeyKeeper, KeyObject, Keys, MAX_PEM, Unfound, entries};
 
 /// How often is looked at what is there, and at what is not: somebody waits for that.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -104,14 +104,8 @@ impl KeyObjects {
         self.referenced.notify_one();
     }
 
-    /// Whether what the policies reference was looked at, once they are all known. It stays so: what comes later keeps nobody waiting.
-    pub fn is_settled(&self, inventory: &ClusterInventory) -> bool {
-        if !self.settled.load(Ordering::Relaxed) {
-            let wanted = inventory.wanted_keys();
-            let known = self.known.lock();
-            let is_settled = wanted.keys().all(|holder| known.holders.contains_key(holder));
-            self.settled.store(is_settled, Ordering::Relaxed);
-        }
+    /// Whether what the first policies reference was looked at, and is in force. It stays so: what comes later keeps nobody waiting.
+    pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
     }
 
@@ -122,6 +116,7 @@ impl KeyObjects {
         }
         let mut trouble = call::Trouble::new("read keys that policies reference");
         loop {
+            let are_all_known = inventory.lists_policies();
             let wanted = inventory.wanted_keys();
             let due = self.due(&wanted);
             let looking =
@@ -136,6 +131,9 @@ impl KeyObjects {
                 None => trouble.is_over(),
             }
             inventory.compile_anew();
+            if are_all_known {
+                self.settled.store(true, Ordering::Relaxed);
+            }
             let next = self.known.lock().holders.values().map(|holder| holder.next).min();
             let until_next = async {
                 match next {
@@ -183,8 +181,9 @@ impl KeyObjects {
             Ok(None) => (Seen::Gone, None),
             Ok(Some(object)) => {
                 let mut all = entries(holder.kind, &object.data);
-                // A Secret may hold much else.
+                // A Secret may hold much else, and an entry be of a megabyte.
                 all.retain(|key, _| keys.contains(key));
+                all.values_mut().flatten().for_each(shorten);
                 (Seen::There(all), None)
             }
             Err(error) => {
@@ -238,6 +237,14 @@ impl Keys for KeyObjects {
                 entries.get(&wanted.key).ok_or(Unfound::Entry)?.clone().ok_or(Unfound::NoText)
             }
         }
+    }
+}
+
+/// As much of a text as tells that it is too long for a key.
+fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_PEM.saturating_add(1)) {
+        text.truncate(end);
+        text.shrink_to_fit();
     }
 }
 

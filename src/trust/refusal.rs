@@ -178,7 +178,14 @@ impl Refusal {
 
 impl From<StatementError> for Refusal {
     fn from(error: StatementError) -> Self {
-        Self::Malformed(quoted(&error.to_string()))
+        let mut text = error.to_string();
+        // Where in the predicate, which nobody sees by itself, says nothing.
+        let of_predicate = matches!(error, StatementError::Summary(_) | StatementError::Predicate { .. });
+        if let Some(at) = text.rfind(" at line ").filter(|_| of_predicate) {
+            text.truncate(at);
+            text.push(')');
+        }
+        Self::Malformed(quoted(&text))
     }
 }
 

@@ -14,7 +14,7 @@ use x509_cert::spki::SubjectPublicKeyInfoRef;
 use crate::domain::key::{KeyKind, PublicKey};
 
 /// The longest PEM that is read; RSA of 8192 bits takes some 1500.
-const MAX_PEM: usize = 16 << 10;
+pub const MAX_PEM: usize = 16 << 10;
 const ACCEPTED: &str = "P-256, P-384, RSA from 2048 bits and Ed25519 are accepted";
 
 /// Reads a public key.

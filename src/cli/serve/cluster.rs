@@ -103,7 +103,7 @@ impl Cluster {
         readiness.waits_for(move || {
             let unlisted: Vec<&str> = listing.unlisted().into_iter().map(Watched::as_str).collect();
             // What policies reference is known when they are.
-            if unlisted.is_empty() && !reading.is_settled(&listing) { vec!["keys"] } else { unlisted }
+            if unlisted.is_empty() && !reading.is_settled() { vec!["keys"] } else { unlisted }
         });
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));

@@ -51,6 +51,12 @@ impl ClusterInventory {
         (id, KnownPolicy { uid, generation, entry, reported: status, keyed })
     }
 
+    /// Whether there is a complete list of policies of either kind.
+    pub(in crate::cluster) fn lists_policies(&self) -> bool {
+        let unlisted = self.unlisted();
+        !unlisted.contains(&Watched::Policies) && !unlisted.contains(&Watched::ClusterPolicies)
+    }
+
     /// What the policies reference.
     pub(in crate::cluster) fn wanted_keys(&self) -> Wanted {
         let mut wanted = Wanted::new();
@@ -78,7 +84,7 @@ impl ClusterInventory {
             changed |= self.state.lock().policy_anew(&id, KnownPolicy { entry, keyed, ..policy });
         }
         if changed {
-            self.changed.notify_one();
+            self.publish_now();
             self.policies_changed.notify_one();
         }
     }

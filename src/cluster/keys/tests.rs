@@ -47,6 +47,9 @@ impl World {
             "spec": {"images": {"include": ["ghcr.io/o/**"]}, "signers": [{"publicKey": key}]},
         }));
         let policy = self.inventory.policy("ProvenancePolicy", object.unwrap());
+        self.inventory.take_policies(Watched::ClusterPolicies, Reach::Cluster, Change::All(Vec::new()));
+        let may_be = self.generation > 1 || !self.keys.enabled;
+        assert_eq!(self.keys.is_settled(), may_be, "not before all policies are known");
         self.inventory.take_policies(Watched::Policies, Reach::Namespace, Change::All(vec![policy]));
     }
 
@@ -137,11 +140,11 @@ async fn what_could_never_be_read_denies_and_says_why() {
     world.put(&key);
     world.server.outage(Some(Outage::Unavailable));
     world.apply(&by_reference());
-    assert!(!world.keys.is_settled(&world.inventory));
+    assert!(!world.keys.is_settled());
     sleep(SOON).await;
     let told = world.denies().unwrap();
     assert!(told.ends_with("Secret team/cosign cannot be read: the server is away"), "{told}");
-    assert!(world.keys.is_settled(&world.inventory));
+    assert!(world.keys.is_settled());
     world.server.outage(None);
     sleep(SOON).await;
     assert!(world.goes_by(&key), "{:?}", world.denies());
@@ -154,7 +157,7 @@ async fn nothing_is_asked_that_no_policy_references() {
     world.put(&key);
     world.apply(&json!({"pem": key.public_pem()}));
     sleep(60 * SECOND).await;
-    assert!(world.goes_by(&key) && world.keys.is_settled(&world.inventory));
+    assert!(world.goes_by(&key) && world.keys.is_settled());
     assert_eq!(world.asked(), 0);
     world.apply(&by_reference());
     sleep(SOON).await;
@@ -189,9 +192,16 @@ async fn where_it_is_not_switched_on_nothing_is_read() {
     world.apply(&by_reference());
     sleep(60 * SECOND).await;
     assert_eq!(world.asked(), 0);
-    assert!(world.keys.is_settled(&world.inventory));
+    assert!(world.keys.is_settled());
     let told = world.denies().unwrap();
     assert!(told.contains("Secret team/cosign is not read: switch on keyReferences.enabled"), "{told}");
+}
+
+#[test]
+fn of_an_entry_no_more_is_kept_than_a_key_has() {
+    let mut texts = ["x".repeat(1 << 20), "x".repeat(MAX_PEM)];
+    texts.iter_mut().for_each(shorten);
+    assert_eq!(texts.each_ref().map(String::len), [MAX_PEM + 1, MAX_PEM]);
 }
 
 #[test]
