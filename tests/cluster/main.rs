@@ -22,6 +22,7 @@ mod enduring;
 mod installation;
 mod installed;
 mod keeping;
+mod keys;
 mod objects;
 mod placement;
 mod plane;
