@@ -112,6 +112,7 @@ enum Endpoint {
 }
 
 const VALIDATE: &str = "validate";
+const VALIDATE_PATH: &str = "/validate";
 const JSON: &str = "application/json";
 
 impl Endpoint {
@@ -173,7 +174,7 @@ impl Admission {
             })
         };
         let mut router = Router::new()
-            .route("/validate", to(Endpoint::Validate))
+            .route(VALIDATE_PATH, to(Endpoint::Validate))
             .route("/mutate", to(Endpoint::Mutate))
             .route("/validate-policy", to(Endpoint::ValidatePolicy));
         if self.cluster.is_some() {
@@ -186,7 +187,7 @@ impl Admission {
 impl Admission {
     /// Whether a request is for [`Admission::validated`].
     pub fn is_validation<B>(request: &axum::http::Request<B>) -> bool {
-        request.method() == Method::POST && request.uri().path() == "/validate"
+        request.method() == Method::POST && request.uri().path() == VALIDATE_PATH
     }
 
     /// The answer to a request to `/validate`.
@@ -244,82 +245,42 @@ impl Admission {
             return Ok(wire::write(&uid, &Box::pin(self.validate_policy(policy)).await));
         }
         let incoming = wire::read(&body).map_err(unreadable)?;
+        let about = || incoming.about(endpoint.as_str());
         let answer = match &incoming.subject {
-            Subject::Judge(workload) => match self.at_once(endpoint, &incoming, workload, asked) {
-                Some(answer) => answer,
-                // In a box, which nearly no review needs.
-                None => Box::pin(self.find_out(endpoint, &incoming, workload, &body, asked)).await,
-            },
-            unjudged => self.unjudged(&incoming.about(endpoint.as_str()), unjudged),
+            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
+                Box::pin(self.mutate(&incoming, workload, &body, asked)).await
+            }
+            Subject::Judge(workload) => self.validate(&incoming, workload, asked).await,
+            Subject::Skip(why) => self.skipped(&about(), why),
+            Subject::Unknown { group, kind } => {
+                self.metrics.unknown_kind(group, kind);
+                self.skipped(&about(), "UnknownKind")
+            }
+            Subject::Malformed(why) => {
+                self.metrics.malformed();
+                report::malformed(&about(), why);
+                Answer::refused(Refusal::bad_request(why.clone()))
+            }
         };
         Ok(wire::write(&incoming.uid, &answer))
     }
 
-    fn unjudged(&self, about: &About<'_>, subject: &Subject) -> Answer {
-        match subject {
-            Subject::Skip(why) => {
-                self.metrics.skipped(why);
-                report::skipped(about, why);
-                Answer::allowed()
-            }
-            Subject::Unknown { group, kind } => {
-                self.metrics.unknown_kind(group, kind);
-                self.metrics.skipped("UnknownKind");
-                report::skipped(about, "UnknownKind");
-                Answer::allowed()
-            }
-            Subject::Malformed(why) => {
-                self.metrics.malformed();
-                report::malformed(about, why);
-                Answer::refused(Refusal::bad_request(why.clone()))
-            }
-            Subject::Judge(_) => Answer::refused(Refusal::internal("this was not judged".to_owned())),
-        }
+    /// Admitted without judging anything: `why` is a word of a fixed set.
+    pub(super) fn skipped(&self, about: &About<'_>, why: &'static str) -> Answer {
+        self.metrics.skipped(why);
+        report::skipped(about, why);
+        Answer::allowed()
     }
 
-    /// The answer where nobody has to be asked for it, as is so nearly always.
-    fn at_once(
-        &self,
-        endpoint: Endpoint,
-        incoming: &Incoming<'_>,
-        workload: &Workload,
-        asked: Asked,
-    ) -> Option<Answer> {
-        if endpoint != Endpoint::Validate {
-            return None;
-        }
-        let answer = self.known(&self.validation(incoming, workload, asked), &|review| review.into())?;
-        self.follow(incoming, workload);
-        Some(answer)
-    }
-
-    async fn find_out(
-        &self,
-        endpoint: Endpoint,
-        incoming: &Incoming<'_>,
-        workload: &Workload,
-        body: &Bytes,
-        asked: Asked,
-    ) -> Answer {
-        if endpoint == Endpoint::Mutate {
-            return self.mutate(incoming, workload, body, asked).await;
-        }
-        let answer = self.judged(&self.validation(incoming, workload, asked), &|review| review.into()).await;
-        self.follow(incoming, workload);
-        answer
-    }
-
-    fn validation<'a>(
-        &self,
-        incoming: &'a Incoming<'_>,
-        workload: &'a Workload,
-        asked: Asked,
-    ) -> Judging<'a> {
+    async fn validate(&self, incoming: &Incoming<'_>, workload: &Workload, asked: Asked) -> Answer {
         let snapshot = self.inventory.snapshot();
         // The pods of a template go through the mutating webhook, where there is one.
         let is_template = incoming.kind != "Pod";
         let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
-        Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked }
+        let judging = Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked };
+        let answer = self.judged(&judging, &|review| review.into()).await;
+        self.follow(incoming, workload);
+        answer
     }
 
     /// Remembers what a pod runs for the time when it is bound to a node.
@@ -345,9 +306,14 @@ impl Admission {
 
     /// An answer, whatever the judge does.
     pub(super) async fn judged(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
-        if let Some(answer) = self.known(judging, answer) {
-            return answer;
+        match self.known(judging, answer) {
+            Some(answer) => answer,
+            // In a box, which nearly no review needs.
+            None => Box::pin(self.find_out(judging, answer)).await,
         }
+    }
+
+    async fn find_out(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
         let Judging { about, snapshot, workload, stage, asked } = judging;
         let finding_out = async {
             let review = self.judge.judge(snapshot, workload, *stage, asked.deadline).await;

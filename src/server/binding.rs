@@ -102,11 +102,7 @@ impl Admission {
         };
         let pod = match self.pod(binding, asked).await {
             Ok(Some(pod)) => pod,
-            Ok(None) => {
-                self.metrics.skipped("NoPod");
-                report::skipped(&about, "NoPod");
-                return Answer::allowed();
-            }
+            Ok(None) => return self.skipped(&about, "NoPod"),
             Err(why) => {
                 let message = format!(
                     "what pod {}/{} runs could not be found out: {why}",
