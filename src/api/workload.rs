@@ -119,12 +119,7 @@ impl From<Pod<'_>> for Object {
 /// Whether the same images land in the same places: then an update changes nothing that is judged.
 pub fn is_unchanged(before: &Workload, after: &Workload) -> bool {
     // A container that is new runs its image anew, also where another has the same: a tag may have moved meanwhile.
-    let same = |(one, other): (&Arc<WorkloadImage>, &Arc<WorkloadImage>)| {
-        one.field == other.field && one.name == other.name && one.image == other.image
-    };
-    before.placement == after.placement
-        && before.images.len() == after.images.len()
-        && before.images.iter().zip(&after.images).all(same)
+    before.placement == after.placement && before.images == after.images
 }
 
 fn text(text: Option<&Text<'_>>) -> String {

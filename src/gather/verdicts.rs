@@ -1,10 +1,6 @@
 //! The verdicts of earlier reviews: a yes until something changes that it depends on, a no for seconds, what could not be found out never.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use jiff::Timestamp;
@@ -26,80 +22,44 @@ const BYTES: u64 = 64 << 20;
 /// The longest reference of which the verdict is kept: no valid one is longer.
 const LONGEST: usize = 1024;
 
-/// All that a verdict depends on, but for what the registry says; as it is asked for, with nothing copied.
+/// All that a verdict depends on, but for what the registry says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Question<'a> {
+pub(super) struct Asked<T, P> {
     /// `None`: every policy, whatever namespace it is for.
-    pub(super) namespace: Option<&'a str>,
-    pub(super) image: &'a str,
+    pub(super) namespace: Option<T>,
+    pub(super) image: T,
     /// What the tag stood for; `None` where the image's text alone decides.
     pub(super) resolved: Option<Digest>,
-    pub(super) platforms: &'a Arc<Platforms>,
+    pub(super) platforms: P,
     pub(super) stage: Stage,
     pub(super) policies: u64,
     pub(super) trust: u64,
 }
 
-/// A [`Question`] as it is kept.
-struct VerdictKey {
-    namespace: Option<String>,
-    image: String,
-    resolved: Option<Digest>,
-    platforms: Arc<Platforms>,
-    stage: Stage,
-    policies: u64,
-    trust: u64,
+/// As it is asked for, with nothing copied.
+pub(super) type Question<'a> = Asked<&'a str, &'a Arc<Platforms>>;
+
+/// As it is kept; hashed like its question, as strings and what is shared are.
+type VerdictKey = Asked<String, Arc<Platforms>>;
+
+impl Equivalent<VerdictKey> for Question<'_> {
+    fn equivalent(&self, key: &VerdictKey) -> bool {
+        let VerdictKey { namespace, image, resolved, platforms, stage, policies, trust } = key;
+        let namespace = namespace.as_deref();
+        let (resolved, stage, policies, trust) = (*resolved, *stage, *policies, *trust);
+        *self == Question { namespace, image, resolved, platforms, stage, policies, trust }
+    }
 }
 
 impl From<Question<'_>> for VerdictKey {
     fn from(question: Question<'_>) -> Self {
         let Question { namespace, image, resolved, platforms, stage, policies, trust } = question;
-        Self {
-            namespace: namespace.map(ToOwned::to_owned),
-            image: image.to_owned(),
-            resolved,
-            platforms: Arc::clone(platforms),
-            stage,
-            policies,
-            trust,
-        }
-    }
-}
-
-impl Hash for VerdictKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.question().hash(state);
-    }
-}
-
-impl PartialEq for VerdictKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.question() == other.question()
-    }
-}
-
-impl Eq for VerdictKey {}
-
-impl Equivalent<VerdictKey> for Question<'_> {
-    fn equivalent(&self, key: &VerdictKey) -> bool {
-        *self == key.question()
+        let (namespace, image) = (namespace.map(ToOwned::to_owned), image.to_owned());
+        Self { namespace, image, resolved, platforms: Arc::clone(platforms), stage, policies, trust }
     }
 }
 
 impl VerdictKey {
-    fn question(&self) -> Question<'_> {
-        let Self { namespace, image, resolved, platforms, stage, policies, trust } = self;
-        Question {
-            namespace: namespace.as_deref(),
-            image,
-            resolved: *resolved,
-            platforms,
-            stage: *stage,
-            policies: *policies,
-            trust: *trust,
-        }
-    }
-
     fn bytes(&self) -> usize {
         let namespace = self.namespace.as_ref().map_or(0, String::len);
         [size_of::<Self>(), namespace, self.image.len(), weigh::platforms(&self.platforms)].iter().sum()
