@@ -136,12 +136,12 @@ pub fn compile(object: &Value, keys: &dyn Keys) -> Compiled {
 
 /// Compiles a policy object as the API server has it: an item of a list need not say of which kind it is. Without `pinning` no pod
 /// is constrained.
-pub fn compile_object(kind: &str, mut object: Value, pinning: bool, keys: &dyn Keys) -> Compiled {
-    if let Value::Object(fields) = &mut object {
+pub fn compile_object(kind: &str, object: &mut Value, pinning: bool, keys: &dyn Keys) -> Compiled {
+    if let Value::Object(fields) = object {
         fields.insert("apiVersion".to_owned(), wire::API_VERSION.into());
         fields.insert("kind".to_owned(), kind.into());
     }
-    let mut compiled = compile(&object, keys);
+    let mut compiled = compile(object, keys);
     if !pinning {
         compiled.refuse_constraining();
     }

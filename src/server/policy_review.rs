@@ -104,7 +104,7 @@ impl Admission {
             uid: &review.uid,
             dry_run: review.dry_run,
         };
-        let object = match review.subject {
+        let mut object = match review.subject {
             Subject::Compile(object) => object,
             Subject::Skip(why) => {
                 report::skipped(&about, why);
@@ -124,7 +124,7 @@ impl Admission {
                 return (compiled.errors, compiled.warnings);
             }
             let Compiled { mut errors, mut warnings, unmet, .. } =
-                compile_object(&kind, object, pinning, keys.as_ref());
+                compile_object(&kind, &mut object, pinning, keys.as_ref());
             // Objects may come after the policy that references them. Until then it denies what it covers.
             errors.retain(|error| !unmet.contains(error));
             warnings.extend(unmet);

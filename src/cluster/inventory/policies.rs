@@ -71,14 +71,13 @@ impl ClusterInventory {
     /// Compiles the policies anew whose keys are others than they were compiled with.
     pub(in crate::cluster) fn compile_anew(&self) {
         let of = |(id, policy): (&PolicyId, &KnownPolicy)| {
-            Some((id.clone(), policy.clone(), Arc::clone(policy.keyed.as_ref()?)))
+            let keyed = policy.keyed.as_ref()?;
+            let is_outdated = self.keys.have_changed(&keyed.objects, keyed.revision);
+            is_outdated.then(|| (id.clone(), policy.clone(), Arc::clone(keyed)))
         };
         let all: Vec<_> = self.state.lock().policies().filter_map(of).collect();
         let mut changed = false;
         for (id, policy, keyed) in all {
-            if !self.keys.have_changed(&keyed.objects, keyed.revision) {
-                continue;
-            }
             tracing::info!(policy = id.to_string(), "keys that it references are others than before");
             let (entry, keyed) = compiled(keyed.kind, keyed.object.clone(), self.pinning, &self.keys);
             changed |= self.state.lock().policy_anew(&id, KnownPolicy { entry, keyed, ..policy });
@@ -92,13 +91,13 @@ impl ClusterInventory {
 
 fn compiled(
     kind: &'static str,
-    object: Value,
+    mut object: Value,
     pinning: bool,
     keys: &KeyObjects,
 ) -> (PolicyEntry, Option<Arc<Keyed>>) {
     // Known before it is compiled: keys that change meanwhile have it compiled once more.
     let revision = keys.revision();
-    let compiled = compile_object(kind, object.clone(), pinning, keys);
+    let compiled = compile_object(kind, &mut object, pinning, keys);
     if let PolicyEntry::Invalid(policy) = &compiled.entry {
         tracing::error!(
             policy = policy.id.to_string(),

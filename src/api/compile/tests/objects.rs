@@ -58,8 +58,9 @@ fn objects_of_the_api_server_compile_as_files_do_and_fail_closed_where_they_do_n
             "spec": spec, "status": {"observedGeneration": 1, "conditions": []},
         })
     };
-    let compiled =
-        |spec: &Value, pinning| compile_object("ProvenancePolicy", object(spec.clone()), pinning, &NoKeys);
+    let compiled = |spec: &Value, pinning| {
+        compile_object("ProvenancePolicy", &mut object(spec.clone()), pinning, &NoKeys)
+    };
     let reach = |spec: &Value| match compiled(spec, true).entry {
         PolicyEntry::Invalid(policy) => (policy.id.to_string(), policy.images.clone()),
         PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
@@ -85,7 +86,7 @@ fn objects_of_the_api_server_compile_as_files_do_and_fail_closed_where_they_do_n
         let mut object =
             object(json!({"images": {"include": ["ghcr.io/o/**"]}, "namespaceSelector": selector}));
         object["metadata"].as_object_mut().unwrap().remove("namespace");
-        match compile_object("ClusterProvenancePolicy", object, true, &NoKeys).entry {
+        match compile_object("ClusterProvenancePolicy", &mut object, true, &NoKeys).entry {
             PolicyEntry::Invalid(policy) => policy.namespaces.is_some(),
             PolicyEntry::Valid(policy) => panic!("{policy:?} is valid"),
         }
