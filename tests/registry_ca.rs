@@ -3,39 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod registry_support;
-
-use std::sync::Arc;
+mod tls_support;
 
 use bonafide::{domain::evidence::FetchErrorKind, registry::Authorities};
 use bonafide_kit::registry::{Fault, On};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use registry_support::setup_of;
-use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
-use tokio_rustls::TlsAcceptor;
+use tls_support::TlsServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Serves this body over TLS to whoever comes, and gives its URL and the authority of its certificate.
 async fn serve(body: Vec<u8>) -> (String, String) {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["127.0.0.1".to_owned()];
-    let issuer = Issuer::new(authority, authority_key);
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = TlsServer::bind().await;
+    let url = server.url();
+    let TlsServer { listener, acceptor, authority } = server;
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -47,7 +27,7 @@ async fn serve(body: Vec<u8>) -> (String, String) {
             let _ = stream.shutdown().await;
         }
     });
-    (url, pem)
+    (url, authority)
 }
 
 #[tokio::test]

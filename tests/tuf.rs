@@ -1,6 +1,8 @@
 //! Trust roots that are fetched: what is right comes into force, and whatever goes wrong leaves the last good one there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod tls_support;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bonafide::{
@@ -15,11 +17,9 @@ use bonafide::{
 };
 use bonafide_kit::{sigstore::Sigstore, tuf::Tuf};
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tls_support::TlsServer;
+use tokio::net::TcpStream;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -261,22 +261,9 @@ fn the_built_in_repositories_have_roots() {
 
 /// Puts TLS before a mirror, and gives the URL and the authority of the certificate.
 async fn behind_tls(mirror: &Tuf) -> (String, String) {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let issuer = Issuer::new(authority, authority_key);
-    let names = vec!["127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (url, to) = (format!("https://{}", listener.local_addr().unwrap()), address(mirror));
+    let server = TlsServer::bind().await;
+    let (url, to) = (server.url(), address(mirror));
+    let TlsServer { listener, acceptor, authority } = server;
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -288,7 +275,7 @@ async fn behind_tls(mirror: &Tuf) -> (String, String) {
             });
         }
     });
-    (url, pem)
+    (url, authority)
 }
 
 fn address(mirror: &Tuf) -> String {
