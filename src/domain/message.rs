@@ -113,6 +113,13 @@ fn group(
             push(&mut text, format_args!("\n  hint: {hint}"));
         }
     }
+    // A registry that is asked earlier refuses again.
+    if let Some(seconds) = problems.iter().filter_map(|problem| problem.retry_after).max() {
+        push(
+            &mut text,
+            format_args!("\n  the registry asks clients to wait {seconds} s before the next request"),
+        );
+    }
     for line in looked_at::lines(problems) {
         push(&mut text, format_args!("\n  {line}"));
     }

@@ -327,7 +327,6 @@ impl Admission {
                 report::overdue(about, asked.begun.elapsed());
                 Answer::refused(Refusal::unavailable(
                     "DeadlineExceeded: this could not be reviewed in time".to_owned(),
-                    None,
                 ))
             }
         }

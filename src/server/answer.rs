@@ -46,8 +46,6 @@ pub struct Refusal {
     pub reason: &'static str,
     /// What a person reads.
     pub message: String,
-    /// When asking again makes sense, in seconds.
-    pub retry_after: Option<u64>,
     /// What is wrong, field by field, where the object itself is.
     pub invalid: Option<Invalid>,
 }
@@ -66,27 +64,30 @@ pub struct Invalid {
 impl Refusal {
     /// A definite no.
     pub fn forbidden(message: String) -> Self {
-        Self { code: 403, reason: "Forbidden", message, retry_after: None, invalid: None }
+        Self { code: 403, reason: "Forbidden", message, invalid: None }
     }
 
-    /// Could not be found out.
-    pub fn unavailable(message: String, retry_after: Option<u64>) -> Self {
-        Self { code: 503, reason: "ServiceUnavailable", message, retry_after, invalid: None }
+    /// Could not be verified.
+    ///
+    /// It has no `retryAfterSeconds`: client-go sleeps for that long inside the call, so one registry could stop the workers of the
+    /// controller manager and of the scheduler. The message says when a registry wants the next request.
+    pub fn unavailable(message: String) -> Self {
+        Self { code: 503, reason: "ServiceUnavailable", message, invalid: None }
     }
 
     /// An object that is not of its kind.
     pub fn bad_request(message: String) -> Self {
-        Self { code: 400, reason: "BadRequest", message, retry_after: None, invalid: None }
+        Self { code: 400, reason: "BadRequest", message, invalid: None }
     }
 
     /// An object whose fields are wrong; what of them is repeated for programs, and for kubectl, which shows it field by field.
     pub fn invalid(message: String, invalid: Invalid) -> Self {
-        Self { code: 422, reason: "Invalid", message, retry_after: None, invalid: Some(invalid) }
+        Self { code: 422, reason: "Invalid", message, invalid: Some(invalid) }
     }
 
     /// Our own fault.
     pub fn internal(message: String) -> Self {
-        Self { code: 500, reason: "InternalError", message, retry_after: None, invalid: None }
+        Self { code: 500, reason: "InternalError", message, invalid: None }
     }
 }
 
@@ -107,7 +108,7 @@ impl From<&Review> for Answer {
         let refusal = match review.outcome {
             Outcome::Allow => None,
             Outcome::Deny => Some(Refusal::forbidden(denials(review))),
-            Outcome::Unverifiable => Some(Refusal::unavailable(denials(review), retry_after(review))),
+            Outcome::Unverifiable => Some(Refusal::unavailable(denials(review))),
         };
         let warnings = review.images.iter().flat_map(|image| {
             let verdict = &image.verdict;
@@ -150,16 +151,6 @@ fn push_lines(text: &mut String, message: &str) {
         text.push('\n');
     }
     text.truncate(text.trim_end().len());
-}
-
-/// The latest of what registries asked for: earlier than that, one of them still refuses.
-fn retry_after(review: &Review) -> Option<u64> {
-    review
-        .images
-        .iter()
-        .flat_map(|image| &image.verdict.problems)
-        .filter_map(|problem| problem.retry_after)
-        .max()
 }
 
 fn audit(review: &Review) -> BTreeMap<String, Arc<RawValue>> {

@@ -24,8 +24,6 @@ use crate::{
 
 /// What logs call this.
 pub const BIND: &str = "bind";
-/// When to ask again where the answer may be another soon, in seconds: the scheduler's client does by itself.
-const SOON: u64 = 2;
 
 /// A pod that is to be bound to a node.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +108,7 @@ impl Admission {
                 );
                 self.metrics.unknown_pod();
                 report::failed(&about, &message);
-                return Answer::refused(Refusal::unavailable(message, Some(SOON)));
+                return Answer::refused(Refusal::unavailable(message));
             }
         };
         let snapshot = self.inventory.snapshot();
@@ -124,15 +122,11 @@ impl Admission {
             // Of a node that is not known yet every platform of the image counts; that is no reason for a definite no.
             if !is_known && review.outcome == Outcome::Deny {
                 let message = format!("node {} is not known yet", binding.node);
-                answer.refusal = Some(Refusal::unavailable(message, Some(SOON)));
+                answer.refusal = Some(Refusal::unavailable(message));
             }
             answer
         };
-        let mut answer = self.judged(&judging, &told).await;
-        if let Some(refusal) = answer.refusal.as_mut().filter(|refusal| refusal.code == 503) {
-            refusal.retry_after.get_or_insert(SOON);
-        }
-        answer
+        self.judged(&judging, &told).await
     }
 
     async fn pod(

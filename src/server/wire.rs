@@ -283,7 +283,7 @@ struct StatusOut<'a> {
     code: u16,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DetailsOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -292,8 +292,6 @@ struct DetailsOut<'a> {
     kind: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     causes: Vec<CauseOut<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_seconds: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -305,20 +303,17 @@ struct CauseOut<'a> {
 
 impl<'a> DetailsOut<'a> {
     fn of(refusal: &'a Refusal) -> Option<Self> {
-        if let Some(invalid) = &refusal.invalid {
-            let causes = invalid.causes.iter().map(|note| CauseOut {
-                reason: "FieldValueInvalid",
-                message: note.told().to_string(),
-                field: &note.field,
-            });
-            return Some(Self {
-                name: Some(&invalid.name).filter(|name| !name.is_empty()).map(String::as_str),
-                kind: Some(&invalid.kind),
-                causes: causes.collect(),
-                retry_after_seconds: None,
-            });
-        }
-        refusal.retry_after.map(|seconds| Self { retry_after_seconds: Some(seconds), ..Self::default() })
+        let invalid = refusal.invalid.as_ref()?;
+        let causes = invalid.causes.iter().map(|note| CauseOut {
+            reason: "FieldValueInvalid",
+            message: note.told().to_string(),
+            field: &note.field,
+        });
+        Some(Self {
+            name: Some(&invalid.name).filter(|name| !name.is_empty()).map(String::as_str),
+            kind: Some(&invalid.kind),
+            causes: causes.collect(),
+        })
     }
 }
 

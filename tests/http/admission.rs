@@ -29,11 +29,18 @@ async fn a_definite_no_is_403_with_the_whole_message() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_found_out_is_503_and_says_when_to_ask_again() {
+async fn e1_a_throttled_registry_is_503_and_has_no_client_sleep() {
     let server = Server::new();
     let answer = server.review(&create(&pod(&["throttled"]))).await;
     insta::assert_json_snapshot!(answer);
-    server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="RegistryThrottled"} 1"#);
+    for (webhook, image) in [("validate", "throttled"), ("validate", "stuck"), ("mutate", "throttled")] {
+        let review = create(&pod(&[image]));
+        let response = server.send(to(webhook, "?timeout=100ms", review.to_string())).await;
+        assert_eq!(response.headers().get("retry-after"), None, "{webhook} {image}");
+        let answer: Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert!(!answer.to_string().contains("retryAfterSeconds"), "{answer}");
+    }
+    server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="RegistryThrottled"} 2"#);
 }
 
 #[tokio::test]
