@@ -95,8 +95,11 @@ fn a_stamped_signature_is_good_under_its_own_authority_alone() {
     let (ours, theirs) = (sigstore(), sigstore());
     let signed = ours.signing(&somebody()).sign(statement());
     let verified = verified(finding(&object(&ours, true), bundle(&signed)));
-    assert_eq!(verified.trust_roots.iter().map(ToString::to_string).collect::<Vec<_>>(), ["corp"]);
-    let certificate = &verified.certificate;
+    assert_eq!(
+        verified.readings.iter().map(|reading| reading.trust_root.to_string()).collect::<Vec<_>>(),
+        ["corp"]
+    );
+    let certificate = &verified.readings[0].certificate;
     assert_eq!((certificate.issuer.as_str(), certificate.subject.as_str()), (ISSUER, "builds@corp.example"));
     // Another authority of the same names.
     let by_another = finding(&object(&theirs, true), bundle(&signed));
@@ -109,7 +112,7 @@ fn an_issuer_of_its_own_stays() {
     let ours = sigstore();
     let signed = ours.signing(&Identity::new(San::Email("a@b.example".to_owned()), "https://own.example"));
     let verified = verified(finding(&object(&ours, true), bundle(&signed.sign(statement()))));
-    assert_eq!(verified.certificate.issuer, "https://own.example");
+    assert_eq!(verified.readings[0].certificate.issuer, "https://own.example");
 }
 
 #[test]

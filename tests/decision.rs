@@ -13,8 +13,8 @@ use bonafide::domain::{
     digest::Digest,
     evaluate::{evaluate, unavailable},
     evidence::{
-        Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, KnownRoots, Layout, Root,
-        SubjectEvidence, Verified,
+        Attestation, CertificateReading, FetchError, FetchErrorKind, Finding, ImageFacts, KnownRoots, Layout,
+        Root, SubjectEvidence, Verified,
     },
     glob::Glob,
     identity::{
@@ -82,8 +82,10 @@ fn verified(subjects: &[Digest]) -> Verified {
         ..Provenance::default()
     };
     Verified {
-        trust_roots: vec![TrustRootName::default()],
-        certificate: certificate(),
+        readings: vec![CertificateReading {
+            trust_root: TrustRootName::default(),
+            certificate: certificate(),
+        }],
         statement: Statement {
             subjects: subjects.to_vec(),
             predicate_type: SLSA_V1.into(),
@@ -267,7 +269,8 @@ fn each_single_difference_denies_with_its_reason() {
         ConditionFailed, NoProvenance, PlatformMissing, ProvenanceTooOld, UnpinnedTag, WrongBuilder,
         WrongSigner, WrongSource,
     };
-    let certificate = |change: fn(&mut Certificate)| World::signed(|signed| change(&mut signed.certificate));
+    let certificate =
+        |change: fn(&mut Certificate)| World::signed(|signed| change(&mut signed.readings[0].certificate));
     let asked = |change: fn(&mut GithubIdentity)| World::with(|world| world.policy = with_github(change));
     let rules = |change: fn(&mut ProvenanceRules)| World::with(|world| change(&mut world.policy.provenance));
     let cases: Vec<(&str, World, Reason)> = vec![
@@ -328,7 +331,7 @@ fn each_single_difference_denies_with_its_reason() {
         ),
         (
             "trust root",
-            World::signed(|signed| signed.trust_roots = vec![TrustRootName::github()]),
+            World::signed(|signed| signed.readings[0].trust_root = TrustRootName::github()),
             WrongSigner,
         ),
         (
@@ -413,7 +416,8 @@ fn a_verification_summary_suffices_where_the_policy_says_so() {
     let not_asked = with_summary(|_, _| {});
     let not_asked = World { policy: policy(), ..not_asked };
     assert_eq!(not_asked.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
-    let by_another = with_summary(|_, signed| signed.certificate.issuer = "https://other.example".into());
+    let by_another =
+        with_summary(|_, signed| signed.readings[0].certificate.issuer = "https://other.example".into());
     assert_eq!(by_another.reasons(), [Reason::WrongSigner, Reason::WrongSigner]);
     let of_another = with_summary(|_, signed| signed.statement.subjects = vec![digest("other")]);
     assert_eq!(of_another.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
@@ -440,7 +444,8 @@ fn without_refs_every_branch_and_tag_fits_and_no_pull_request() {
         ("refs/pull/7/head", Outcome::Deny),
         ("", Outcome::Deny),
     ] {
-        let mut world = World::signed(|signed| signed.certificate.source_ref = Some(git_ref.into()));
+        let mut world =
+            World::signed(|signed| signed.readings[0].certificate.source_ref = Some(git_ref.into()));
         world.policy = with_github(|github| github.refs.clear());
         assert_eq!(world.judge().outcome, outcome, "{git_ref}");
     }
@@ -449,7 +454,7 @@ fn without_refs_every_branch_and_tag_fits_and_no_pull_request() {
 #[test]
 fn any_workflow_of_the_source_signs_where_none_is_named_and_no_other_repositorys() {
     let any = |change: fn(&mut Certificate)| {
-        let mut world = World::signed(|signed| change(&mut signed.certificate));
+        let mut world = World::signed(|signed| change(&mut signed.readings[0].certificate));
         world.policy = with_github(|github| {
             github.workflow = None;
             github.repository = Glob::new("infobloxopen/*").unwrap();
@@ -467,9 +472,9 @@ fn any_workflow_of_the_source_signs_where_none_is_named_and_no_other_repositorys
 fn a_reusable_workflow_signs_for_the_source_that_called_it() {
     let reusable = |source: &str, at: &str| {
         let mut world = World::signed(|signed| {
-            signed.certificate.subject =
+            signed.readings[0].certificate.subject =
                 format!("https://github.com/org/builder/.github/workflows/b.yml@{at}");
-            signed.certificate.source_repository = Some(format!("https://github.com/{source}"));
+            signed.readings[0].certificate.source_repository = Some(format!("https://github.com/{source}"));
         });
         world.policy = with_github(|github| {
             github.workflow = Some(SigningWorkflow {
@@ -504,7 +509,7 @@ fn one_good_attestation_suffices_whatever_lies_beside_it() {
     let good = || (digest("index"), Finding::Verified(Box::new(verified(&[digest("index")]))));
     let other = || {
         let mut other = verified(&[digest("index")]);
-        other.certificate.source_repository = Some("https://github.com/evil/x".into());
+        other.readings[0].certificate.source_repository = Some("https://github.com/evil/x".into());
         (digest("index"), Finding::Verified(Box::new(other)))
     };
     for bad in [
@@ -524,7 +529,7 @@ fn one_good_attestation_suffices_whatever_lies_beside_it() {
 #[test]
 fn one_attestation_cannot_be_pieced_together_from_two() {
     let mut wrong_source = verified(&[digest("index")]);
-    wrong_source.certificate.source_ref = Some("refs/heads/main".into());
+    wrong_source.readings[0].certificate.source_ref = Some("refs/heads/main".into());
     let wrong_subject = verified(&[digest("other")]);
     let found = [wrong_source, wrong_subject].map(|v| (digest("index"), Finding::Verified(Box::new(v))));
     assert_eq!(World::with(|world| world.found = found.into()).judge().outcome, Outcome::Deny);
@@ -797,12 +802,15 @@ fn every_reason_has_a_message_worth_reading() {
         (
             Reason::WrongSigner,
             denied(World::signed(|s| {
-                s.certificate.subject = s.certificate.subject.replace("build-image", "other");
+                s.readings[0].certificate.subject =
+                    s.readings[0].certificate.subject.replace("build-image", "other");
             })),
         ),
         (
             Reason::WrongSource,
-            denied(World::signed(|s| s.certificate.source_ref = Some("refs/pull/7/merge".into()))),
+            denied(World::signed(|s| {
+                s.readings[0].certificate.source_ref = Some("refs/pull/7/merge".into())
+            })),
         ),
         (
             Reason::WrongBuilder,

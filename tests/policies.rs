@@ -12,7 +12,7 @@ use bonafide::{
     api::manifest,
     domain::{
         authorize::{check_provenance, check_signer},
-        evidence::Verified,
+        evidence::{CertificateReading, Verified},
         identity::{Certificate, TrustRootName},
         policy::{Policy, PolicyEntry},
         provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
@@ -84,16 +84,18 @@ impl Build {
 
     fn verified(&self) -> Verified {
         Verified {
-            trust_roots: vec![TrustRootName::default()],
-            certificate: Certificate {
-                subject: format!("https://github.com/{}", self.signer),
-                issuer: self.issuer.to_owned(),
-                runner: Some(self.runner.to_owned()),
-                source_repository: Some(format!("https://github.com/{}", self.source)),
-                source_ref: Some(self.git_ref.to_owned()),
-                trigger: Some(self.trigger.to_owned()),
-                ..Certificate::default()
-            },
+            readings: vec![CertificateReading {
+                trust_root: TrustRootName::default(),
+                certificate: Certificate {
+                    subject: format!("https://github.com/{}", self.signer),
+                    issuer: self.issuer.to_owned(),
+                    runner: Some(self.runner.to_owned()),
+                    source_repository: Some(format!("https://github.com/{}", self.source)),
+                    source_ref: Some(self.git_ref.to_owned()),
+                    trigger: Some(self.trigger.to_owned()),
+                    ..Certificate::default()
+                },
+            }],
             statement: Statement {
                 subjects: Vec::new(),
                 predicate_type: self.predicate.to_owned(),
@@ -115,7 +117,7 @@ impl Build {
                     &policy.provenance,
                     &verified.statement,
                     provenance,
-                    Some(verified.certificate.not_before),
+                    Some(verified.readings[0].certificate.not_before),
                     Timestamp::UNIX_EPOCH,
                 )
             });

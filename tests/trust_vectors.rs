@@ -17,7 +17,7 @@ use bonafide::{
     domain::{
         authorize::check_consistency,
         digest::Digest,
-        evidence::{Finding, SubjectEvidence, Verified},
+        evidence::{CertificateReading, Finding, SubjectEvidence, Verified},
         identity::{Certificate, SignerIdentity, SubjectMatcher, TrustRootName},
         provenance::{SIGNATURE, SLSA_V0_2, SLSA_V1},
         vouch::signatures,
@@ -39,8 +39,11 @@ fn layers_of_cosign_att_tags_verify() {
         let (envelope, annotations, digest) = att_layer(&vectors.join("images").join(image));
         let version = image.trim_start_matches("slsa-github-generator-");
         let found = verified(roots.verify(&layer(envelope, annotations), Timestamp::now()));
-        let Verified { trust_roots, certificate, statement } = found;
-        assert_eq!(trust_roots, [TrustRootName::default()]);
+        let Verified { readings, statement } = found;
+        let [CertificateReading { trust_root, certificate }] = readings.as_slice() else {
+            panic!("{readings:?}")
+        };
+        assert_eq!(*trust_root, TrustRootName::default());
         assert_eq!(statement.subjects, [digest]);
         assert_eq!(statement.predicate_type, SLSA_V0_2);
         let generator = format!(
@@ -146,7 +149,8 @@ fn what_builders_publish_does_not_contradict_itself() {
     assert!(found.len() > 6, "{}", found.len());
     let signer =
         SignerIdentity::Certificate { issuer: String::new(), subject: SubjectMatcher::Exact(String::new()) };
-    for Verified { certificate, statement, .. } in found {
+    for Verified { readings, statement } in found {
+        let certificate = readings.into_iter().next().unwrap().certificate;
         let provenance = statement.provenance.unwrap();
         assert_eq!(check_consistency(&signer, &certificate, &provenance), Ok(()), "{}", certificate.subject);
         // Each of them names all three.
@@ -216,8 +220,8 @@ fn a_private_instance_is_trusted_under_its_own_root_alone() {
             TrustRootName::github()
         };
         let found = verified(roots.verify(&bundle(bytes.clone()), Timestamp::now()));
-        assert_eq!(found.trust_roots, [expected]);
-        assert_eq!(found.certificate.source_visibility.as_deref(), Some("private"));
+        assert_eq!(found.readings[0].trust_root, expected);
+        assert_eq!(found.readings[0].certificate.source_visibility.as_deref(), Some("private"));
         assert_eq!(found.statement.predicate_type, SLSA_V1);
     }
     for other in ["trusted_root.json", "trusted_root_staging.json"] {
@@ -315,11 +319,11 @@ fn the_signature_of_an_attestation_manifest_vouches_for_it_alone() {
         (SIGNATURE, &false)
     );
     assert_eq!(
-        found.certificate.subject,
+        found.readings[0].certificate.subject,
         "https://github.com/docker/github-builder-experimental/.github/workflows/build.yml@refs/heads/build-reusable-workflow"
     );
     assert_eq!(
-        found.certificate.source_repository.as_deref(),
+        found.readings[0].certificate.source_repository.as_deref(),
         Some("https://github.com/docker/github-builder-test")
     );
     // What it signs cannot be exchanged for another digest.

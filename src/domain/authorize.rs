@@ -37,18 +37,26 @@ impl Mismatch {
     }
 }
 
+/// The certificate as the trust root of `signer` reads it. What another root makes of it is not looked at.
+///
+/// # Errors
+/// `WrongSigner`: that root does not vouch.
+pub fn certificate_under<'v>(signer: &Signer, verified: &'v Verified) -> Result<&'v Certificate, Mismatch> {
+    verified.under(&signer.trust_root).ok_or_else(|| {
+        let roots: Vec<&str> =
+            verified.readings.iter().map(|reading| reading.trust_root.0.as_str()).collect();
+        let found =
+            format!("signed under the trust root {}, not under {}", roots.join(" and "), signer.trust_root);
+        Mismatch::new(Reason::WrongSigner, found)
+    })
+}
+
 /// Whether `verified` is by `signer`. `tag` is the tag that was asked for.
 ///
 /// # Errors
 /// The first thing that differs: `WrongSigner` or `WrongSource`.
 pub fn check_signer(signer: &Signer, verified: &Verified, tag: Option<&str>) -> Result<(), Mismatch> {
-    if !verified.trust_roots.contains(&signer.trust_root) {
-        let roots: Vec<&str> = verified.trust_roots.iter().map(|root| root.0.as_str()).collect();
-        let found =
-            format!("signed under the trust root {}, not under {}", roots.join(" and "), signer.trust_root);
-        return Err(Mismatch::new(Reason::WrongSigner, found));
-    }
-    let certificate = &verified.certificate;
+    let certificate = certificate_under(signer, verified)?;
     match &signer.identity {
         SignerIdentity::Github(github) => {
             check_issuer(&github.issuer, certificate)?;

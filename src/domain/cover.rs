@@ -14,7 +14,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    authorize::{Mismatch, check_builder, check_consistency, check_provenance, check_signer, expiry},
+    authorize::{
+        Mismatch, certificate_under, check_builder, check_consistency, check_provenance, check_signer, expiry,
+    },
     condition::{
         Budget,
         asked::{Answers, Question},
@@ -132,10 +134,11 @@ impl<'a> Judge<'a> {
         };
         let fit = match signature {
             Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+                let certificate = certificate_under(signer, verified)?;
                 check_signer(signer, verified, self.plan.reference.tag())?;
-                check_consistency(&signer.identity, &verified.certificate, provenance)?;
+                check_consistency(&signer.identity, certificate, provenance)?;
                 check_builder(signer, &policy.provenance, provenance)?;
-                Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
+                Ok(Fit { signer, by: By::Certificate(certificate) })
             })),
             Signed::Key(_) => best(keys.into_iter().map(|(signer, key)| {
                 check_builder(signer, &policy.provenance, provenance)?;
@@ -158,8 +161,9 @@ impl<'a> Judge<'a> {
     ) -> Result<Fit<'p>, Mismatch> {
         match signature {
             Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+                let certificate = certificate_under(signer, verified)?;
                 check_signer(signer, verified, self.plan.reference.tag())?;
-                Ok(Fit { signer, by: By::Certificate(&verified.certificate) })
+                Ok(Fit { signer, by: By::Certificate(certificate) })
             })),
             Signed::Key(_) => {
                 best(keys.into_iter().map(|(signer, key)| Ok(Fit { signer, by: By::Key(key) })))

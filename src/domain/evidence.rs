@@ -109,12 +109,27 @@ pub enum Finding {
 /// A verified attestation.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// The trust roots that vouch for it, each for itself: never none.
-    pub trust_roots: Vec<TrustRootName>,
-    /// Who signed, proved.
-    pub certificate: Certificate,
+    /// The certificate as each trust root that vouches for it reads it: at least one reading, and one per root.
+    pub readings: Vec<CertificateReading>,
     /// What was said, claimed.
     pub statement: Statement,
+}
+
+/// A certificate as one trust root reads it. Roots can differ in the issuer that they give to a certificate which names none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateReading {
+    /// The trust root that vouches.
+    pub trust_root: TrustRootName,
+    /// Who signed, proved.
+    pub certificate: Certificate,
+}
+
+impl Verified {
+    /// The certificate as this trust root reads it; `None` where the root does not vouch.
+    pub fn under(&self, trust_root: &TrustRootName) -> Option<&Certificate> {
+        let reading = self.readings.iter().find(|reading| reading.trust_root == *trust_root)?;
+        Some(&reading.certificate)
+    }
 }
 
 /// An attestation that is signed with a key, not yet held against one.

@@ -4,13 +4,17 @@
 //! A digest vouches for the bytes below it: whoever signs a manifest signs its layers, whoever signs an index signs the manifests that it
 //! lists. What is said is said by the signer then, and authorised as theirs; annotations are not read for it.
 
+use std::collections::HashMap;
+
 use super::{
     digest::Digest,
     evidence::{Attestation, Finding, Keyed, Layout, SubjectEvidence, Verified},
+    identity::TrustRootName,
     provenance::{SIGNATURE, Statement},
 };
 
-/// How many pairs of a statement and a signature are looked at for one manifest. Each is judged like an attestation.
+/// How many pairs of a statement and a signature are judged for one manifest, per trust root that vouches for the signature. Signatures with
+/// keys have a limit of their own. One limit for all would let the signatures under one root push out those under another.
 const MAX_PAIRS: usize = 32;
 
 /// A statement in an attestation manifest; else why it is none.
@@ -39,7 +43,20 @@ pub fn signatures<'a>(
     })
 }
 
-/// What is said in the attestation manifest `holder` about `subject`, by each of those who vouch for it.
+/// How many pairs were judged so far, by the trust root that vouches; under `None`, by keys.
+#[derive(Default)]
+struct Pairs<'a>(HashMap<Option<&'a TrustRootName>, usize>);
+
+impl<'a> Pairs<'a> {
+    /// Whether one more is within the limit of this root.
+    fn admit(&mut self, root: Option<&'a TrustRootName>) -> bool {
+        let count = self.0.entry(root).or_default();
+        *count = count.saturating_add(1);
+        *count <= MAX_PAIRS
+    }
+}
+
+/// What is said in the attestation manifest `holder` about `subject`, by each of those who vouch for it. Only provenance counts there.
 pub fn attributed(
     holder: Digest,
     said: &[Said],
@@ -47,9 +64,10 @@ pub fn attributed(
     signatures: &[&Attestation],
 ) -> Vec<Attestation> {
     let found = |found_at, finding| Attestation { layout: Layout::InIndex, found_at, finding };
-    let mut all = Vec::new();
+    let (mut all, mut pairs, mut too_many) = (Vec::new(), Pairs::default(), false);
     for Said { found_at, statement } in said {
         let statement = match statement {
+            Ok(statement) if statement.provenance.is_none() => continue,
             Ok(statement) => about(statement, subject),
             Err(why) => {
                 all.push(found(*found_at, Finding::Malformed(why.clone())));
@@ -57,27 +75,32 @@ pub fn attributed(
             }
         };
         for signature in signatures {
-            if all.len() >= MAX_PAIRS {
-                let why = format!(
-                    "more than {MAX_PAIRS} pairs of statement and signature are in the index, and the others are not looked at"
-                );
-                all.push(found(holder, Finding::Malformed(why)));
-                return all;
-            }
             let finding = match &signature.finding {
                 Finding::Verified(by) => {
-                    let (trust_roots, certificate) = (by.trust_roots.clone(), by.certificate.clone());
-                    let verified = Verified { trust_roots, certificate, statement: statement.clone() };
-                    Finding::Verified(Box::new(verified))
+                    let mut readings = by.readings.iter().collect::<Vec<_>>();
+                    readings.retain(|reading| pairs.admit(Some(&reading.trust_root)));
+                    too_many |= readings.len() < by.readings.len();
+                    let readings: Vec<_> = readings.into_iter().cloned().collect();
+                    (!readings.is_empty()).then(|| {
+                        Finding::Verified(Box::new(Verified { readings, statement: statement.clone() }))
+                    })
                 }
                 Finding::Keyed(by) => {
+                    let is_within = pairs.admit(None);
+                    too_many |= !is_within;
                     let (fingerprint, statement) = (by.fingerprint, statement.clone());
-                    Finding::Keyed(Box::new(Keyed { fingerprint, statement }))
+                    is_within.then(|| Finding::Keyed(Box::new(Keyed { fingerprint, statement })))
                 }
-                Finding::Unsigned { .. } | Finding::Untrusted(_) | Finding::Malformed(_) => continue,
+                Finding::Unsigned { .. } | Finding::Untrusted(_) | Finding::Malformed(_) => None,
             };
-            all.push(found(holder, finding));
+            all.extend(finding.map(|finding| found(holder, finding)));
         }
+    }
+    if too_many {
+        let why = format!(
+            "more than {MAX_PAIRS} pairs of statement and signature under one trust root are in the index, and the others were not inspected"
+        );
+        all.push(found(holder, Finding::Malformed(why)));
     }
     all
 }
@@ -94,7 +117,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::provenance::Provenance;
+    use crate::domain::{evidence::CertificateReading, identity::Certificate, provenance::Provenance};
 
     fn signature(statement: Statement, n: usize) -> Attestation {
         let fingerprint = Digest::of(&n.to_be_bytes());
@@ -143,10 +166,48 @@ mod tests {
             }
             (all.len() - told, told)
         };
+        // What is no provenance is said by nobody, and takes no place.
+        let not_provenance = said(vec![subject]);
+        let summary = Said {
+            statement: not_provenance.statement.map(|statement| Statement { provenance: None, ..statement }),
+            ..not_provenance
+        };
+        let signed = signature(Statement::signature_of(holder), 0);
+        assert!(attributed(holder, &[summary], subject, &[&signed]).is_empty());
         assert_eq!(count(0, 3), (0, 0));
         assert_eq!(count(3, 1), (3, 0));
         assert_eq!(count(16, 2), (32, 0));
         assert_eq!(count(33, 1), (32, 1));
         assert_eq!(count(1, 33), (32, 1));
+    }
+
+    #[test]
+    fn a8_signatures_under_one_root_do_not_push_out_those_under_another() {
+        let (holder, subject) = (Digest::of(b"holder"), Digest::of(b"subject"));
+        let (ours, other) = (TrustRootName::default(), TrustRootName::github());
+        let by = |roots: &[&TrustRootName], n: usize| {
+            let readings = roots.iter().map(|root| CertificateReading {
+                trust_root: (*root).clone(),
+                certificate: Certificate::default(),
+            });
+            let verified =
+                Verified { readings: readings.collect(), statement: Statement::signature_of(holder) };
+            let finding = Finding::Verified(Box::new(verified));
+            Attestation { layout: Layout::Referrer, found_at: Digest::of(&n.to_be_bytes()), finding }
+        };
+        let under = |signatures: &[Attestation], root: &TrustRootName| {
+            let all =
+                attributed(holder, &[said(vec![subject])], subject, &signatures.iter().collect::<Vec<_>>());
+            let vouches = |one: &&Attestation| matches!(&one.finding, Finding::Verified(verified) if verified.under(root).is_some());
+            all.iter().filter(vouches).count()
+        };
+        // Many of another root before the one that counts.
+        let mut signatures: Vec<Attestation> = (0..40).map(|n| by(&[&other], n)).collect();
+        signatures.push(by(&[&ours], 40));
+        assert_eq!((under(&signatures, &ours), under(&signatures, &other)), (1, MAX_PAIRS));
+        // What is beyond the limit under one root is not let in by the other.
+        let mut signatures: Vec<Attestation> = (0..MAX_PAIRS).map(|n| by(&[&ours], n)).collect();
+        signatures.push(by(&[&ours, &other], MAX_PAIRS));
+        assert_eq!((under(&signatures, &ours), under(&signatures, &other)), (MAX_PAIRS, 1));
     }
 }

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use crate::domain::{
-    evidence::{Attestation, Finding, Keyed, Root, SubjectEvidence, Verified},
+    evidence::{Attestation, CertificateReading, Finding, Keyed, Root, SubjectEvidence, Verified},
     identity::Certificate,
     key::KeyCheck,
     looked_at::LookedAt,
@@ -129,13 +129,11 @@ pub fn key_check(check: &KeyCheck) -> usize {
 pub fn attestation(attestation: &Attestation) -> usize {
     let finding = match &attestation.finding {
         Finding::Verified(verified) => {
-            let Verified { trust_roots, certificate: signer, statement: said } = verified.as_ref();
-            sum([
-                size_of::<Verified>(),
-                sum(trust_roots.iter().map(|root| text(&root.0).saturating_add(OVERHEAD))),
-                certificate(signer),
-                statement(said),
-            ])
+            let Verified { readings, statement: said } = verified.as_ref();
+            let reading = |one: &CertificateReading| {
+                sum([text(&one.trust_root.0), certificate(&one.certificate), size_of::<CertificateReading>()])
+            };
+            sum([size_of::<Verified>(), sum(readings.iter().map(reading)), statement(said)])
         }
         Finding::Keyed(keyed) => sum([size_of::<Keyed>(), statement(&keyed.statement)]),
         Finding::Unsigned { predicate_type: why } | Finding::Untrusted(why) | Finding::Malformed(why) => {

@@ -57,11 +57,10 @@ impl<'a> Layer<'a> {
     }
 
     /// Verifies it. Under a root without a log nothing in a layer says when it was signed, so that none verifies.
-    pub(super) fn verify(&self, root: &Root, now: Timestamp) -> Result<(Certificate, Statement), Refusal> {
+    pub(super) fn verify(&self, root: &Root, now: Timestamp) -> Result<Certificate, Refusal> {
         let Self { bytes, envelope, certificate, entry } = self;
         if let Some(alone) = &root.alone {
-            let claims = authority::verify(root, alone, (envelope, certificate), &[], now)?;
-            return Ok((claims, statement::parse(envelope.payload.as_bytes())?));
+            return authority::verify(root, alone, (envelope, certificate), &[], now);
         }
         let missing = if root.demands.log { Refusal::LogEntryMissing } else { Refusal::NoTime };
         let entry = entry.as_ref().ok_or(missing)?;
@@ -77,7 +76,12 @@ impl<'a> Layer<'a> {
         signature(envelope, certificate)?;
         let verifier = Verifier::Certificate(certificate);
         describes(entry.body(), &Signed { bytes, envelope, verifier })?;
-        Ok((claims, statement::parse(envelope.payload.as_bytes())?))
+        Ok(claims)
+    }
+
+    /// What it says. It says something once [`Self::verify`] has succeeded.
+    pub(super) fn statement(&self) -> Result<Statement, Refusal> {
+        Ok(statement::parse(self.envelope.payload.as_bytes())?)
     }
 }
 

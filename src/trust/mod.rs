@@ -40,7 +40,7 @@ use crate::{
     api::statement,
     domain::{
         digest::Digest,
-        evidence::{Attestation, Finding, Keyed, Verified},
+        evidence::{Attestation, CertificateReading, Finding, Keyed, Verified},
         identity::{Certificate, TrustRootName},
         key::{KeyCheck, PublicKey},
         provenance::Statement,
@@ -136,7 +136,9 @@ impl Roots {
             let read = SigstoreBundle::parse(bundle)?;
             read.statement()?;
             let verify = |root: &Root| read.verify(root, &artifact.to_library()?, now);
-            self.under_each(read.certificates(), verify).map(|(_, certificate)| certificate)
+            let readings = self.under_each(read.certificates(), verify)?;
+            let first = readings.into_iter().next().map(|reading| reading.certificate);
+            first.ok_or_else(|| Refusal::Other("no trust root vouches for it".to_owned()))
         })
     }
 
@@ -174,9 +176,7 @@ impl Roots {
 
     fn find(&self, raw: &RawAttestation, now: Timestamp) -> Result<Finding, Refusal> {
         let keyed = |statement| Finding::Keyed(Box::new(Keyed { fingerprint: raw.fingerprint(), statement }));
-        let verified = |trust_roots, certificate, statement| {
-            Finding::Verified(Box::new(Verified { trust_roots, certificate, statement }))
-        };
+        let verified = |readings, statement| Finding::Verified(Box::new(Verified { readings, statement }));
         match &raw.content {
             RawContent::Bundle(json) => {
                 let read = SigstoreBundle::parse(json)?;
@@ -185,8 +185,8 @@ impl Roots {
                     let signed = read.signed_digest()?;
                     let artifact = Subject::Digest(&signed).to_library()?;
                     let verify = |root: &Root| read.verify(root, &artifact, now);
-                    let (roots, certificate) = self.under_each(read.certificates(), verify)?;
-                    return Ok(verified(roots, certificate, Statement::signature_of(signed)));
+                    let readings = self.under_each(read.certificates(), verify)?;
+                    return Ok(verified(readings, Statement::signature_of(signed)));
                 };
                 if read.certificate()?.is_none() {
                     return Ok(keyed(statement.try_into()?));
@@ -199,8 +199,8 @@ impl Roots {
                     )
                 })?;
                 let verify = |root: &Root| read.verify(root, &Subject::Digest(&artifact).to_library()?, now);
-                let (roots, certificate) = self.under_each(read.certificates(), verify)?;
-                Ok(verified(roots, certificate, statement.try_into()?))
+                let readings = self.under_each(read.certificates(), verify)?;
+                Ok(verified(readings, statement.try_into()?))
             }
             RawContent::CosignLayer { envelope, annotations } if legacy::is_keyed(annotations) => {
                 Ok(keyed(keyed::statement_of_layer(envelope)?))
@@ -208,22 +208,21 @@ impl Roots {
             RawContent::CosignLayer { envelope, annotations } => {
                 let layer = Layer::parse(envelope, annotations)?;
                 let verify = |root: &Root| layer.verify(root, now);
-                let (roots, (certificate, statement)) =
-                    self.under_each(std::iter::once(&layer.certificate), verify)?;
-                Ok(verified(roots, certificate, statement))
+                let readings = self.under_each(std::iter::once(&layer.certificate), verify)?;
+                Ok(verified(readings, layer.statement()?))
             }
         }
     }
 
-    /// Verifies under every root that could have issued one of these certificates, and names those that vouch. Where none
-    /// does, the refusal is of the one that comes closest.
-    fn under_each<'a, T>(
+    /// Verifies under every root that could have issued one of these certificates, and gives what each that vouches reads of it. Where
+    /// none does, the refusal is of the one that comes closest.
+    fn under_each<'a>(
         &self,
         certificates: impl Iterator<Item = &'a DerCertificate>,
-        verify: impl Fn(&Root) -> Result<T, Refusal>,
-    ) -> Result<(Vec<TrustRootName>, T), Refusal> {
+        verify: impl Fn(&Root) -> Result<Certificate, Refusal>,
+    ) -> Result<Vec<CertificateReading>, Refusal> {
         let certificates: Vec<&DerCertificate> = certificates.collect();
-        let (mut vouching, mut found, mut closest) = (Vec::new(), None, None);
+        let (mut readings, mut closest) = (Vec::new(), None);
         for root in &self.roots {
             if !certificates
                 .iter()
@@ -232,9 +231,8 @@ impl Roots {
                 continue;
             }
             match verify(root) {
-                Ok(verified) => {
-                    vouching.push(root.name.clone());
-                    found = Some(verified);
+                Ok(certificate) => {
+                    readings.push(CertificateReading { trust_root: root.name.clone(), certificate });
                 }
                 Err(refusal) => {
                     if closest.as_ref().is_none_or(Refusal::is_of_another_root) {
@@ -243,10 +241,10 @@ impl Roots {
                 }
             }
         }
-        match (found, closest) {
-            (Some(found), _) => Ok((vouching, found)),
-            (None, Some(refusal)) => Err(refusal),
-            (None, None) => Err(self.of_no_root(&certificates)),
+        match closest {
+            _ if !readings.is_empty() => Ok(readings),
+            Some(refusal) => Err(refusal),
+            None => Err(self.of_no_root(&certificates)),
         }
     }
 

@@ -197,7 +197,7 @@ impl World {
 }
 
 /// From the bytes of one attestation to the verdict about the image that it is found at.
-pub fn judge(roots: &Roots, policy: &Value, raw: &RawAttestation) -> ImageVerdict {
+pub fn judge(roots: &dyn TrustRoots, policy: &Value, raw: &RawAttestation) -> ImageVerdict {
     let compiled = compile(policy, &NoKeys);
     assert!(compiled.errors.is_empty(), "{:?}", compiled.errors);
     let now = Timestamp::now();

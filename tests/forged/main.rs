@@ -11,6 +11,7 @@ mod keys;
 mod looked_at;
 mod odd;
 mod policies;
+mod roots;
 mod table;
 #[path = "../trust_support/mod.rs"]
 mod trust_support;

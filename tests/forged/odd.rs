@@ -82,7 +82,7 @@ fn legacy_extensions_stand_for_the_modern_ones() {
         else {
             panic!("not verified");
         };
-        found.certificate
+        found.readings[0].certificate.clone()
     };
     let legacy = find(&Identity::github_legacy("acme/app", "w.yml", "refs/heads/main", "push"));
     let modern = find(&Identity::github("acme/app", "w.yml", "refs/heads/main", "push"));

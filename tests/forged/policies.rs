@@ -290,3 +290,44 @@ fn what_is_claimed_must_be_what_the_policy_asks_in_every_form() {
         }
     }
 }
+
+/// Whoever builds with BuildKit chooses what it says of its context. A policy for all repositories of an owner reads the claim of one of
+/// them, and only that one may make it.
+#[test]
+fn a13_a_claim_of_another_repository_than_the_certificate_is_denied_for_every_build_type() {
+    let buildkit_v1 = "https://mobyproject.org/buildkit@v1";
+    let buildkit_v2 = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+    let subjects = [("ghcr.io/acme/app", image().hex())];
+    let subjects = subjects.each_ref().map(|(name, hex)| (*name, hex.as_str()));
+    let claimed = |form: usize, build_type: &str, repository: &str| {
+        let uri = format!("https://github.com/{repository}.git#refs/tags/v9");
+        if form == 0 {
+            let mut statement = statement_v02(&subjects, &Build::of(&identity()));
+            statement["predicate"]["buildType"] = json!(build_type);
+            statement["predicate"]["invocation"]["configSource"] = json!({"uri": uri});
+            return statement;
+        }
+        let mut statement = statement_v1(&subjects, &Build::of(&identity()));
+        let definition = &mut statement["predicate"]["buildDefinition"];
+        definition["buildType"] = json!(build_type);
+        definition["externalParameters"] = json!({"configSource": {"uri": uri}});
+        statement
+    };
+    for at in [0, 8] {
+        let world = World::of(FORMS[at]);
+        let mut policy = world.policy();
+        policy["spec"]["signers"][0]["github"]["repository"] = json!("acme/*");
+        let judge = |statement: &Value| {
+            let signed = world.signing().sign(statement.to_string());
+            judge(&world.roots, &policy, &world.form.of(&signed))
+        };
+        for (form, build_type) in [(0, buildkit_v1), (1, buildkit_v2), (1, buildkit_v1)] {
+            // The context may be another ref and commit of the same repository.
+            let same = judge(&claimed(form, build_type, "acme/app"));
+            assert_eq!(same.outcome, Outcome::Allow, "{build_type}: {:?}", same.problems);
+            let other = judge(&claimed(form, build_type, "acme/other"));
+            let words = "it claims the source https://github.com/acme/other, and the certificate says https://github.com/acme/app";
+            denied(&other, Reason::WrongSource, words, &build_type);
+        }
+    }
+}

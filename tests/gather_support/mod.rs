@@ -13,7 +13,7 @@ use std::{
 use bonafide::{
     domain::{
         digest::Digest,
-        evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, Verified},
+        evidence::{Attestation, CertificateReading, FetchError, FetchErrorKind, Finding, Layout, Verified},
         glob::{AnchoredRegex, Glob},
         identity::{Certificate, Signer, SignerIdentity, SubjectMatcher, TrustRootName},
         level::BuildLevel,
@@ -315,12 +315,14 @@ pub fn attestation(subjects: Vec<Digest>) -> Attestation {
 fn verified(subjects: Vec<Digest>, predicate: String) -> Finding {
     let predicate = Predicate::from(Value::from(predicate));
     Finding::Verified(Box::new(Verified {
-        trust_roots: vec![TrustRootName::default()],
-        certificate: Certificate {
-            subject: "builder".into(),
-            issuer: "https://issuer".into(),
-            ..Certificate::default()
-        },
+        readings: vec![CertificateReading {
+            trust_root: TrustRootName::default(),
+            certificate: Certificate {
+                subject: "builder".into(),
+                issuer: "https://issuer".into(),
+                ..Certificate::default()
+            },
+        }],
         statement: Statement {
             subjects,
             predicate_type: SLSA_V1.into(),

@@ -9,7 +9,8 @@ use crate::domain::{
     verdict::Reason,
 };
 
-/// What the build types of `BuildKit` begin with. The source that it names is the context of a build, which whoever runs it chooses.
+/// What the build types of `BuildKit` begin with. Its `configSource` is the context of the build, which may be at another ref and commit of
+/// the repository than the run that signed.
 const BUILDKIT: [&str; 2] = ["https://mobyproject.org/buildkit@", "https://github.com/moby/buildkit/"];
 
 /// Whether the provenance and the certificate of its signer name the same source, as far as both name one.
@@ -21,12 +22,6 @@ pub fn check_consistency(
     certificate: &Certificate,
     provenance: &Provenance,
 ) -> Result<(), Mismatch> {
-    let of_context = BUILDKIT.iter().any(|kind| provenance.build_type.starts_with(kind));
-    // The certificate's source has been authorised for itself.
-    let is_authorised = matches!(signer, SignerIdentity::Github(_) | SignerIdentity::Gitlab(_));
-    if of_context && is_authorised {
-        return Ok(());
-    }
     let both = |claimed: &Option<String>, proved: &Option<String>| claimed.clone().zip(proved.clone());
     if let Some((claimed, proved)) = both(&provenance.source, &proved_source(signer, certificate))
         && let Some((of_claim, of_proof)) = location(&claimed).zip(location(&proved))
@@ -34,7 +29,7 @@ pub fn check_consistency(
     {
         return contradiction("source", &claimed, &proved);
     }
-    if of_context {
+    if BUILDKIT.iter().any(|kind| provenance.build_type.starts_with(kind)) {
         return Ok(());
     }
     if let Some((claimed, proved)) = both(&provenance.commit, &certificate.source_digest)
@@ -68,11 +63,13 @@ fn contradiction(what: &str, claimed: &str, proved: &str) -> Result<(), Mismatch
     Err(Mismatch::new(Reason::WrongSource, found))
 }
 
-/// Host and path of a repository, in the spellings of URLs and of git's own `user@host:path`; nothing, where it is neither.
+/// Host and path of a repository, in the spellings of URLs, of git's own `user@host:path`, and of `host/path`; nothing, where it is none of
+/// these.
 fn location(uri: &str) -> Option<String> {
-    let rest = match uri.split_once("://") {
-        Some((_, rest)) => rest.to_owned(),
-        None => uri.split_once('@')?.1.replacen(':', "/", 1),
+    let rest = match (uri.split_once("://"), uri.split_once('@')) {
+        (Some((_, rest)), _) => rest.to_owned(),
+        (None, Some((_, rest))) => rest.replacen(':', "/", 1),
+        (None, None) => uri.split_once('/').filter(|(host, _)| host.contains('.')).map(|_| uri.to_owned())?,
     };
     let rest = rest.rsplit_once('@').map_or(rest.as_str(), |(_, rest)| rest);
     let path = rest.trim_end_matches('/');
@@ -219,18 +216,28 @@ mod tests {
     }
 
     #[test]
-    fn the_context_of_a_build_is_not_the_source_of_the_run() {
+    fn a13_the_context_of_a_build_is_of_the_repository_of_the_run() {
         for kind in [
             "https://mobyproject.org/buildkit@v1",
             "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md",
         ] {
             let of = |claimed: Provenance| Provenance { build_type: kind.to_owned(), ..claimed };
-            let other = of(claims("https://github.com/upstream/tool", "v1.2", &"0".repeat(40)));
-            assert_eq!(check_consistency(&by_repository(), &certificate(), &other), Ok(()));
-            // Where only the subject was asked for, nobody has authorised the certificate's source.
-            assert!(check_consistency(&by_subject(), &certificate(), &other).is_err());
+            // Its ref and commit may be others; its repository may not.
             let same = of(claims("https://github.com/acme/app", "v1.2", &"0".repeat(40)));
-            assert_eq!(check_consistency(&by_subject(), &certificate(), &same), Ok(()));
+            for signer in [by_repository(), by_subject()] {
+                assert_eq!(check_consistency(&signer, &certificate(), &same), Ok(()));
+                for spelling in [
+                    "https://github.com/acme/lib",
+                    "git+https://github.com/acme/lib.git",
+                    "git@github.com:acme/lib.git",
+                    "ssh://git@github.com/acme/lib",
+                    "github.com/acme/lib",
+                ] {
+                    let other = of(claims(spelling, "v1.2", &"0".repeat(40)));
+                    let found = check_consistency(&signer, &certificate(), &other).unwrap_err();
+                    assert_eq!(found.reason, Reason::WrongSource, "{spelling}");
+                }
+            }
         }
     }
 }

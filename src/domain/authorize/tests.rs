@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::{
+    evidence::CertificateReading,
     glob::Glob,
     identity::{
         AroundTag, GithubIdentity, GitlabIdentity, PipelineConfig, RefPattern, RefType, SigningWorkflow,
@@ -30,7 +31,8 @@ fn verified(certificate: Certificate) -> Verified {
         summary: None,
         other: None,
     };
-    Verified { trust_roots: vec![TrustRootName::default()], certificate, statement }
+    let reading = CertificateReading { trust_root: TrustRootName::default(), certificate };
+    Verified { readings: vec![reading], statement }
 }
 
 fn signer(identity: &SignerIdentity) -> Signer {
