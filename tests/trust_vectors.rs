@@ -31,6 +31,10 @@ use serde_json::{Value, json};
 
 use trust_support::{IMAGES, att_layer, bundle, layer, public_good, refused, root, vectors, verified};
 
+fn root_names(verified: &Verified) -> Vec<TrustRootName> {
+    verified.readings.iter().map(|reading| reading.trust_root.clone()).collect()
+}
+
 #[test]
 fn layers_of_cosign_att_tags_verify() {
     let Some(vectors) = vectors() else { return };
@@ -69,9 +73,9 @@ fn layers_of_cosign_att_tags_verify() {
 /// The certificate's source and the provenance's: repository, ref, commit, workflow.
 fn sources(verified: &Verified) -> [Option<String>; 4] {
     let provenance = verified.statement.provenance.as_ref().unwrap();
-    assert_eq!(provenance.source, verified.certificate.source_repository);
-    assert_eq!(provenance.source_ref, verified.certificate.source_ref);
-    assert_eq!(provenance.commit, verified.certificate.source_digest);
+    assert_eq!(provenance.source, verified.readings[0].certificate.source_repository);
+    assert_eq!(provenance.source_ref, verified.readings[0].certificate.source_ref);
+    assert_eq!(provenance.commit, verified.readings[0].certificate.source_digest);
     [
         provenance.source.clone(),
         provenance.source_ref.clone(),
@@ -102,7 +106,7 @@ fn bundles_of_each_version_verify() {
         ]
     );
     // The builder is claimed; the certificate is the delegator's.
-    assert_ne!(v0_1.statement.provenance.unwrap().builder_id, v0_1.certificate.subject);
+    assert_ne!(v0_1.statement.provenance.unwrap().builder_id, v0_1.readings[0].certificate.subject);
 
     let v0_2 = find("gha-container-based-v2.1.0.slsa-v1.sigstore.json");
     assert_eq!(
@@ -125,9 +129,9 @@ fn bundles_of_each_version_verify() {
             some(".github/workflows/shared.yml"),
         ]
     );
-    assert!(!v0_3.certificate.subject.starts_with("https://github.com/malancas/attest-demo/"));
+    assert!(!v0_3.readings[0].certificate.subject.starts_with("https://github.com/malancas/attest-demo/"));
     let run = "https://github.com/malancas/attest-demo/actions/runs/9228858953/attempts/1";
-    assert_eq!(v0_3.certificate.run_uri.as_deref(), Some(run));
+    assert_eq!(v0_3.readings[0].certificate.run_uri.as_deref(), Some(run));
     assert_eq!(v0_3.statement.provenance.unwrap().invocation_id.as_deref(), Some(run));
 }
 
@@ -244,19 +248,19 @@ fn each_bundle_names_the_one_root_that_vouches_for_it() {
         }
         let found = verified(roots.verify(&bundle(fs::read(&file).unwrap()), Timestamp::now()));
         let expected = if name.contains("private") { "github" } else { "sigstore" };
-        assert_eq!(found.trust_roots, [TrustRootName(expected.to_owned())], "{name}");
+        assert_eq!(root_names(&found), [TrustRootName(expected.to_owned())], "{name}");
     }
     for image in IMAGES {
         let (envelope, annotations, _) = att_layer(&vectors.join("images").join(image));
         let found = verified(roots.verify(&layer(envelope, annotations), Timestamp::now()));
-        assert_eq!(found.trust_roots, [TrustRootName::default()], "{image}");
+        assert_eq!(root_names(&found), [TrustRootName::default()], "{image}");
     }
     // The same root under two names vouches under both.
     let twice = fs::read_to_string(vectors.join("roots/trusted_root.json")).unwrap();
     let roots = roots.with(TrustRootName("mirror".to_owned()), &twice).unwrap();
     let bytes = fs::read(vectors.join("bundles/gha-delegator-v1.10.0.sigstore.json")).unwrap();
     let found = verified(roots.verify(&bundle(bytes), Timestamp::now()));
-    assert_eq!(found.trust_roots, [TrustRootName::default(), TrustRootName("mirror".to_owned())]);
+    assert_eq!(root_names(&found), [TrustRootName::default(), TrustRootName("mirror".to_owned())]);
 }
 
 #[test]
