@@ -809,7 +809,7 @@ fn every_reason_has_a_message_worth_reading() {
         (
             Reason::WrongSource,
             denied(World::signed(|s| {
-                s.readings[0].certificate.source_ref = Some("refs/pull/7/merge".into())
+                s.readings[0].certificate.source_ref = Some("refs/pull/7/merge".into());
             })),
         ),
         (
