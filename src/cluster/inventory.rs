@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node as NodeObject},
     node::v1::RuntimeClass,
@@ -35,11 +35,15 @@ use crate::{
         policy::{PolicyEntry, PolicyId},
         workload::Node,
     },
-    gather::ports::{Inventory, LabelMap, Snapshot, Unmatched},
+    gather::ports::{Incomplete, Inventory, LabelMap, Snapshot, Unlisted, Unmatched},
 };
 
 /// How long changes are gathered before a snapshot is made of them: thousands of nodes come one by one.
 const GATHERING: Duration = Duration::from_millis(10);
+
+/// How long the API server must say that it does not have a kind before objects of it are forgotten. Who deletes a definition deletes
+/// its objects first, and the watch tells so; this is for a replica whose watch was broken meanwhile.
+const ABSENT: Duration = Duration::from_secs(30);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +76,11 @@ impl Watched {
         Self::TrustRoots,
     ];
 
+    /// Whether a cluster may lack the kind: it is not one of Kubernetes' own.
+    const fn may_be_absent(self) -> bool {
+        matches!(self, Self::Policies | Self::ClusterPolicies | Self::TrustRoots)
+    }
+
     /// The resource's name, as Kubernetes has it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,12 +102,14 @@ impl fmt::Display for Watched {
 }
 
 /// How a watch goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Course {
     /// Whether there was a complete list.
     listed: bool,
-    /// Since when it does not go.
-    lost: Option<Instant>,
+    /// Since when it does not go, and the last error.
+    lost: Option<(Instant, String)>,
+    /// Since when the API server says that it does not have the kind.
+    absent: Option<tokio::time::Instant>,
 }
 
 /// What is known of a cluster, followed for the process's life.
@@ -108,7 +119,8 @@ pub struct ClusterInventory {
     keys: Arc<KeyObjects>,
     state: Mutex<State>,
     courses: Mutex<BTreeMap<Watched, Course>>,
-    current: ArcSwap<Snapshot>,
+    /// Filled when everything that a verdict depends on was listed once, and never emptied.
+    current: ArcSwapOption<Snapshot>,
     changed: Notify,
     /// Somebody writes the status of policies when they change.
     policies_changed: Notify,
@@ -124,12 +136,11 @@ impl ClusterInventory {
         pinning: bool,
         keys: Arc<KeyObjects>,
     ) -> Arc<Self> {
-        let state = State::new(platforms, unmatched, pinning);
         Arc::new(Self {
             pinning,
             keys,
-            current: ArcSwap::from_pointee(state.snapshot()),
-            state: Mutex::new(state),
+            current: ArcSwapOption::empty(),
+            state: Mutex::new(State::new(platforms, unmatched, pinning)),
             courses: Mutex::default(),
             changed: Notify::new(),
             policies_changed: Notify::new(),
@@ -153,17 +164,40 @@ impl ClusterInventory {
         );
     }
 
-    /// What there is no complete list of yet.
-    pub fn unlisted(&self) -> Vec<Watched> {
+    /// What there is no complete list of yet, and why.
+    pub fn unlisted(&self) -> Vec<Unlisted> {
+        let mut unlisted = self.missing();
+        unlisted.extend(self.unlisted_of(&[Watched::Pods]));
+        unlisted
+    }
+
+    /// What a verdict depends on and was not listed yet. Pods are not among it: a binding asks the API server where it must.
+    fn missing(&self) -> Vec<Unlisted> {
+        let mut missing = self.unlisted_of(&Watched::ALL);
+        missing.retain(|unlisted| unlisted.resource != Watched::Pods.as_str());
+        // The keys that policies reference are read when the policies are known.
+        if missing.is_empty() && !self.keys.is_settled() {
+            missing.push(Unlisted { resource: "keys", error: None });
+        }
+        missing
+    }
+
+    fn unlisted_of(&self, all: &[Watched]) -> Vec<Unlisted> {
         let courses = self.courses.lock();
-        let is_listed = |watched: &Watched| courses.get(watched).is_some_and(|course| course.listed);
-        Watched::ALL.into_iter().filter(|watched| !is_listed(watched)).collect()
+        let unlisted = |watched: &Watched| {
+            let course = courses.get(watched);
+            let error = course.and_then(|course| course.lost.as_ref()).map(|(_, error)| error.clone());
+            let is_listed = course.is_some_and(|course| course.listed);
+            (!is_listed).then(|| Unlisted { resource: watched.as_str(), error })
+        };
+        all.iter().filter_map(unlisted).collect()
     }
 
     /// For how long something has not been followed; zero where it is.
     pub fn staleness(&self, watched: Watched) -> Duration {
         let courses = self.courses.lock();
-        courses.get(&watched).and_then(|course| course.lost).map(|since| since.elapsed()).unwrap_or_default()
+        let lost = courses.get(&watched).and_then(|course| course.lost.as_ref());
+        lost.map(|(since, _)| since.elapsed()).unwrap_or_default()
     }
 
     /// The policy objects as they are known, in order.
@@ -192,26 +226,62 @@ impl ClusterInventory {
         let course = courses.entry(watched).or_default();
         match lost {
             None => {
-                if let Some(since) = course.lost.take() {
+                course.absent = None;
+                if let Some((since, _)) = course.lost.take() {
                     let for_seconds = since.elapsed().as_secs();
                     tracing::info!(resource = watched.as_str(), for_seconds, "followed again");
                 }
             }
-            Some(error) if course.lost.is_none() => {
-                course.lost = Some(Instant::now());
-                tracing::warn!(
-                    resource = watched.as_str(),
-                    error,
-                    "cannot be followed at the moment; what was last known stays in force"
-                );
+            Some(error) => {
+                let (resource, is_listed) = (watched.as_str(), course.listed);
+                let known = course.lost.take();
+                // Until there is a list, each other error is told: the last one may be a right that is missing.
+                let is_told = known.as_ref().is_some_and(|(_, last)| is_listed || last == error);
+                if !is_told && is_listed {
+                    tracing::warn!(
+                        resource,
+                        error,
+                        "cannot be followed at the moment; what was last known stays in force"
+                    );
+                } else if !is_told {
+                    tracing::error!(
+                        resource,
+                        error,
+                        "cannot be listed; every review is denied with 503 until it is"
+                    );
+                }
+                let since = known.map_or_else(Instant::now, |(since, _)| since);
+                course.lost = Some((since, error.to_owned()));
             }
-            Some(_) => {}
         }
     }
 
-    /// There is a complete list of it, and it is in the snapshot.
+    /// The API server does not have the kind. Whether that counts as a complete list without objects: at once where there was no list
+    /// yet, and after [`ABSENT`] where objects may be known.
+    pub(super) fn is_absent(&self, watched: Watched, error: &str) -> bool {
+        let is_empty = watched.may_be_absent() && {
+            let mut courses = self.courses.lock();
+            let course = courses.entry(watched).or_default();
+            let since = *course.absent.get_or_insert_with(tokio::time::Instant::now);
+            !course.listed || since.elapsed() >= ABSENT
+        };
+        if is_empty {
+            // Told before the error is: what counts as listed keeps no review waiting.
+            self.courses.lock().entry(watched).or_default().listed = true;
+        }
+        self.watched(watched, Some(error));
+        is_empty
+    }
+
+    /// There is a complete list of it, which the state has already.
     pub(super) fn listed(&self, watched: Watched) {
         self.courses.lock().entry(watched).or_default().listed = true;
+        self.publish_now();
+    }
+
+    /// What policies reference was read once.
+    pub(super) fn keys_settled(&self) {
+        self.publish_now();
     }
 
     async fn publish(&self) {
@@ -225,8 +295,12 @@ impl ClusterInventory {
     fn publish_now(&self) {
         // Made and stored under one lock: an older one never follows a newer.
         let state = self.state.lock();
+        let before = self.current.load();
+        if before.is_none() && !self.missing().is_empty() {
+            return;
+        }
         let snapshot = state.snapshot();
-        if snapshot.policies.generation != self.current.load().policies.generation {
+        if before.as_ref().is_none_or(|before| before.policies.generation != snapshot.policies.generation) {
             let all = snapshot.policies.entries();
             let invalid = all.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
             tracing::info!(
@@ -235,18 +309,25 @@ impl ClusterInventory {
                 "other policies, or namespaces of theirs, are in force"
             );
         }
-        self.current.store(Arc::new(snapshot));
+        self.current.store(Some(Arc::new(snapshot)));
     }
 
     /// Takes a change in. A complete list is in the snapshot before it is said to be there.
     fn take<T>(&self, watched: Watched, change: Change<T>, put: impl FnOnce(&mut State, Change<T>) -> bool) {
-        if let Change::Lost(error) | Change::Refused(error) = &change {
-            return self.watched(watched, Some(error));
+        match &change {
+            Change::Lost(error) => return self.watched(watched, Some(error)),
+            Change::Absent(error) => {
+                if self.is_absent(watched, error) {
+                    put(&mut self.state.lock(), Change::All(Vec::new()));
+                    self.listed(watched);
+                }
+                return;
+            }
+            Change::All(_) | Change::One(_) | Change::Gone(_) => {}
         }
         let is_all = matches!(change, Change::All(_));
         let changed = put(&mut self.state.lock(), change);
         if is_all {
-            self.publish_now();
             self.listed(watched);
         } else if changed {
             self.changed.notify_one();
@@ -275,7 +356,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_namespaces(all),
                 Change::One(one) => state.one_namespace(one),
                 Change::Gone((name, _)) => state.namespace_gone(&name),
-                Change::Lost(_) | Change::Refused(_) => false,
+                Change::Lost(_) | Change::Absent(_) => false,
             });
         })
         .await;
@@ -293,7 +374,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_nodes(all),
                 Change::One(node) => state.one_node(node),
                 Change::Gone(node) => state.node_gone(&node.name),
-                Change::Lost(_) | Change::Refused(_) => false,
+                Change::Lost(_) | Change::Absent(_) => false,
             });
         })
         .await;
@@ -310,7 +391,7 @@ impl ClusterInventory {
                 Change::All(all) => state.all_runtime_classes(all),
                 Change::One(one) => state.one_runtime_class(one),
                 Change::Gone((name, _)) => state.runtime_class_gone(&name),
-                Change::Lost(_) | Change::Refused(_) => false,
+                Change::Lost(_) | Change::Absent(_) => false,
             });
         })
         .await;
@@ -318,8 +399,8 @@ impl ClusterInventory {
 }
 
 impl Inventory for ClusterInventory {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete> {
+        self.current.load_full().ok_or_else(|| Incomplete(self.missing()))
     }
 }
 
@@ -338,3 +419,6 @@ pub(super) fn reported(status: &Value) -> Option<Reported> {
         since: ready.get("lastTransitionTime").and_then(Value::as_str).map(ToOwned::to_owned),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,8 +131,8 @@ impl KeyObjects {
                 None => trouble.is_over(),
             }
             inventory.compile_anew();
-            if are_all_known {
-                self.settled.store(true, Ordering::Relaxed);
+            if are_all_known && !self.settled.swap(true, Ordering::Relaxed) {
+                inventory.keys_settled();
             }
             let next = self.known.lock().holders.values().map(|holder| holder.next).min();
             let until_next = async {

@@ -65,7 +65,7 @@ impl PendingPods {
                     None
                 }
                 Change::One(None) | Change::Gone(None) => None,
-                Change::Lost(error) | Change::Refused(error) => Some(error),
+                Change::Lost(error) | Change::Absent(error) => Some(error),
             };
             self.inventory.watched(Watched::Pods, lost.as_deref());
         })

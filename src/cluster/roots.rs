@@ -72,20 +72,25 @@ impl TrustRootObjects {
     }
 
     fn take(&self, change: Change<(String, Known)>) {
-        let lost = match change {
-            Change::Lost(error) => Some(error),
-            Change::Refused(error) => {
-                // Whoever waits for a list waits for one that may never come.
-                self.inventory.listed(Watched::TrustRoots);
-                Some(error)
+        let watched = Watched::TrustRoots;
+        match change {
+            Change::Lost(error) => self.inventory.watched(watched, Some(&error)),
+            Change::Absent(error) => {
+                if self.inventory.is_absent(watched, &error) {
+                    self.keep(Change::All(Vec::new()));
+                    self.inventory.listed(watched);
+                }
             }
-            change => {
+            change @ Change::All(_) => {
                 self.keep(change);
-                self.inventory.listed(Watched::TrustRoots);
-                None
+                self.inventory.listed(watched);
+                self.inventory.watched(watched, None);
             }
-        };
-        self.inventory.watched(Watched::TrustRoots, lost.as_deref());
+            change @ (Change::One(_) | Change::Gone(_)) => {
+                self.keep(change);
+                self.inventory.watched(watched, None);
+            }
+        }
     }
 
     fn keep(&self, change: Change<(String, Known)>) {
@@ -103,7 +108,7 @@ impl TrustRootObjects {
                     known.remove(&name);
                 }
             }
-            Change::Lost(_) | Change::Refused(_) => {}
+            Change::Lost(_) | Change::Absent(_) => {}
         }
         // A status alone changes no root.
         if specs(&known) != before {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::ListParams};
 
 use super::{inventory::ClusterInventory, pods};
-use crate::domain::workload::Workload;
+use crate::{domain::workload::Workload, gather::ports::Inventory as _};
 
 /// How many pods are read at once: more would be held in memory for nothing.
 const PAGE: u32 = 500;
@@ -30,7 +30,7 @@ pub async fn run<F: Future<Output = ()>>(
     inventory: Arc<ClusterInventory>,
     judge: impl Fn(Arc<Workload>) -> F,
 ) {
-    while !inventory.unlisted().is_empty() {
+    while inventory.snapshot().is_err() {
         tokio::time::sleep(LOOK).await;
     }
     let begun = Instant::now();

@@ -21,8 +21,8 @@ pub enum Change<T> {
     Gone(T),
     /// They cannot be followed at the moment.
     Lost(String),
-    /// The same: the API server has no such kind, or does not let us see it. It may not have it for long, or ever.
-    Refused(String),
+    /// The API server does not have the kind: its definition is not installed.
+    Absent(String),
 }
 
 /// The settings of each watch here.
@@ -56,10 +56,10 @@ pub async fn follow<K, T>(
             Ok(Event::Apply(object)) => tell(Change::One(convert(object))),
             Ok(Event::Delete(object)) => tell(Change::Gone(convert(object))),
             Err(error) => {
-                let refused = is_refused(&error);
+                let trouble = Trouble::of(&error);
                 let words = error.to_string();
-                tell(if refused { Change::Refused(words) } else { Change::Lost(words) });
-                tokio::time::sleep(patience.next_wait(refused)).await;
+                tell(if trouble == Trouble::Absent { Change::Absent(words) } else { Change::Lost(words) });
+                tokio::time::sleep(patience.next_wait(trouble)).await;
                 continue;
             }
         }
@@ -67,31 +67,56 @@ pub async fn follow<K, T>(
     }
 }
 
-/// Whether the API server says that there is nothing to follow, or not for us.
-fn is_refused(error: &Error) -> bool {
-    match error {
-        Error::InitialListFailed(kube::Error::Api(status))
-        | Error::WatchStartFailed(kube::Error::Api(status)) => {
-            matches!(status.code, 403 | 404)
+/// What went wrong, as far as it says when to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Trouble {
+    /// 404: the API server does not have the kind.
+    Absent,
+    /// 403: a right is missing.
+    Forbidden,
+    /// 410: the watch must begin with another list.
+    Outdated,
+    #[default]
+    Other,
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::InitialListFailed(kube::Error::Api(status))
+            | Error::WatchStartFailed(kube::Error::Api(status))
+            | Error::WatchError(status) => match status.code {
+                403 => Self::Forbidden,
+                404 => Self::Absent,
+                410 => Self::Outdated,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
         }
-        _ => false,
     }
 }
 
-/// How long to wait before trying again: not long, for policies take effect within a second of being there.
+/// How long to wait before the next try. Policies take effect within two seconds, also those of a kind that was just installed, and
+/// those that Bonafide was just allowed to list.
 #[derive(Debug, Default)]
-struct Patience(u32);
+struct Patience {
+    trouble: Trouble,
+    tries: u32,
+}
 
 impl Patience {
     const FIRST: Duration = Duration::from_millis(100);
     const DOUBLINGS: u32 = 4;
-    /// What somebody must install or allow first is not there within the second.
-    const REFUSED: u32 = 7;
+    /// Somebody installs or allows it at any moment.
+    const FEWER_DOUBLINGS: u32 = 3;
 
-    fn next_wait(&mut self, refused: bool) -> Duration {
-        let most = if refused { Self::REFUSED } else { Self::DOUBLINGS };
-        let wait = Self::FIRST.saturating_mul(1 << self.0.min(most));
-        self.0 = self.0.saturating_add(1).min(most);
+    fn next_wait(&mut self, trouble: Trouble) -> Duration {
+        if self.trouble != trouble {
+            *self = Self { trouble, tries: 0 };
+        }
+        let most = if trouble == Trouble::Other { Self::DOUBLINGS } else { Self::FEWER_DOUBLINGS };
+        let wait = Self::FIRST.saturating_mul(1 << self.tries.min(most));
+        self.tries = self.tries.saturating_add(1).min(most);
         wait
     }
 }
@@ -139,18 +164,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_there_is_told_apart_and_asked_for_less_and_less() {
+    async fn e3_a_kind_that_is_missing_is_told_apart_and_asked_for_at_least_once_a_second() {
         let answer = |code: u16| {
             let status = kube::core::Status { code, ..kube::core::Status::default() };
             Err(Error::InitialListFailed(kube::Error::Api(Box::new(status))))
         };
-        for (code, refused) in [(404, true), (403, true), (401, false), (500, false)] {
+        for (code, absent) in [(404, true), (403, false), (401, false), (500, false)] {
             let told = told(vec![answer(code)]).await;
-            assert_eq!(matches!(told[..], [Change::Refused(_)]), refused, "{code}");
+            assert_eq!(matches!(told[..], [Change::Absent(_)]), absent, "{code}");
         }
-        let start = tokio::time::Instant::now();
-        told((0..9).map(|_| answer(404)).collect()).await;
-        assert_eq!(start.elapsed().as_millis(), 100 * 255 + 12_800);
+        let waited = async |codes: Vec<u16>| {
+            let start = tokio::time::Instant::now();
+            told(codes.into_iter().map(answer).collect()).await;
+            start.elapsed().as_millis()
+        };
+        for code in [403, 404] {
+            assert_eq!(waited(vec![code; 9]).await, 100 + 200 + 400 + 6 * 800);
+        }
+        // The definition is back, and the watch must begin with a list: that is no reason to wait longer.
+        assert_eq!(waited(vec![404, 404, 404, 404, 410]).await, 100 + 200 + 400 + 800 + 100);
     }
 
     #[tokio::test(start_paused = true)]

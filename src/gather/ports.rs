@@ -223,10 +223,41 @@ pub struct Snapshot {
     pub pinning: bool,
 }
 
+/// A resource that was not listed since the process started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The resource's plural name.
+    pub resource: &'static str,
+    /// What the API server said, where the list failed.
+    pub error: Option<String>,
+}
+
+impl fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(error) => write!(f, "{} cannot be listed: {error}", self.resource),
+            None => write!(f, "{} are not listed yet", self.resource),
+        }
+    }
+}
+
+/// There is no complete snapshot yet: a verdict would miss policies, or what they depend on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", unlisted(.0))]
+pub struct Incomplete(pub Vec<Unlisted>);
+
+fn unlisted(all: &[Unlisted]) -> String {
+    let resources: Vec<&str> = all.iter().map(|unlisted| unlisted.resource).collect();
+    format!("bonafide has not listed {} since it started", resources.join(", "))
+}
+
 /// The inventory: policies, nodes, namespaces.
 pub trait Inventory: Send + Sync {
-    /// What is known now; cheap.
-    fn snapshot(&self) -> Arc<Snapshot>;
+    /// The current snapshot; cheap.
+    ///
+    /// # Errors
+    /// [`Incomplete`] until everything that a verdict depends on was listed once. From then on there is always a snapshot.
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete>;
 }
 
 /// Why it cannot be known what a pod runs.

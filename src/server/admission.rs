@@ -37,7 +37,7 @@ use crate::{
     api::compile::Keys,
     domain::{plan::Stage, workload::Workload},
     gather::{
-        ports::{Findings, Inventory, Pods, Snapshot},
+        ports::{Findings, Incomplete, Inventory, Pods, Snapshot},
         review::Review,
         reviewer::Reviewer,
     },
@@ -237,20 +237,31 @@ impl Admission {
         let unreadable = |why| Refused(StatusCode::BAD_REQUEST, why);
         if endpoint == Endpoint::Bind {
             let binding = binding::read(&body).map_err(unreadable)?;
-            return Ok(wire::write(&binding.uid, &Box::pin(self.bind(&binding, asked)).await));
+            let answer = match self.listed(&binding.about()) {
+                Ok(snapshot) => Box::pin(self.bind(&binding, snapshot, asked)).await,
+                Err(refusal) => Answer::refused(refusal),
+            };
+            return Ok(wire::write(&binding.uid, &answer));
         }
         if endpoint == Endpoint::ValidatePolicy {
-            let policy = policy_review::read(&body).map_err(unreadable)?;
-            let uid = policy.uid.clone();
-            return Ok(wire::write(&uid, &Box::pin(self.validate_policy(policy)).await));
+            let (policy, subject) = policy_review::read(&body).map_err(unreadable)?;
+            let answer = match self.listed(&policy.about()) {
+                Ok(snapshot) => Box::pin(self.validate_policy(&policy, subject, &snapshot)).await,
+                Err(refusal) => Answer::refused(refusal),
+            };
+            return Ok(wire::write(&policy.uid, &answer));
         }
         let incoming = wire::read(&body).map_err(unreadable)?;
         let about = || incoming.about(endpoint.as_str());
+        let snapshot = match self.listed(&about()) {
+            Ok(snapshot) => snapshot,
+            Err(refusal) => return Ok(wire::write(&incoming.uid, &Answer::refused(refusal))),
+        };
         let answer = match &incoming.subject {
             Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
-                Box::pin(self.mutate(&incoming, workload, &body, asked)).await
+                Box::pin(self.mutate(&incoming, workload, snapshot, &body, asked)).await
             }
-            Subject::Judge(workload) => self.validate(&incoming, workload, asked).await,
+            Subject::Judge(workload) => self.validate(&incoming, workload, snapshot, asked).await,
             Subject::Skip(why) => self.skipped(&about(), why),
             Subject::Unknown { group, kind } => {
                 self.metrics.unknown_kind(group, kind);
@@ -265,6 +276,15 @@ impl Admission {
         Ok(wire::write(&incoming.uid, &answer))
     }
 
+    /// The snapshot that a review is judged by. Until there is one, every review is denied: an empty list of policies would admit all.
+    fn listed(&self, about: &About<'_>) -> Result<Arc<Snapshot>, Refusal> {
+        self.inventory.snapshot().map_err(|incomplete| {
+            self.metrics.unlisted();
+            report::failed(about, &incomplete.to_string());
+            Refusal::unavailable(unlisted(&incomplete))
+        })
+    }
+
     /// Admitted without judging anything: `why` is a word of a fixed set.
     pub(super) fn skipped(&self, about: &About<'_>, why: &'static str) -> Answer {
         self.metrics.skipped(why);
@@ -272,8 +292,13 @@ impl Admission {
         Answer::allowed()
     }
 
-    async fn validate(&self, incoming: &Incoming<'_>, workload: &Workload, asked: Asked) -> Answer {
-        let snapshot = self.inventory.snapshot();
+    async fn validate(
+        &self,
+        incoming: &Incoming<'_>,
+        workload: &Workload,
+        snapshot: Arc<Snapshot>,
+        asked: Asked,
+    ) -> Answer {
         // The pods of a template go through the mutating webhook, where there is one.
         let is_template = incoming.kind != "Pod";
         let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
@@ -355,6 +380,19 @@ impl Admission {
             "this could not be reviewed because of a fault in bonafide; it is in bonafide's log".to_owned(),
         ))
     }
+}
+
+/// What is said until there is a snapshot. The API server's own words stay in the log and on `/readyz`.
+fn unlisted(incomplete: &Incomplete) -> String {
+    let (failed, pending): (Vec<_>, Vec<_>) =
+        incomplete.0.iter().partition(|unlisted| unlisted.error.is_some());
+    let mut message = format!("Unlisted: this cannot be reviewed yet: {incomplete}");
+    if !failed.is_empty() && pending.is_empty() {
+        message.push_str("\n  hint: the API server refuses the list; bonafide's log and /readyz say why");
+    } else {
+        message.push_str("\n  hint: try again in a few seconds");
+    }
+    message
 }
 
 fn is_json(request: &Request) -> bool {

@@ -1,7 +1,7 @@
 //! `POST /bind`: the scheduler binds a pod to a node, and what the pod runs must be covered for that node's platform. So a node of an
 //! architecture that was not there when the pod was admitted changes nothing of what is promised.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use crate::{
         verdict::Outcome,
         workload::{Placement, Workload},
     },
-    gather::review::Review,
+    gather::{ports::Snapshot, review::Review},
 };
 
 /// What logs call this.
@@ -88,16 +88,23 @@ pub fn read(body: &[u8]) -> Result<Binding<'_>, String> {
     })
 }
 
-impl Admission {
-    pub(super) async fn bind(&self, binding: &Binding<'_>, asked: Asked) -> Answer {
-        let about = About {
+impl Binding<'_> {
+    /// What the log says of it.
+    pub fn about(&self) -> About<'_> {
+        About {
             webhook: BIND,
             kind: "Binding",
-            namespace: &binding.namespace,
-            name: &binding.pod,
-            uid: &binding.uid,
-            dry_run: binding.dry_run,
-        };
+            namespace: &self.namespace,
+            name: &self.pod,
+            uid: &self.uid,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+impl Admission {
+    pub(super) async fn bind(&self, binding: &Binding<'_>, snapshot: Arc<Snapshot>, asked: Asked) -> Answer {
+        let about = binding.about();
         let pod = match self.pod(binding, asked).await {
             Ok(Some(pod)) => pod,
             Ok(None) => return self.skipped(&about, "NoPod"),
@@ -111,7 +118,8 @@ impl Admission {
                 return Answer::refused(Refusal::unavailable(message));
             }
         };
-        let snapshot = self.inventory.snapshot();
+        // The look-up may have taken a while, and the node may have come meanwhile.
+        let snapshot = self.inventory.snapshot().unwrap_or(snapshot);
         let is_known = snapshot.nodes.iter().any(|node| node.name == binding.node);
         let placement = Placement { node_name: Some(binding.node.to_string()), ..Placement::default() };
         let workload =
@@ -129,11 +137,7 @@ impl Admission {
         self.judged(&judging, &told).await
     }
 
-    async fn pod(
-        &self,
-        binding: &Binding<'_>,
-        asked: Asked,
-    ) -> Result<Option<std::sync::Arc<Workload>>, String> {
+    async fn pod(&self, binding: &Binding<'_>, asked: Asked) -> Result<Option<Arc<Workload>>, String> {
         let cluster = self.cluster.as_ref().ok_or("there is no cluster to ask")?;
         match timeout_at(
             asked.deadline,

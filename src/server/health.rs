@@ -21,15 +21,16 @@ use axum::{
 };
 
 use super::{metrics::Metrics, tls::Certificate};
+use crate::gather::ports::Unlisted;
 
 /// What of a cluster is not listed yet.
-type Unlisted = Box<dyn Fn() -> Vec<&'static str> + Send + Sync>;
+type List = Box<dyn Fn() -> Vec<Unlisted> + Send + Sync>;
 
 /// What readiness depends on.
 #[derive(Default)]
 pub struct Readiness {
     policies: AtomicBool,
-    unlisted: std::sync::OnceLock<Unlisted>,
+    unlisted: std::sync::OnceLock<List>,
     trust_root: AtomicBool,
     draining: AtomicBool,
     certificate: std::sync::OnceLock<Arc<Certificate>>,
@@ -48,7 +49,7 @@ impl Readiness {
     }
 
     /// What must be listed before the policies, and all that tells whom they are for, are known. Once empty it stays so.
-    pub fn waits_for(&self, unlisted: impl Fn() -> Vec<&'static str> + Send + Sync + 'static) {
+    pub fn waits_for(&self, unlisted: impl Fn() -> Vec<Unlisted> + Send + Sync + 'static) {
         let _ = self.unlisted.set(Box::new(unlisted));
         self.policies_loaded();
     }
@@ -89,7 +90,7 @@ impl Readiness {
                 .get()
                 .into_iter()
                 .flat_map(|unlisted| unlisted())
-                .map(|resource| format!("{resource} are not listed yet").into()),
+                .map(|resource| resource.to_string().into()),
         )
         .collect()
     }

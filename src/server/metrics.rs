@@ -292,6 +292,11 @@ impl Metrics {
         self.answered("unverifiable", "UnknownPod");
     }
 
+    /// A review was denied because the cluster was not listed yet.
+    pub fn unlisted(&self) {
+        self.answered("unverifiable", "Unlisted");
+    }
+
     fn answered(&self, verdict: &'static str, reason: &'static str) {
         let labels = Verdict { verdict, reason };
         if labels == ADMITTED {

@@ -1,6 +1,8 @@
 //! `POST /mutate`, for pods: tags are pinned to the digest that was verified in this review, and where a policy says so the pod is
 //! kept to the architectures that are covered. It denies nothing: what is wrong is left as it is, and `/validate` says why.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, value::RawValue};
 
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{message, plan::Stage, verdict::Outcome, workload::Workload},
-    gather::review::Review,
+    gather::{ports::Snapshot, review::Review},
 };
 
 /// What logs call this.
@@ -23,6 +25,7 @@ impl Admission {
         &self,
         incoming: &Incoming<'_>,
         workload: &Workload,
+        snapshot: Arc<Snapshot>,
         body: &Bytes,
         asked: Asked,
     ) -> Answer {
@@ -30,7 +33,6 @@ impl Admission {
         if incoming.kind != "Pod" {
             return Answer::allowed();
         }
-        let snapshot = self.inventory.snapshot();
         let about = incoming.about(MUTATE);
         let judging = Judging { about, snapshot, workload, stage: Stage::Draft, asked };
         let told = |review: &Review| {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ use crate::{
         platform::Platform,
         policy::{InvalidPolicy, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
     },
-    gather::ports::{Inventory, LabelMap, RootKeeper, Snapshot, Unmatched},
+    gather::ports::{Incomplete, Inventory, LabelMap, RootKeeper, Snapshot, Unlisted, Unmatched},
 };
 
 /// How many files a folder may have.
@@ -68,7 +68,8 @@ pub struct PolicyFolders {
     compile: Compile,
     surroundings: Surroundings,
     metrics: Arc<Metrics>,
-    current: ArcSwap<Snapshot>,
+    /// Filled when the folders were read.
+    current: ArcSwapOption<Snapshot>,
     seen: Mutex<Seen>,
 }
 
@@ -103,7 +104,7 @@ impl PolicyFolders {
             compile,
             surroundings,
             metrics,
-            current: ArcSwap::default(),
+            current: ArcSwapOption::empty(),
             seen: Mutex::default(),
         };
         let stamps = this.list()?;
@@ -198,7 +199,8 @@ impl PolicyFolders {
                 );
             }
         }
-        let generation = self.current.load().policies.generation.saturating_add(1);
+        let generation = self.current.load().as_ref().map_or(0, |current| current.policies.generation);
+        let generation = generation.saturating_add(1);
         tracing::info!(generation, policies = entries.len(), invalid, "policies are in force");
         let Surroundings { platforms, unmatched, trust_roots } = self.surroundings.clone();
         let policies = PolicySet::new(entries, generation);
@@ -213,13 +215,13 @@ impl PolicyFolders {
                 }
             }
         }
-        self.current.store(Arc::new(Snapshot {
+        self.current.store(Some(Arc::new(Snapshot {
             policies,
             platforms,
             namespaces: Arc::new(namespaces),
             unmatched,
             ..Snapshot::default()
-        }));
+        })));
     }
 
     fn read(&self, source: &Source) -> Compiled {
@@ -236,8 +238,9 @@ impl PolicyFolders {
 }
 
 impl Inventory for PolicyFolders {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete> {
+        let unread = || Incomplete(vec![Unlisted { resource: "policies", error: None }]);
+        self.current.load_full().ok_or_else(unread)
     }
 }
 

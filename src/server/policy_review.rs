@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::compile::{Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root},
+    gather::ports::Snapshot,
     trust::compile_trust_root,
 };
 
@@ -30,11 +31,25 @@ pub struct PolicyReview {
     namespace: String,
     name: String,
     dry_run: bool,
-    subject: Subject,
 }
 
+impl PolicyReview {
+    /// What the log says of it.
+    pub fn about(&self) -> About<'_> {
+        About {
+            webhook: VALIDATE_POLICY,
+            kind: &self.kind,
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+/// What is done with the object of a [`PolicyReview`].
 #[derive(Debug)]
-enum Subject {
+pub enum Subject {
     /// It is compiled.
     Compile(Value),
     /// It is not, for a reason that is a word of a fixed set.
@@ -45,7 +60,7 @@ enum Subject {
 ///
 /// # Errors
 /// What is wrong with it, for whoever sent it.
-pub fn read(body: &[u8]) -> Result<PolicyReview, String> {
+pub fn read(body: &[u8]) -> Result<(PolicyReview, Subject), String> {
     let request = wire::request::<&RawValue>(body)?;
     let (group, kind) = (request.kind.group.as_ref(), request.kind.kind.as_ref());
     if !is_policy(group, kind) && !is_trust_root(group, kind) {
@@ -64,14 +79,14 @@ pub fn read(body: &[u8]) -> Result<PolicyReview, String> {
         "DELETE" => Subject::Skip("Deleted"),
         _ => Subject::Skip("Operation"),
     };
-    Ok(PolicyReview {
+    let review = PolicyReview {
         uid: request.uid.into_owned(),
         kind: kind.to_owned(),
         namespace: request.namespace.into_owned(),
         name: request.name.into_owned(),
         dry_run: request.dry_run.unwrap_or(false),
-        subject,
-    })
+    };
+    Ok((review, subject))
 }
 
 fn to_compile(mut object: Value, before: Option<&RawValue>, namespace: &str) -> Subject {
@@ -95,23 +110,21 @@ fn to_compile(mut object: Value, before: Option<&RawValue>, namespace: &str) -> 
 }
 
 impl Admission {
-    pub(super) async fn validate_policy(&self, review: PolicyReview) -> Answer {
-        let about = About {
-            webhook: VALIDATE_POLICY,
-            kind: &review.kind,
-            namespace: &review.namespace,
-            name: &review.name,
-            uid: &review.uid,
-            dry_run: review.dry_run,
-        };
-        let mut object = match review.subject {
+    pub(super) async fn validate_policy(
+        &self,
+        review: &PolicyReview,
+        subject: Subject,
+        snapshot: &Snapshot,
+    ) -> Answer {
+        let about = review.about();
+        let mut object = match subject {
             Subject::Compile(object) => object,
             Subject::Skip(why) => {
                 report::skipped(&about, why);
                 return Answer::allowed();
             }
         };
-        let pinning = self.inventory.snapshot().pinning;
+        let pinning = snapshot.pinning;
         let kind = review.kind.clone();
         let keys: Arc<dyn Keys> = match &self.cluster {
             Some(cluster) => Arc::clone(&cluster.keys),

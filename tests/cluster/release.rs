@@ -25,9 +25,7 @@ pub struct Release<'a> {
 impl<'a> Release<'a> {
     /// Everything but the process and the webhook configurations, in a namespace of its own.
     pub fn new(plane: &'a ControlPlane, name: &str, world: &Scenario) -> Self {
-        plane.kubectl(&["apply", "-f", CRDS]).ok();
-        let established = ["wait", "--for=condition=Established", "-f", CRDS, "--timeout=30s"];
-        plane.kubectl(&established).ok();
+        Self::install(plane);
         let namespace = plane.namespace(name);
         plane.apply(&include_str!("rights.yaml").replace("NAMESPACE", name)).ok();
         namespace.apply(&objects::service("bonafide").to_string()).ok();
@@ -46,6 +44,13 @@ impl<'a> Release<'a> {
         ];
         let account = plane.service_account(name, "bonafide");
         Self { plane, namespace, account, certificate, flags, port: free_port() }
+    }
+
+    /// The definitions, and nothing else.
+    pub fn install(plane: &ControlPlane) {
+        plane.kubectl(&["apply", "-f", CRDS]).ok();
+        let established = ["wait", "--for=condition=Established", "-f", CRDS, "--timeout=30s"];
+        plane.kubectl(&established).ok();
     }
 
     /// A replica on `port`; the API server asks the one on [`Release::port`].

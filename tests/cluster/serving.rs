@@ -1,12 +1,19 @@
 //! Bonafide on the cluster: policies, nodes and pods are the API server's.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
 use bonafide_kit::{
     plane::{ControlPlane, Namespace, eventually},
     scenario::Scenario,
 };
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
-use crate::{objects::pod, release::Release, shared::alone};
+use crate::{keeping, objects::pod, release::Release, shared::alone};
 
 /// A namespace with the policy of the small world, which the webhook knows of.
 fn shop<'a>(plane: &'a ControlPlane, name: &str, world: &Scenario) -> Namespace<'a> {
@@ -81,4 +88,79 @@ async fn a_pod_is_not_bound_to_a_node_whose_platform_is_not_covered() {
     });
     assert_eq!(bound["spec"]["nodeName"], json!(right.name()));
     assert!(!webhook.log().contains("forbidden"), "{}", webhook.log());
+}
+
+/// Creates a pod that must be denied, again and again, until it is `over`; counts those that were admitted, and those that were denied
+/// because a replica had just started.
+async fn create_unattested(
+    pods: Api<Pod>,
+    image: String,
+    over: Arc<AtomicBool>,
+    counts: Arc<[AtomicUsize; 2]>,
+) {
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let mut unattested = pod("unattested", &image);
+    unattested["metadata"] = json!({"generateName": "unattested-"});
+    let unattested: Pod = serde_json::from_value(unattested).unwrap();
+    while !over.load(Ordering::Relaxed) {
+        let count = match pods.create(&params, &unattested).await {
+            Ok(_) => Some(&counts[0]),
+            Err(kube::Error::Api(status)) if status.message.contains("Unlisted") => Some(&counts[1]),
+            Err(_) => None,
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_a_replica_that_starts_admits_no_unattested_pod() {
+    let Some(plane) = alone() else { return };
+    let world = Scenario::start().await;
+    let release = Release::new(&plane, "starting", &world);
+    let mut webhook = release.replica(release.port);
+    release.configure(&webhook);
+    let shop = shop(&plane, "started-shop", &world);
+
+    let pods: Api<Pod> = Api::namespaced(keeping::client(&plane).await, "started-shop");
+    let (over, counts) =
+        (Arc::new(AtomicBool::new(false)), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let creating: Vec<_> = (0..8)
+        .map(|_| {
+            let (over, counts) = (Arc::clone(&over), Arc::clone(&counts));
+            tokio::spawn(create_unattested(pods.clone(), world.image("bare").to_owned(), over, counts))
+        })
+        .collect();
+    for _ in 0..5 {
+        drop(webhook);
+        webhook = tokio::task::block_in_place(|| release.replica(release.port));
+    }
+    over.store(true, Ordering::Relaxed);
+    for creating in creating {
+        creating.await.unwrap();
+    }
+    let [admitted, early] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::Relaxed));
+    println!("{early} were denied before the cluster was listed");
+    assert_eq!(admitted, 0);
+    shop.apply(&pod("attested", world.image("shop")).to_string()).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e3_a_replica_starts_without_the_definitions_and_follows_them_when_they_come() {
+    let Some(plane) = alone() else { return };
+    let world = Scenario::start().await;
+    let release = Release::new(&plane, "undefined", &world);
+    let kinds = ["provenancepolicies", "clusterprovenancepolicies", "trustroots"];
+    let names = kinds.map(|kind| format!("{kind}.bonafide.dev"));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    plane.kubectl(&[&["delete", "crd"], names.as_slice()].concat()).ok();
+    // It is ready although there is no such kind.
+    let webhook = release.replica(release.port);
+    release.configure(&webhook);
+    plane.namespace("undefined-shop").apply(&pod("early", world.image("bare")).to_string()).ok();
+    Release::install(&plane);
+    let shop = shop(&plane, "defined-shop", &world);
+    let refusal = shop.apply(&pod("bare", world.image("bare")).to_string()).refused();
+    assert!(refusal.contains("NoProvenance"), "{refusal}");
 }

@@ -8,4 +8,5 @@ mod policies;
 mod policy_reviews;
 mod serve;
 mod stand_in;
+mod starting;
 mod support;

@@ -36,7 +36,7 @@ fn open(folder: &Folder) -> PolicyFolders {
 }
 
 fn names(policies: &PolicyFolders) -> Vec<String> {
-    let snapshot = policies.snapshot();
+    let snapshot = policies.snapshot().unwrap();
     let anything = "docker.io/library/nginx".parse::<bonafide::domain::reference::Reference>().unwrap();
     let found = snapshot.policies.matching(Scope::Everywhere, anything.repository());
     found.iter().map(|entry| entry.id().name.clone()).collect()
@@ -49,14 +49,14 @@ fn nothing_changes_while_nothing_changes() {
     folder.write("notes.txt", "not a policy");
     folder.write(".hidden.yaml", "not one either");
     let policies = open(&folder);
-    let before = policies.snapshot();
+    let before = policies.snapshot().unwrap();
     assert_eq!(before.unmatched, Unmatched::Deny);
     assert_eq!(names(&policies), ["one"]);
     assert!(!policies.poll());
     // Touched, and still the same.
     folder.write("a.yaml", "one");
     assert!(!policies.poll());
-    assert!(Arc::ptr_eq(&before, &policies.snapshot()));
+    assert!(Arc::ptr_eq(&before, &policies.snapshot().unwrap()));
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn files_that_come_change_and_go_are_noticed() {
     fs::create_dir(folder.join("team")).unwrap();
     folder.write("a.yaml", "one");
     let policies = open(&folder);
-    let mut last = policies.snapshot().policies.generation;
+    let mut last = policies.snapshot().unwrap().policies.generation;
     let mut expect = |want: &[&str]| {
         assert!(policies.poll(), "{want:?}");
         assert_eq!(names(&policies), want);
-        let generation = policies.snapshot().policies.generation;
+        let generation = policies.snapshot().unwrap().policies.generation;
         assert!(generation > last);
         last = generation;
         assert!(!policies.poll());

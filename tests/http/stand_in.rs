@@ -29,7 +29,7 @@ use bonafide::{
         workload::Workload,
     },
     gather::{
-        ports::{Findings, Inventory, PodLookupError, Pods, Snapshot},
+        ports::{Findings, Incomplete, Inventory, PodLookupError, Pods, Snapshot, Unlisted},
         review::{Phases, Review, ReviewedImage},
     },
     server::{
@@ -148,11 +148,13 @@ pub async fn verdict(image: &str) -> ImageVerdict {
     verdict
 }
 
-struct Known(Arc<Snapshot>);
+/// What was listed; nothing at first, where it is `None`.
+pub struct Known(pub Mutex<Option<Arc<Snapshot>>>);
 
 impl Inventory for Known {
-    fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.0)
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete> {
+        let unlisted = |resource| Unlisted { resource, error: None };
+        self.0.lock().clone().ok_or_else(|| Incomplete(["provenancepolicies", "nodes"].map(unlisted).into()))
     }
 }
 
@@ -199,6 +201,7 @@ pub struct Server {
     pub pods: Arc<KnownPods>,
     pub events: Arc<Events>,
     pub readiness: Arc<Readiness>,
+    pub inventory: Arc<Known>,
     metrics: Arc<Metrics>,
 }
 
@@ -208,15 +211,20 @@ impl Server {
     }
 
     pub fn knowing(snapshot: Snapshot) -> Self {
-        Self::of(snapshot, Arc::new(NoKeys))
+        Self::of(Some(snapshot), Arc::new(NoKeys))
     }
 
     /// Policies reference what is among these keys.
     pub fn with_keys(keys: impl Keys + 'static) -> Self {
-        Self::of(Snapshot::default(), Arc::new(keys))
+        Self::of(Some(Snapshot::default()), Arc::new(keys))
     }
 
-    fn of(snapshot: Snapshot, keys: Arc<dyn Keys>) -> Self {
+    /// Nothing was listed yet.
+    pub fn starting() -> Self {
+        Self::of(None, Arc::new(NoKeys))
+    }
+
+    fn of(snapshot: Option<Snapshot>, keys: Arc<dyn Keys>) -> Self {
         let judge = Arc::new(ByName::default());
         let pods = Arc::new(KnownPods::default());
         let metrics = Metrics::new("test");
@@ -224,12 +232,13 @@ impl Server {
         let events = Arc::new(Events::default());
         let cluster =
             InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events), keys };
-        let inventory = Arc::new(Known(Arc::new(snapshot)));
+        let inventory = Arc::new(Known(Mutex::new(snapshot.map(Arc::new))));
+        let known: Arc<dyn Inventory> = Arc::<Known>::clone(&inventory);
         let timeout = Duration::from_secs(10);
         let readiness = Arc::new(Readiness::default());
         let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
-        let admission = Admission::new(shared, inventory, counted, drained, Some(cluster), timeout);
-        Self { router: admission.router(), judge, pods, events, metrics, readiness }
+        let admission = Admission::new(shared, known, counted, drained, Some(cluster), timeout);
+        Self { router: admission.router(), judge, pods, events, metrics, readiness, inventory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {

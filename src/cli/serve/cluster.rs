@@ -99,12 +99,7 @@ impl Cluster {
         ];
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
-        let reading = Arc::clone(&keys);
-        readiness.waits_for(move || {
-            let unlisted: Vec<&str> = listing.unlisted().into_iter().map(Watched::as_str).collect();
-            // What policies reference is known when they are.
-            if unlisted.is_empty() && !reading.is_settled() { vec!["keys"] } else { unlisted }
-        });
+        readiness.waits_for(move || listing.unlisted());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
         Ok(Self { client, inventory, pods, events, pull_secrets, keys, over, vital, keeping, following })
@@ -134,6 +129,7 @@ impl Cluster {
         let judge = move |workload: Arc<Workload>| {
             let (reviewer, snapshot) = (Arc::clone(&reviewer), inventory.snapshot());
             async move {
+                let Ok(snapshot) = snapshot else { return };
                 let deadline = Instant::now() + patience;
                 reviewer.review(&snapshot, &workload, Stage::Final, deadline).await;
             }
@@ -215,10 +211,11 @@ async fn end(mut ends: watch::Receiver<bool>) {
 }
 
 fn show(inventory: &ClusterInventory, metrics: &Metrics) {
-    let snapshot = inventory.snapshot();
-    let all = snapshot.policies.entries();
-    let invalid = all.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
-    metrics.set_policies(all.len().saturating_sub(invalid), invalid);
+    if let Ok(snapshot) = inventory.snapshot() {
+        let all = snapshot.policies.entries();
+        let invalid = all.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();
+        metrics.set_policies(all.len().saturating_sub(invalid), invalid);
+    }
     for watched in Watched::ALL {
         metrics.set_watch_staleness(watched.as_str(), inventory.staleness(watched));
     }

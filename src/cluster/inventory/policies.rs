@@ -28,7 +28,7 @@ impl ClusterInventory {
             Change::All(all) => state.all_policies(reach, all),
             Change::One((id, policy)) => state.one_policy(id, policy),
             Change::Gone((id, policy)) => state.policy_gone(&id, &policy.uid),
-            Change::Lost(_) | Change::Refused(_) => false,
+            Change::Lost(_) | Change::Absent(_) => false,
         });
         self.policies_changed.notify_one();
         self.keys.referenced();
@@ -53,8 +53,7 @@ impl ClusterInventory {
 
     /// Whether there is a complete list of policies of either kind.
     pub(in crate::cluster) fn lists_policies(&self) -> bool {
-        let unlisted = self.unlisted();
-        !unlisted.contains(&Watched::Policies) && !unlisted.contains(&Watched::ClusterPolicies)
+        self.unlisted_of(&[Watched::Policies, Watched::ClusterPolicies]).is_empty()
     }
 
     /// What the policies reference.

@@ -34,8 +34,10 @@ impl World {
         let client = Client::new(server.router(), "ns");
         let keys = KeyObjects::new("bonafide".to_owned(), enabled);
         let inventory = ClusterInventory::new(Vec::new(), Unmatched::Allow, true, Arc::clone(&keys));
-        tokio::spawn(Arc::clone(&keys).run(client.clone(), Arc::clone(&inventory)));
-        tokio::spawn(Arc::clone(&inventory).run(client));
+        tokio::spawn(Arc::clone(&keys).run(client, Arc::clone(&inventory)));
+        for watched in [Watched::Namespaces, Watched::Nodes, Watched::RuntimeClasses, Watched::TrustRoots] {
+            inventory.listed(watched);
+        }
         Self { server, keys, inventory, generation: 0 }
     }
 
@@ -60,7 +62,7 @@ impl World {
 
     /// Whether reviews go by this key.
     fn goes_by(&self, key: &SigningKey) -> bool {
-        let snapshot = self.inventory.snapshot();
+        let snapshot = self.inventory.snapshot().unwrap();
         let PolicyEntry::Valid(policy) = &snapshot.policies.entries()[0] else { return false };
         let SignerIdentity::PublicKey(identity) = &policy.signers[0].identity else { return false };
         identity.key.id() == crate::api::compile::public_key(&key.public_pem()).unwrap().id()
@@ -68,7 +70,7 @@ impl World {
 
     /// Why the policy denies what it covers.
     fn denies(&self) -> Option<String> {
-        match &self.inventory.snapshot().policies.entries()[0] {
+        match &self.inventory.snapshot().unwrap().policies.entries()[0] {
             PolicyEntry::Valid(_) => None,
             PolicyEntry::Invalid(policy) => Some(policy.errors.join("; ")),
         }
@@ -93,7 +95,8 @@ async fn a_key_that_comes_changes_and_goes_is_followed() {
     let mut world = World::new(true);
     world.apply(&by_reference());
     let told = |why: &str| Some(format!("spec.signers[0].publicKey.secretRef: Secret team/cosign {why}"));
-    assert_eq!(world.denies(), told("is not read yet"));
+    let incomplete = world.inventory.snapshot().unwrap_err();
+    assert_eq!(incomplete.to_string(), "bonafide has not listed keys since it started");
     sleep(SOON).await;
     assert_eq!(world.denies(), told("is not there"));
     world.put(&first);

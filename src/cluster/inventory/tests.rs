@@ -1,0 +1,169 @@
+//! What must be listed before there is a snapshot, and what a kind is whose definition is not installed.
+
+use axum::{
+    Router,
+    extract::{Request, State as Extracted},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde_json::json;
+
+use super::*;
+use crate::{
+    cluster::roots::TrustRootObjects,
+    domain::{evidence::KnownRoots, identity::TrustRootName},
+    gather::ports::{RootKeeper, RootReport},
+};
+
+const POLICIES: &str = "/apis/bonafide.dev/v1alpha1/provenancepolicies";
+const ROOTS: &str = "/apis/bonafide.dev/v1alpha1/trustroots";
+const NODES: &str = "/api/v1/nodes";
+const LISTS: [&str; 6] = [
+    POLICIES,
+    "/apis/bonafide.dev/v1alpha1/clusterprovenancepolicies",
+    ROOTS,
+    "/api/v1/namespaces",
+    NODES,
+    "/apis/node.k8s.io/v1/runtimeclasses",
+];
+
+/// What is answered to a list: these items, or an error of this code.
+type Lists = Arc<Mutex<BTreeMap<&'static str, Result<Value, u16>>>>;
+
+async fn answer(Extracted(lists): Extracted<Lists>, request: Request) -> Response {
+    // No watch goes well: whatever is known was listed.
+    let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+    let list = lists.lock().get(request.uri().path()).cloned().unwrap_or(Err(500));
+    match list {
+        Ok(items) if !is_watch => {
+            axum::Json(json!({"metadata": {"resourceVersion": "1"}, "items": items})).into_response()
+        }
+        Ok(_) => status(410),
+        Err(code) => status(code),
+    }
+}
+
+fn status(code: u16) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "reason": "Forbidden", "message": format!("{code} of the test"),
+    });
+    (StatusCode::from_u16(code).unwrap(), axum::Json(status)).into_response()
+}
+
+struct NoRoots;
+
+impl RootKeeper for NoRoots {
+    fn keep(&self, _: &[Value]) {}
+
+    fn report(&self, _: &TrustRootName) -> Option<RootReport> {
+        None
+    }
+
+    fn known(&self) -> Arc<KnownRoots> {
+        Arc::default()
+    }
+}
+
+struct World {
+    lists: Lists,
+    inventory: Arc<ClusterInventory>,
+}
+
+impl World {
+    /// A cluster in which each list has no items, but for these.
+    fn new(lists: impl IntoIterator<Item = (&'static str, Result<Value, u16>)>) -> Self {
+        let mut all: BTreeMap<_, _> = LISTS.into_iter().map(|path| (path, Ok(json!([])))).collect();
+        all.extend(lists);
+        let lists: Lists = Arc::new(Mutex::new(all));
+        let client = Client::new(Router::new().fallback(answer).with_state(Arc::clone(&lists)), "ns");
+        let keys = KeyObjects::new("bonafide".to_owned(), true);
+        let inventory = ClusterInventory::new(Vec::new(), Unmatched::Allow, true, Arc::clone(&keys));
+        tokio::spawn(Arc::clone(&inventory).run(client.clone()));
+        tokio::spawn(keys.run(client.clone(), Arc::clone(&inventory)));
+        tokio::spawn(TrustRootObjects::new(client, Arc::clone(&inventory), Arc::new(NoRoots)).run());
+        Self { lists, inventory }
+    }
+
+    fn put(&self, path: &'static str, list: Result<Value, u16>) {
+        self.lists.lock().insert(path, list);
+    }
+
+    fn policies(&self) -> usize {
+        self.inventory.snapshot().unwrap().policies.entries().len()
+    }
+}
+
+fn policy() -> Value {
+    json!([{
+        "metadata": {"name": "p", "namespace": "team", "uid": "1", "generation": 1},
+        "spec": {"images": {"include": ["ghcr.io/o/**"]}, "signers": [{"github": {"repository": "o/r"}}]},
+    }])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_there_is_a_snapshot_once_everything_was_listed() {
+    let world = World::new([(POLICIES, Ok(policy()))]);
+    assert!(world.inventory.snapshot().is_err(), "nothing was listed");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(world.policies(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_what_cannot_be_listed_keeps_the_snapshot_back_and_is_named() {
+    for path in LISTS {
+        let world = World::new([(POLICIES, Ok(policy())), (path, Err(403))]);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let incomplete = world.inventory.snapshot().unwrap_err();
+        let [unlisted] = incomplete.0.as_slice() else { panic!("{incomplete:?}") };
+        assert!(path.ends_with(unlisted.resource), "{path}: {unlisted}");
+        assert!(unlisted.to_string().contains("cannot be listed") && unlisted.to_string().contains("403"));
+        // The right is granted.
+        world.put(path, Ok(if path == POLICIES { policy() } else { json!([]) }));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.policies(), 1, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a1_a_list_that_fails_for_a_while_keeps_the_snapshot_back() {
+    let world = World::new([(NODES, Err(500))]);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(world.inventory.snapshot().is_err());
+    world.put(NODES, Ok(json!([])));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(world.inventory.snapshot().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_a_kind_that_is_not_installed_counts_as_empty_at_once() {
+    let [policies, cluster, roots, ..] = LISTS;
+    let world = World::new([(policies, Err(404)), (cluster, Err(404)), (roots, Err(404))]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(world.policies(), 0);
+    // Of Kubernetes' own kinds none can be missing.
+    let world = World::new([(NODES, Err(404))]);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(world.inventory.snapshot().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_policies_of_a_kind_that_is_installed_are_in_force_within_two_seconds() {
+    let world = World::new([(POLICIES, Err(404))]);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(world.policies(), 0);
+    world.put(POLICIES, Ok(policy()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.policies(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_known_objects_outlive_a_moment_without_their_kind() {
+    let world = World::new([(POLICIES, Ok(policy()))]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.put(POLICIES, Err(404));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.policies(), 1, "an API server may be wrong for a moment");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.policies(), 0);
+}
