@@ -9,6 +9,7 @@ use std::{
 };
 
 use bonafide::{
+    cluster::install::EntryState,
     domain::{
         policy::Mode,
         verdict::{ImageVerdict, Outcome, Problem, Reason},
@@ -109,6 +110,9 @@ fn touched() -> Arc<Metrics> {
     metrics.set_trust_root_ages([("sigstore".to_owned(), Duration::from_mins(1))].into_iter());
     metrics.set_certificate_expiry(4_000_000_000);
     metrics.certificate_reloaded(Reload::Failed);
+    metrics.set_webhook_entries(&[("workloads", EntryState::Fail)]);
+    metrics.set_webhook_unreached(Duration::from_secs(2));
+    metrics.set_leading(true);
     metrics.before_scrape(|metrics| metrics.set_log_dropped(3));
     metrics
 }

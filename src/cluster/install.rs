@@ -1,16 +1,19 @@
 //! The webhook configurations: the leader fills in their entries, and puts right what somebody changes.
 //!
-//! Whoever installs makes both without entries, so that nothing waits for a webhook that is not there yet. They get their entries once
-//! this process serves: first such that a request is admitted where nobody can be reached, and only when the API server has been seen to
-//! reach the webhook such that it is denied. What denies already is not opened again, not even to be put right.
+//! The operator's installation makes both without entries, so that nothing waits for a webhook that is not there yet. Until the API server
+//! has been seen to reach the webhook, only the entries for policies and for the leader's own Lease exist: no workload is denied, and none
+//! waits. Entries that deny already are never opened again, not even to be put right, and entries that review workloads are not removed
+//! because a webhook that was reached is not reached any more.
 
+pub mod announce;
 mod entries;
 mod pace;
 mod probe;
+mod report;
 
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
-use entries::{Entries, Kind, others};
+use entries::{Entries, Kind, Stage, others};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -19,6 +22,8 @@ use kube::{
 };
 use pace::Pace;
 use probe::Answer;
+pub use probe::{PROBE_ANNOTATION, Probes, echo};
+pub use report::{Concern, EntryState, Reachability, WebhookReport};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -29,7 +34,7 @@ use tokio::{
 use super::{
     call::{self, Trouble},
     certificates::{Bundle, Installed},
-    watch as follow,
+    watch::{self as follow, Change},
     webhooks::{FailurePolicy, WebhookSettings},
 };
 
@@ -41,6 +46,10 @@ const LOOK: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long it may take until the API server reaches a webhook that was just made known to it.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a leader that sees the API server reach the webhook looks whether it still does.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// How long a probe that arrived counts.
+const PROOF_LASTS: Duration = Duration::from_secs(15);
 /// The most that a bundle in a file may be long.
 const BUNDLE_LIMIT: u64 = 256 * 1024;
 
@@ -64,22 +73,36 @@ pub struct Settings {
     pub trust: Trust,
 }
 
-/// Keeps the configurations while this replica leads, until `shutdown` is over; then everything stays as it is. `installed` is told which
-/// bundle the API server has.
+/// What ties this to the rest of the process.
+#[derive(Debug)]
+pub struct Links {
+    /// Whether this replica leads.
+    pub leads: watch::Receiver<bool>,
+    /// Is told which bundle the API server has.
+    pub installed: watch::Sender<Option<Installed>>,
+    /// Is told how the configurations stand: on every replica. Whether the webhook is reached, the leader alone knows.
+    pub report: watch::Sender<WebhookReport>,
+    /// Knows which probes arrived at this process.
+    pub probes: Arc<Probes>,
+}
+
+/// Keeps the configurations while this replica leads, until `shutdown` is over; then everything stays as it is.
 pub async fn run(
     client: Client,
     settings: Settings,
-    mut leads: watch::Receiver<bool>,
-    installed: watch::Sender<Option<Installed>>,
+    links: Links,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    let Links { mut leads, installed, report, probes } = links;
+    let report = Arc::new(report);
     let mut keeper = Keeper {
         client,
         webhooks: settings.webhooks,
         trust: settings.trust,
         installed,
-        is_reached: false,
-        waits_since: None,
+        report: Arc::clone(&report),
+        probes,
+        proof: Proof::default(),
         bundle: None,
         paces: [Pace::default(), Pace::default()],
         finding: Trouble::new("find the webhook configurations"),
@@ -88,17 +111,18 @@ pub async fn run(
         trusting: Trouble::new("read the authorities of the serving certificate"),
         reaching: Trouble::new("see the API server reach the webhook"),
     };
-    // Whoever breaks them has requests fail: that is not left until the next look.
+    // Broken entries have requests fail: that is not left until the next look.
     let changes = Notify::new();
     let (told, name) = (keeper.client.clone(), keeper.webhooks.name.clone());
-    let watching = futures::future::join_all(Kind::ALL.map(|kind| watch_one(&told, kind, &name, &changes)));
+    let watching =
+        futures::future::join_all(Kind::ALL.map(|kind| watch_one(&told, kind, &name, &changes, &report)));
     let keep = async {
         loop {
             let mut wait = LOOK;
             if *leads.borrow_and_update() {
                 wait = keeper.round().await;
             } else {
-                keeper.tell(None);
+                keeper.rest();
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -114,11 +138,75 @@ pub async fn run(
     }
 }
 
-/// Tells of every change of a configuration, for ever. Where it cannot be followed, looking at it now and then must do.
-async fn watch_one(client: &Client, kind: Kind, name: &str, changes: &Notify) {
+/// Tells of every change of a configuration, forever. Where it cannot be followed, looking at it now and then must do.
+async fn watch_one(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    changes: &Notify,
+    report: &watch::Sender<WebhookReport>,
+) {
     let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
     let events = watcher::watcher(objects, follow::settings().fields(&format!("metadata.name={name}")));
-    follow::follow(events, drop, |_| changes.notify_one()).await;
+    follow::follow(
+        events,
+        |object| of(&object),
+        |change| {
+            match change {
+                Change::All(all) => see(report, kind, all.first()),
+                Change::One(one) => see(report, kind, Some(&one)),
+                Change::Gone(_) => see(report, kind, None),
+                Change::Lost(_) | Change::Absent(_) => {}
+            }
+            changes.notify_one();
+        },
+    )
+    .await;
+}
+
+/// What matters of a configuration: its entries and its uid.
+fn of(object: &DynamicObject) -> (Entries, Option<String>) {
+    (Entries::seen(object), object.metadata.uid.clone())
+}
+
+fn see(report: &watch::Sender<WebhookReport>, kind: Kind, seen: Option<&(Entries, Option<String>)>) {
+    modify(report, |report| report.see(kind, seen.map(|(entries, uid)| (uid.clone(), entries))));
+}
+
+fn modify(report: &watch::Sender<WebhookReport>, change: impl FnOnce(&mut WebhookReport)) {
+    report.send_if_modified(|known| {
+        let before = known.clone();
+        change(known);
+        *known != before
+    });
+}
+
+/// When the API server was seen to reach the webhook.
+#[derive(Debug, Default)]
+struct Proof {
+    last: Option<Instant>,
+    /// Since when nothing has been seen.
+    waits_since: Option<Instant>,
+    /// When the last probe was sent.
+    probed: Option<Instant>,
+    why: Option<String>,
+}
+
+impl Proof {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.duration_since(last) < PROOF_LASTS)
+    }
+
+    /// Whether it is time for another probe.
+    fn is_due(&self, now: Instant) -> bool {
+        let pause = if self.is_fresh(now) { PROBE_EVERY } else { LOOK_AGAIN };
+        self.probed.is_none_or(|probed| now.duration_since(probed) >= pause)
+    }
+
+    /// Whether it was waited for long enough to say that the webhook is not reached.
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.waits_since.is_some_and(|since| now.duration_since(since) >= PATIENCE)
+    }
 }
 
 struct Keeper {
@@ -126,9 +214,9 @@ struct Keeper {
     webhooks: WebhookSettings,
     trust: Trust,
     installed: watch::Sender<Option<Installed>>,
-    /// Whether the API server was seen to reach the webhook.
-    is_reached: bool,
-    waits_since: Option<Instant>,
+    report: Arc<watch::Sender<WebhookReport>>,
+    probes: Arc<Probes>,
+    proof: Proof,
     /// The last bundle of the file.
     bundle: Option<Bundle>,
     paces: [Pace; 2],
@@ -157,11 +245,13 @@ impl Keeper {
     async fn round(&mut self) -> Duration {
         let Ok(bundle) = self.wanted_bundle().await else { return LOOK_AGAIN };
         self.webhooks.ca_bundle = bundle.as_ref().map(|bundle| bundle.to_vec());
+        self.proof.waits_since.get_or_insert_with(Instant::now);
         match self.look(bundle.as_ref()).await {
             Ok(standings) => {
                 self.reading.is_over();
                 let is_open = standings.contains(&Standing::Open);
-                if is_open && self.probe().await {
+                let is_new = self.prove(&standings).await;
+                if is_open && is_new {
                     return Duration::ZERO;
                 }
                 if is_open || standings.contains(&Standing::Written) { LOOK_AGAIN } else { LOOK }
@@ -171,6 +261,13 @@ impl Keeper {
                 LOOK
             }
         }
+    }
+
+    /// This replica does not lead: it writes nothing, and knows nothing of the way to the webhook.
+    fn rest(&mut self) {
+        self.tell(None);
+        self.proof = Proof::default();
+        modify(&self.report, |report| report.reachability = Reachability::Unknown);
     }
 
     /// The bundle that is to be there; an error where it is not known.
@@ -197,6 +294,7 @@ impl Keeper {
         for kind in Kind::ALL {
             let api = Api::all_with(self.client.clone(), &kind.resource());
             let object = call::within(call::LIMIT, api.get_opt(&self.webhooks.name)).await?;
+            see(&self.report, kind, object.as_ref().map(of).as_ref());
             found.push((kind, api, object));
         }
         let trusts =
@@ -210,7 +308,7 @@ impl Keeper {
         for (((kind, api, object), standing), pace) in found.into_iter().zip(&mut standings).zip(&mut paces) {
             match object {
                 Some(object) => *standing = self.keep(kind, pace, &api, &object).await,
-                None if kind.wanted(&self.webhooks).is_ok_and(|wanted| wanted.json().is_empty()) => {}
+                None if kind == Kind::Mutating && !self.webhooks.pinning => {}
                 None => missing.push(format!("there is no {} {}", kind.resource().kind, self.webhooks.name)),
             }
         }
@@ -243,11 +341,8 @@ impl Keeper {
         object: &DynamicObject,
     ) -> Standing {
         let seen = Entries::seen(object);
-        let open = FailurePolicy::Ignore;
-        let is_final = self.is_reached || self.webhooks.failure_policy == open || seen.deny();
-        let policy = if is_final { self.webhooks.failure_policy } else { open };
-        let settings = WebhookSettings { failure_policy: policy, ..self.webhooks.clone() };
-        let wanted = match kind.wanted(&settings) {
+        let (stage, is_final) = self.stage(&seen);
+        let wanted = match kind.wanted(&self.webhooks, stage) {
             Ok(wanted) => wanted,
             Err(error) => {
                 self.writing.goes_on(&error);
@@ -268,11 +363,11 @@ impl Keeper {
         match write(kind, api, &self.webhooks.name, object, &wanted).await {
             Ok(()) => {
                 self.writing.is_over();
-                tracing::info!(
-                    kind = kind.resource().kind,
-                    failure_policy = policy.as_str(),
-                    "wrote the webhooks"
-                );
+                let entries = match stage {
+                    Stage::Unproven => "none for workloads until the API server is seen to reach the webhook",
+                    Stage::Complete(policy) => policy.as_str(),
+                };
+                tracing::info!(kind = kind.resource().kind, entries, "wrote the webhooks");
                 Standing::Written
             }
             // Somebody wrote in between, or the object is another one.
@@ -284,19 +379,60 @@ impl Keeper {
         }
     }
 
-    /// Whether the API server reaches the webhook, as of now.
-    async fn probe(&mut self) -> bool {
-        let since = *self.waits_since.get_or_insert_with(Instant::now);
-        match probe::ask(&self.client, &self.webhooks.namespace).await {
+    /// Which entries a configuration is to have that has these, and whether that is what was asked for in the end.
+    fn stage(&self, seen: &Entries) -> (Stage, bool) {
+        let (asked, now) = (self.webhooks.failure_policy, Instant::now());
+        if seen.deny() || self.proof.is_fresh(now) {
+            return (Stage::Complete(asked), true);
+        }
+        // A leader that has just begun knows nothing yet, and one that has seen the webhook reached may see it again: until then, entries
+        // that review workloads stay.
+        let is_known = self.proof.last.is_some() || !self.proof.is_overdue(now);
+        if seen.review() && is_known {
+            return (Stage::Complete(FailurePolicy::Ignore), false);
+        }
+        (Stage::Unproven, false)
+    }
+
+    /// Sends a probe where it is time for one, and tells what is known. Whether the webhook was reached.
+    async fn prove(&mut self, standings: &[Standing; 2]) -> bool {
+        if !self.proof.is_due(Instant::now()) {
+            return false;
+        }
+        self.proof.probed = Some(Instant::now());
+        let answer = if standings.iter().all(|standing| *standing == Standing::Missing) {
+            Answer::NotYet("There are no webhook configurations".to_owned())
+        } else {
+            probe::send(&self.client, &self.webhooks, &self.probes).await
+        };
+        let now = Instant::now();
+        let is_reached = answer == Answer::Reached;
+        match answer {
             Answer::Reached => {
                 self.reaching.is_over();
-                tracing::info!("the API server reaches the webhook");
-                self.is_reached = true;
+                if self.proof.last.is_none() {
+                    tracing::info!("the API server reaches the webhook");
+                }
+                self.proof = Proof { last: Some(now), waits_since: Some(now), probed: Some(now), why: None };
             }
-            Answer::NotYet(why) if since.elapsed() >= PATIENCE => self.reaching.goes_on(&why),
-            Answer::NotYet(why) => tracing::debug!(why, "the API server does not reach the webhook yet"),
+            Answer::NotYet(why) => {
+                if self.proof.is_overdue(now) {
+                    self.reaching.goes_on(&why);
+                } else {
+                    tracing::debug!(why, "the API server does not reach the webhook yet");
+                }
+                self.proof.why = Some(why);
+            }
         }
-        self.is_reached
+        let reachability = match (&self.proof.why, self.proof.waits_since) {
+            _ if self.proof.is_fresh(now) => Reachability::Reached,
+            (Some(why), Some(since)) if self.proof.is_overdue(now) => {
+                Reachability::NotReached { since, why: why.clone() }
+            }
+            _ => Reachability::Unknown,
+        };
+        modify(&self.report, |report| report.reachability = reachability);
+        is_reached
     }
 }
 

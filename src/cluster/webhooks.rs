@@ -17,6 +17,15 @@ use crate::domain::policy::NAME_LABEL;
 /// The value of the opt-out label that spares a namespace.
 pub const OPTED_OUT: &str = "disabled";
 
+/// The first part of the name of the entry for policies.
+const POLICIES: &str = "policies";
+/// The same of the entry for the leader's probes.
+const LEASE: &str = "lease";
+/// Where probes are answered.
+pub const PROBE_PATH: &str = "/probe";
+/// How long the API server waits for the answer to a probe, in seconds.
+const PROBE_SECONDS: i32 = 2;
+
 /// Whether an object's images and placement may be others than before. Whatever is not an update of a kind listed here is reviewed, and
 /// so is everything that differs in more than it must: the webhook sees for itself that nothing changed, and asks nobody.
 ///
@@ -91,43 +100,136 @@ pub fn validating(settings: &WebhookSettings) -> ValidatingWebhookConfiguration 
             vec![rule("", "v1", &["pods/binding", "bindings"], &["CREATE"], "Namespaced")],
         )
     };
+    ValidatingWebhookConfiguration {
+        metadata: metadata(settings),
+        webhooks: Some(vec![workloads, bindings, policies(settings)]),
+    }
+}
+
+/// The validating configuration as the leader installs it: with the entry by which it sees whether the API server reaches the webhook.
+pub(super) fn installed(settings: &WebhookSettings) -> ValidatingWebhookConfiguration {
+    let mut configuration = validating(settings);
+    configuration.webhooks.get_or_insert_default().push(lease(settings));
+    configuration
+}
+
+/// The validating configuration while the API server has not been seen to reach the webhook: no workload waits for it.
+pub(super) fn unproven(settings: &WebhookSettings) -> ValidatingWebhookConfiguration {
+    let timeout_seconds = Some(PROBE_SECONDS.min(settings.timeout_seconds.into()));
+    let policies = ValidatingWebhook { timeout_seconds, ..policies(settings) };
+    ValidatingWebhookConfiguration {
+        metadata: metadata(settings),
+        webhooks: Some(vec![policies, lease(settings)]),
+    }
+}
+
+/// Whether the entry of this name never delays or denies a workload.
+pub(super) fn is_harmless(name: &str) -> bool {
+    [POLICIES, LEASE].iter().any(|harmless| name.split_once('.').is_some_and(|(first, _)| first == *harmless))
+}
+
+fn policies(settings: &WebhookSettings) -> ValidatingWebhook {
     let kinds = ["provenancepolicies", "clusterprovenancepolicies", "trustroots"];
     // A policy that gets in unseen fails closed where it is wrong, so none has to wait for the webhook.
-    let policies = ValidatingWebhook {
+    ValidatingWebhook {
         failure_policy: Some(FailurePolicy::Ignore.as_str().to_owned()),
         ..validating_webhook(
             settings,
-            "policies",
+            POLICIES,
             "/validate-policy",
             vec![rule("bonafide.dev", "v1alpha1", &kinds, &["CREATE", "UPDATE"], "*")],
         )
+    }
+}
+
+/// Sends the leader's probes to the webhook: dry-run updates of the release's own Lease, and nothing else. The election's own writes
+/// never wait for the webhook.
+fn lease(settings: &WebhookSettings) -> ValidatingWebhook {
+    let own = LabelSelectorRequirement {
+        key: NAME_LABEL.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![settings.namespace.clone()]),
     };
-    ValidatingWebhookConfiguration {
-        metadata: metadata(settings),
-        webhooks: Some(vec![workloads, bindings, policies]),
+    let expression = format!("request.name == '{}' && has(request.dryRun) && request.dryRun", settings.name);
+    ValidatingWebhook {
+        failure_policy: Some(FailurePolicy::Ignore.as_str().to_owned()),
+        match_conditions: Some(vec![MatchCondition {
+            name: "dry-run-of-the-own-lease".to_owned(),
+            expression,
+        }]),
+        namespace_selector: Some(LabelSelector { match_expressions: Some(vec![own]), match_labels: None }),
+        timeout_seconds: Some(PROBE_SECONDS),
+        ..validating_webhook(
+            settings,
+            LEASE,
+            PROBE_PATH,
+            vec![rule("coordination.k8s.io", "v1", &["leases"], &["UPDATE"], "Namespaced")],
+        )
     }
 }
 
 /// The mutating configuration; without pinning it has no webhook.
 pub fn mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
     let pods = MutatingWebhook {
-        admission_review_versions: vec!["v1".to_owned()],
-        client_config: client(settings, "/mutate"),
         failure_policy: Some(settings.failure_policy.as_str().to_owned()),
         match_conditions: Some(vec![may_have_changed()]),
-        match_policy: Some("Equivalent".to_owned()),
-        name: "pods.bonafide.dev".to_owned(),
         namespace_selector: Some(reviewed_namespaces(settings)),
-        object_selector: Some(LabelSelector::default()),
         // Another webhook may add a container after this one has been asked.
         reinvocation_policy: Some("IfNeeded".to_owned()),
-        rules: Some(pod_rules()),
-        side_effects: "None".to_owned(),
-        timeout_seconds: Some(settings.timeout_seconds.into()),
+        ..mutating_webhook(settings, "pods", "/mutate", pod_rules())
     };
     MutatingWebhookConfiguration {
         metadata: metadata(settings),
         webhooks: Some(if settings.pinning { vec![pods] } else { Vec::new() }),
+    }
+}
+
+/// The mutating configuration as the leader installs it. Its entry for probes is served before any `ValidatingAdmissionPolicy` is
+/// evaluated, which might refuse them.
+pub(super) fn installed_mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
+    let mut configuration = mutating(settings);
+    configuration.webhooks.get_or_insert_default().extend(mutating_lease(settings));
+    configuration
+}
+
+/// The mutating configuration while the API server has not been seen to reach the webhook.
+pub(super) fn unproven_mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
+    MutatingWebhookConfiguration {
+        metadata: metadata(settings),
+        webhooks: Some(mutating_lease(settings).into_iter().collect()),
+    }
+}
+
+/// The same as [`lease`]; nothing where the configuration is to stay empty.
+fn mutating_lease(settings: &WebhookSettings) -> Option<MutatingWebhook> {
+    let lease = lease(settings);
+    settings.pinning.then(|| MutatingWebhook {
+        failure_policy: lease.failure_policy,
+        match_conditions: lease.match_conditions,
+        namespace_selector: lease.namespace_selector,
+        timeout_seconds: lease.timeout_seconds,
+        ..mutating_webhook(settings, LEASE, PROBE_PATH, lease.rules.unwrap_or_default())
+    })
+}
+
+fn mutating_webhook(
+    settings: &WebhookSettings,
+    name: &str,
+    path: &str,
+    rules: Vec<RuleWithOperations>,
+) -> MutatingWebhook {
+    MutatingWebhook {
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: client(settings, path),
+        match_policy: Some("Equivalent".to_owned()),
+        name: format!("{name}.bonafide.dev"),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        reinvocation_policy: Some("Never".to_owned()),
+        rules: Some(rules),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(settings.timeout_seconds.into()),
+        ..MutatingWebhook::default()
     }
 }
 

@@ -29,12 +29,13 @@ use super::{
     deadline,
     health::Readiness,
     metrics::Metrics,
-    mutation, policy_review,
+    mutation, policy_review, probe,
     report::{self, About},
     wire::{self, Incoming, Subject},
 };
 use crate::{
     api::compile::Keys,
+    cluster::{install::Probes, webhooks::PROBE_PATH},
     domain::{plan::Stage, workload::Workload},
     gather::{
         ports::{Findings, Incomplete, Inventory, Pods, Snapshot},
@@ -88,6 +89,8 @@ pub struct InCluster {
     pub findings: Arc<dyn Findings>,
     /// What policies reference.
     pub keys: Arc<dyn Keys>,
+    /// Which probes arrived at this process.
+    pub probes: Arc<Probes>,
 }
 
 /// What admission needs.
@@ -109,6 +112,7 @@ enum Endpoint {
     Mutate,
     Bind,
     ValidatePolicy,
+    Probe,
 }
 
 const VALIDATE: &str = "validate";
@@ -122,6 +126,7 @@ impl Endpoint {
             Self::Mutate => mutation::MUTATE,
             Self::Bind => binding::BIND,
             Self::ValidatePolicy => policy_review::VALIDATE_POLICY,
+            Self::Probe => probe::PROBE,
         }
     }
 }
@@ -178,7 +183,7 @@ impl Admission {
             .route("/mutate", to(Endpoint::Mutate))
             .route("/validate-policy", to(Endpoint::ValidatePolicy));
         if self.cluster.is_some() {
-            router = router.route("/bind", to(Endpoint::Bind));
+            router = router.route("/bind", to(Endpoint::Bind)).route(PROBE_PATH, to(Endpoint::Probe));
         }
         router.with_state(Arc::clone(self))
     }
@@ -242,6 +247,10 @@ impl Admission {
                 Err(refusal) => Answer::refused(refusal),
             };
             return Ok(wire::write(&binding.uid, &answer));
+        }
+        if endpoint == Endpoint::Probe {
+            let probe = probe::read(&body).map_err(unreadable)?;
+            return Ok(wire::write(&probe.uid, &self.probed(&probe)));
         }
         if endpoint == Endpoint::ValidatePolicy {
             let (policy, subject) = policy_review::read(&body).map_err(unreadable)?;

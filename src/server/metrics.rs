@@ -28,11 +28,13 @@ use prometheus_client::{
 };
 
 use self::catalogue::{
-    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, IN_FLIGHT, LOG_DROPPED,
-    PANICS, PHASES, POLICIES, POLICY_RELOADS, PROBLEMS, REFUSED, REGISTRY_REQUESTS, REGISTRY_SECONDS,
-    REVIEWS, TRUST_ROOT_AGE, UNKNOWN_KINDS, WATCH_STALENESS,
+    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, IN_FLIGHT, LEADER,
+    LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS, PROBLEMS, REFUSED, REGISTRY_REQUESTS,
+    REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, UNKNOWN_KINDS, WATCH_STALENESS, WEBHOOK_ENTRIES,
+    WEBHOOK_UNREACHED,
 };
 use crate::{
+    cluster::install::EntryState,
     domain::verdict::{Outcome, Reason},
     gather::{ports::Observer, review::Review},
 };
@@ -83,6 +85,7 @@ labels! {
     Done { result: &'static str }
     Resource { resource: &'static str }
     Root { trust_root: String }
+    Entry { entry: &'static str, state: &'static str }
     Build { version: String }
 }
 
@@ -147,6 +150,9 @@ pub struct Metrics {
     trust_root_age: Family<Root, Gauge<f64, AtomicU64>>,
     certificate_expiry: Gauge,
     certificate_reloads: Family<Done, Counter>,
+    webhook_entries: Family<Entry, Gauge>,
+    webhook_unreached: Gauge<f64, AtomicU64>,
+    leader: Gauge,
     log_dropped: Counter,
     probes: RwLock<Vec<Probe>>,
 }
@@ -209,6 +215,9 @@ impl Metrics {
             trust_root_age: register(r, TRUST_ROOT_AGE, Family::default()),
             certificate_expiry: register(r, CERTIFICATE_EXPIRY, Gauge::default()),
             certificate_reloads: register(r, CERTIFICATE_RELOADS, Family::default()),
+            webhook_entries: register(r, WEBHOOK_ENTRIES, Family::default()),
+            webhook_unreached: register(r, WEBHOOK_UNREACHED, Gauge::default()),
+            leader: register(r, LEADER, Gauge::default()),
             log_dropped: register(r, LOG_DROPPED, Counter::default()),
             probes: RwLock::default(),
             registry: Registry::default(),
@@ -365,6 +374,26 @@ impl Metrics {
     /// The serving certificate was read again because it had changed.
     pub fn certificate_reloaded(&self, result: Reload) {
         self.certificate_reloads.get_or_create(&Done { result: result.word() }).inc();
+    }
+
+    /// How each entry of the webhook configurations stands.
+    pub fn set_webhook_entries(&self, entries: &[(&'static str, EntryState)]) {
+        for (entry, stands) in entries {
+            for state in EntryState::ALL {
+                let labels = Entry { entry, state: state.as_str() };
+                self.webhook_entries.get_or_create(&labels).set(i64::from(state == *stands));
+            }
+        }
+    }
+
+    /// For how long the API server has not been seen to reach the webhook.
+    pub fn set_webhook_unreached(&self, time: Duration) {
+        self.webhook_unreached.set(time.as_secs_f64());
+    }
+
+    /// Whether this replica leads.
+    pub fn set_leading(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// How many log lines have been dropped so far.

@@ -18,6 +18,7 @@ mod mutation;
 pub mod patch;
 pub mod policies;
 mod policy_review;
+mod probe;
 pub mod report;
 pub mod tls;
 mod warnings;

@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bonafide::{
     cluster::{
         certificates::{self, Lifetimes, Links},
-        install::{self, Trust},
+        install::{self, PROBE_ANNOTATION, Probes, Trust, WebhookReport, echo},
         lease,
         webhooks::{FailurePolicy, WebhookSettings},
     },
@@ -63,6 +63,7 @@ fn install<'a>(plane: &'a ControlPlane, name: &str) -> Namespace<'a> {
 struct Replica {
     certificate: Arc<Certificate>,
     leads: watch::Receiver<bool>,
+    report: watch::Receiver<WebhookReport>,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -109,13 +110,17 @@ impl Replica {
             pinning: false,
             ca_bundle: None,
         };
+        let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
         let wanted = install::Settings { webhooks, trust: Trust::SelfManaged(bundle) };
+        // Only the warning tells of the probes: they arrive at another process.
+        let probes = Arc::new(Probes::default());
+        let keeps = install::Links { leads: leads.clone(), installed: tell, report: reporting, probes };
         let tasks = vec![
             tokio::spawn(lease::run(client.clone(), election, lead, over(&ended))),
             tokio::spawn(certificates::run(client.clone(), settings, links, serve, over(&ended))),
-            tokio::spawn(install::run(client, wanted, leads.clone(), tell, over(&ended))),
+            tokio::spawn(install::run(client, wanted, keeps, over(&ended))),
         ];
-        Self { certificate, leads, end, tasks }
+        Self { certificate, leads, report, end, tasks }
     }
 
     /// Answers on this port from now on.
@@ -127,7 +132,10 @@ impl Replica {
         let paths = ["/validate", "/bind", "/mutate", "/validate-policy"];
         let service = Service {
             validate: None,
-            admission: paths.iter().fold(Router::new(), |router, path| router.route(path, refuse())),
+            admission: paths
+                .iter()
+                .fold(Router::new(), |router, path| router.route(path, refuse()))
+                .route("/probe", post(refuse_and_echo)),
             health: health::router(Arc::clone(&readiness), Metrics::new("test")),
             readiness,
             certificate: Arc::clone(&self.certificate),
@@ -164,6 +172,14 @@ async fn refuse(Json(review): Json<Value>) -> Json<Value> {
     Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
 }
 
+/// It was received, whatever the answer is.
+async fn refuse_and_echo(Json(review): Json<Value>) -> Json<Value> {
+    let number = review["request"]["object"]["metadata"]["annotations"][PROBE_ANNOTATION].clone();
+    let Json(mut answer) = refuse(Json(review)).await;
+    answer["response"]["warnings"] = json!([echo(number.as_str().unwrap())]);
+    Json(answer)
+}
+
 /// What the API server says to a new pod.
 async fn said(pods: &Api<Pod>) -> Result<(), String> {
     let pod = serde_json::from_value(pod("one", "example.com/one")).unwrap();
@@ -181,6 +197,31 @@ const REFUSED: &str = "admission webhook \"workloads.bonafide.dev\" denied the r
 fn entries(plane: &ControlPlane) -> Vec<Value> {
     let object = plane.get(&["validatingwebhookconfiguration", "bonafide"]).unwrap();
     object["webhooks"].as_array().cloned().unwrap_or_default()
+}
+
+const LEASE: &str = "lease.bonafide.dev";
+const POLICIES: &str = "policies.bonafide.dev";
+
+/// Their names, in order.
+fn entry_names(plane: &ControlPlane) -> Vec<&'static str> {
+    let known = ["bindings.bonafide.dev", LEASE, POLICIES, "workloads.bonafide.dev"];
+    let entries = entries(plane);
+    let is_there = |name: &&str| entries.iter().any(|entry| entry["name"] == **name);
+    let there: Vec<&'static str> = known.into_iter().filter(is_there).collect();
+    assert_eq!(there.len(), entries.len(), "{entries:?}");
+    there
+}
+
+fn until_closed(plane: &ControlPlane) {
+    eventually("the entries to deny", || {
+        let denies = |entry: &Value| entry["failurePolicy"] == "Fail";
+        let entries = entries(plane);
+        let mut names: Vec<&str> =
+            entries.iter().filter(|entry| denies(entry)).filter_map(|entry| entry["name"].as_str()).collect();
+        names.sort_unstable();
+        let all = ["bindings.bonafide.dev", "workloads.bonafide.dev"];
+        if names == all { Ok(()) } else { Err(format!("{entries:?}")) }
+    });
 }
 
 fn bundle(plane: &ControlPlane) -> String {
@@ -204,21 +245,20 @@ async fn requests_are_refused_only_once_the_api_server_reaches_the_webhook() {
     let mut first = Replica::start(&plane, "keeping", "first", port, Lifetimes::default()).await;
     first.until_it_leads().await;
     assert_eq!(holder(&namespace), "first");
-    eventually("the entries", || match entries(&plane).len() {
-        3 => Ok(()),
-        other => Err(format!("{other}")),
+    eventually("the first entries", || match entry_names(&plane)[..] {
+        [LEASE, POLICIES] => Ok(()),
+        ref other => Err(format!("{other:?}")),
     });
-    sleep(3 * SECOND).await;
+    sleep(18 * SECOND).await;
+    assert_eq!(entry_names(&plane), [LEASE, POLICIES]);
     assert!(entries(&plane).iter().all(|entry| entry["failurePolicy"] == "Ignore"));
     assert_eq!(said(&pods).await, Ok(()), "nobody listens, and nobody is locked out");
+    let concern = first.report.borrow().concern().unwrap();
+    assert_eq!((concern.reason, concern.is_open), ("WebhookNotReached", true));
 
     first.listen(port).await;
     until_refused(&pods).await;
-    eventually("the entries to deny", || {
-        let policies: Vec<Value> =
-            entries(&plane).iter().map(|entry| entry["failurePolicy"].clone()).collect();
-        if policies == ["Fail", "Fail", "Ignore"] { Ok(()) } else { Err(format!("{policies:?}")) }
-    });
+    until_closed(&plane);
 
     // Whatever somebody changes is put right.
     let patch = |patch: &Value| {
@@ -226,19 +266,25 @@ async fn requests_are_refused_only_once_the_api_server_reaches_the_webhook() {
         plane.kubectl(&["patch", kind, "bonafide", "--type=json", "--patch", &patch.to_string()]).ok();
     };
     let before = entries(&plane);
+    let sorted = |mut entries: Vec<Value>| {
+        entries.sort_by_key(|entry| entry["name"].to_string());
+        entries
+    };
+    let at = |name: &str| before.iter().position(|entry| entry["name"] == name).unwrap();
+    let (workloads, bindings) = (at("workloads.bonafide.dev"), at("bindings.bonafide.dev"));
     let condition = json!({"name": "never", "expression": "false"});
     for change in [
         json!([
-            {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"},
-            {"op": "add", "path": "/webhooks/1/matchConditions", "value": [condition]},
-            {"op": "add", "path": "/webhooks/0/namespaceSelector/matchLabels", "value": {"a": "b"}},
+            {"op": "replace", "path": format!("/webhooks/{workloads}/failurePolicy"), "value": "Ignore"},
+            {"op": "add", "path": format!("/webhooks/{bindings}/matchConditions"), "value": [condition]},
+            {"op": "add", "path": format!("/webhooks/{workloads}/namespaceSelector/matchLabels"), "value": {"a": "b"}},
         ]),
         json!([{"op": "remove", "path": "/webhooks"}]),
     ] {
         patch(&change);
         eventually("the entries to be as before", || {
-            let now = entries(&plane);
-            if now == before { Ok(()) } else { Err(format!("{change}: {now:?}")) }
+            let now = sorted(entries(&plane));
+            if now == sorted(before.clone()) { Ok(()) } else { Err(format!("{change}: {now:?}")) }
         });
     }
 
@@ -253,12 +299,13 @@ async fn requests_are_refused_only_once_the_api_server_reaches_the_webhook() {
     assert!(farewell.elapsed() < 5 * SECOND, "{:?}", farewell.elapsed());
     assert_eq!(holder(&namespace), "second");
     until_refused(&pods).await;
-    assert_eq!(entries(&plane), before, "the same authority, and it denies all the time");
+    assert_eq!(sorted(entries(&plane)), sorted(before), "the same authority, and it denies all the time");
 
     // What somebody removes is not made anew.
     plane.kubectl(&["delete", "validatingwebhookconfiguration", "bonafide"]).ok();
     sleep(5 * SECOND).await;
     plane.get(&["validatingwebhookconfiguration", "bonafide"]).unwrap_err();
+    assert_eq!(second.report.borrow().concern().unwrap().reason, "ConfigurationMissing");
     second.stop().await;
 }
 
@@ -279,12 +326,13 @@ fn the_binary_installs_itself_and_leaves_as_it_should() {
         &service_port,
     ];
     let webhook = Webhook::start(&account, plane.folder(), port, &flags);
-    eventually("the entries to deny", || {
+    until_closed(&plane);
+    eventually("pods to be pinned", || {
         let mutating = plane.get(&["mutatingwebhookconfiguration", "bonafide"])?;
-        let mut policies: Vec<Value> =
-            entries(&plane).iter().map(|entry| entry["failurePolicy"].clone()).collect();
-        policies.push(mutating["webhooks"][0]["failurePolicy"].clone());
-        if policies == ["Fail", "Fail", "Ignore", "Fail"] { Ok(()) } else { Err(webhook.log()) }
+        let all = mutating["webhooks"].as_array().cloned().unwrap_or_default();
+        let is_pods =
+            |entry: &Value| entry["name"] == "pods.bonafide.dev" && entry["failurePolicy"] == "Fail";
+        if all.iter().any(is_pods) { Ok(()) } else { Err(webhook.log()) }
     });
     let shop = plane.namespace("selfmade-shop");
     eventually("a pod to be reviewed", || {
@@ -327,10 +375,7 @@ async fn an_authority_is_replaced_and_no_request_notices() {
     // It answers nothing, but follows the Secret.
     let follower = Replica::start(&plane, "rotating", "follower", port, lifetimes).await;
     until_refused(&pods).await;
-    eventually("the entries to deny", || {
-        let policy = entries(&plane)[0]["failurePolicy"].clone();
-        if policy == "Fail" { Ok(()) } else { Err(policy.to_string()) }
-    });
+    until_closed(&plane);
 
     let old = bundle(&plane);
     assert_eq!(old.matches("BEGIN CERTIFICATE").count(), 1);

@@ -230,8 +230,12 @@ impl Server {
         let metrics = Metrics::new("test");
         let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
         let events = Arc::new(Events::default());
-        let cluster =
-            InCluster { pods: Arc::<KnownPods>::clone(&pods), findings: Arc::<Events>::clone(&events), keys };
+        let cluster = InCluster {
+            pods: Arc::<KnownPods>::clone(&pods),
+            findings: Arc::<Events>::clone(&events),
+            keys,
+            probes: Arc::default(),
+        };
         let inventory = Arc::new(Known(Mutex::new(snapshot.map(Arc::new))));
         let known: Arc<dyn Inventory> = Arc::<Known>::clone(&inventory);
         let timeout = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use crate::{
     cluster::{
         certificates, client,
         events::PolicyEvents,
-        install,
+        install::{self, Probes, Reachability, WebhookReport, announce},
         inventory::{ClusterInventory, Watched},
         keys::KeyObjects,
         lease,
@@ -44,6 +44,7 @@ pub(super) struct Cluster {
     events: Arc<PolicyEvents>,
     pull_secrets: Option<Arc<PullSecrets>>,
     keys: Arc<KeyObjects>,
+    probes: Arc<Probes>,
     /// Says when it is over.
     over: watch::Sender<bool>,
     vital: Vital,
@@ -84,7 +85,11 @@ impl Cluster {
         let (over, ends) = watch::channel(false);
         let (leading, leads) = watch::channel(false);
         let vital = Vital::new();
-        let keeping = keep(&vital, &client, flags, lifetimes, certificate, (leading, leads.clone()), &ends);
+        let probes = Arc::new(Probes::default());
+        let webhooks = flags.webhook.settings(flags.pinning, None);
+        let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
+        let links = Shared { leading, leads: leads.clone(), reporting, probes: Arc::clone(&probes) };
+        let keeping = keep(&vital, &client, flags, lifetimes, certificate, links, &ends);
         let following = vec![
             vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
             vital.spawn("reading keys", Arc::clone(&keys).run(client.clone(), Arc::clone(&inventory))),
@@ -94,15 +99,32 @@ impl Cluster {
                 "writing statuses",
                 status::run(client.clone(), Arc::clone(&inventory), Arc::clone(&keeper), leads.clone()),
             ),
+            vital.spawn(
+                "telling of the webhook configurations",
+                announce::run(client.clone(), flags.identity(), leads.clone(), report.clone()),
+            ),
             vital.spawn("following trust roots", Arc::clone(&trust_roots).run()),
-            vital.spawn("writing statuses of trust roots", trust_roots.report(leads)),
+            vital.spawn("writing statuses of trust roots", trust_roots.report(leads.clone())),
         ];
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted());
         let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| show(&shown, metrics));
-        Ok(Self { client, inventory, pods, events, pull_secrets, keys, over, vital, keeping, following })
+        metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
+        Ok(Self {
+            client,
+            inventory,
+            pods,
+            events,
+            pull_secrets,
+            keys,
+            probes,
+            over,
+            vital,
+            keeping,
+            following,
+        })
     }
 
     /// Gives back what others wait for.
@@ -147,8 +169,17 @@ impl Cluster {
             pods: Arc::<PendingPods>::clone(&self.pods),
             findings: Arc::<PolicyEvents>::clone(&self.events),
             keys: Arc::<KeyObjects>::clone(&self.keys),
+            probes: Arc::clone(&self.probes),
         }
     }
+}
+
+/// What those who keep the Lease and the configurations tell others.
+struct Shared {
+    leading: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
+    reporting: watch::Sender<WebhookReport>,
+    probes: Arc<Probes>,
 }
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
@@ -158,9 +189,10 @@ fn keep(
     flags: &ClusterArgs,
     lifetimes: certificates::Lifetimes,
     certificate: &Arc<Certificate>,
-    (leading, leads): (watch::Sender<bool>, watch::Receiver<bool>),
+    shared: Shared,
     ends: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
+    let Shared { leading, leads, reporting, probes } = shared;
     let (namespace, name) = (&flags.webhook.namespace, &flags.webhook.name);
     let lease = lease::Settings {
         namespace: namespace.clone(),
@@ -188,7 +220,8 @@ fn keep(
         keeping.push(vital.spawn("keeping the certificate", run));
     }
     let settings = install::Settings { webhooks: flags.webhook.settings(flags.pinning, None), trust };
-    let run = install::run(client.clone(), settings, leads, installing, end(ends.clone()));
+    let links = install::Links { leads, installed: installing, report: reporting, probes };
+    let run = install::run(client.clone(), settings, links, end(ends.clone()));
     keeping.push(vital.spawn("keeping the webhook configurations", run));
     keeping
 }
@@ -219,4 +252,13 @@ fn show(inventory: &ClusterInventory, metrics: &Metrics) {
     for watched in Watched::ALL {
         metrics.set_watch_staleness(watched.as_str(), inventory.staleness(watched));
     }
+}
+
+fn show_webhooks(report: &WebhookReport, leads: bool, metrics: &Metrics) {
+    metrics.set_leading(leads);
+    metrics.set_webhook_entries(&report.entries());
+    metrics.set_webhook_unreached(match report.reachability {
+        Reachability::NotReached { since, .. } => since.elapsed(),
+        Reachability::Unknown | Reachability::Reached => Duration::ZERO,
+    });
 }

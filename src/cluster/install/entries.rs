@@ -9,6 +9,7 @@ use k8s_openapi::{
 use kube::{core::DynamicObject, discovery::ApiResource};
 use serde_json::Value;
 
+use super::report::EntryState;
 use crate::cluster::webhooks::{self, FailurePolicy, WebhookSettings};
 
 /// What the names of our webhooks end with.
@@ -32,13 +33,34 @@ impl Kind {
     }
 
     /// The webhooks that are to be in it.
-    pub(super) fn wanted(self, settings: &WebhookSettings) -> Result<Entries, serde_json::Error> {
-        let object = match self {
-            Self::Validating => serde_json::to_value(webhooks::validating(settings))?,
-            Self::Mutating => serde_json::to_value(webhooks::mutating(settings))?,
+    pub(super) fn wanted(
+        self,
+        settings: &WebhookSettings,
+        stage: Stage,
+    ) -> Result<Entries, serde_json::Error> {
+        let object = match (self, stage) {
+            (Self::Validating, Stage::Unproven) => serde_json::to_value(webhooks::unproven(settings))?,
+            (Self::Mutating, Stage::Unproven) => serde_json::to_value(webhooks::unproven_mutating(settings))?,
+            (Self::Validating, Stage::Complete(policy)) => {
+                let settings = WebhookSettings { failure_policy: policy, ..settings.clone() };
+                serde_json::to_value(webhooks::installed(&settings))?
+            }
+            (Self::Mutating, Stage::Complete(policy)) => {
+                let settings = WebhookSettings { failure_policy: policy, ..settings.clone() };
+                serde_json::to_value(webhooks::installed_mutating(&settings))?
+            }
         };
         Entries::of(object.get("webhooks"))
     }
+}
+
+/// Which entries a configuration is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The entry for policies and the one for the Lease: the API server has not been seen to reach the webhook.
+    Unproven,
+    /// All, with this failure policy for workloads.
+    Complete(FailurePolicy),
 }
 
 /// The webhooks of a configuration. The mutating form has every field of the validating one.
@@ -94,6 +116,20 @@ impl Entries {
     pub(super) fn deny(&self) -> bool {
         let fail = Some(FailurePolicy::Fail.as_str());
         self.ours.iter().any(|entry| entry.failure_policy.as_deref() == fail)
+    }
+
+    /// Whether workloads or bindings are sent to the webhook.
+    pub(super) fn review(&self) -> bool {
+        self.ours.iter().any(|entry| !webhooks::is_harmless(&entry.name))
+    }
+
+    /// How each of ours stands, by the first part of its name.
+    pub(super) fn states(&self) -> impl Iterator<Item = (&str, EntryState)> {
+        self.ours.iter().map(|entry| {
+            let denies = entry.failure_policy.as_deref() != Some(FailurePolicy::Ignore.as_str());
+            let state = if denies { EntryState::Fail } else { EntryState::Ignore };
+            (entry.name.trim_end_matches(OURS), state)
+        })
     }
 
     /// The whole list with ours as wanted, and nothing of what somebody added to them; what is not ours stays.

@@ -1,110 +1,147 @@
-//! Whether the API server reaches the webhook: it is asked to make a policy that is wrong in a way that only the webhook knows of.
-//! Nothing is made, whatever it says: the request is a dry run.
+//! Whether the API server reaches the webhook. The leader updates its own Lease in a dry run, with a number that nobody can guess as an
+//! annotation; an entry of the validating configuration sends this update to the webhook.
+//!
+//! The webhook is reached when a replica received the number, whatever the API server answers in the end: this process knows what it
+//! received itself, and the answer of another replica brings the number back as a warning, which the API server passes on even where
+//! something else refuses the update.
 
-use kube::{
-    Api, Client,
-    api::PostParams,
-    core::{DynamicObject, GroupVersionKind},
-    discovery::ApiResource,
-};
-use serde_json::{Value, json};
+use axum::body::{Body, to_bytes};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, api::PostParams, core::Request};
+use parking_lot::Mutex;
 
-use crate::cluster::call;
+use crate::cluster::{call, webhooks::WebhookSettings};
 
-/// The webhook that refuses it.
-const WEBHOOK: &str = "policies.bonafide.dev";
+/// The annotation of a probe.
+pub const PROBE_ANNOTATION: &str = "bonafide.dev/probe";
+/// The most that is read of an answer.
+const ANSWER_LIMIT: usize = 256 * 1024;
+/// How often the update is tried while the election writes the Lease in between.
+const TRIES: usize = 3;
 
-/// What the API server made of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// The webhook refused it.
-    Reached,
-    /// It did not, or something else did.
-    NotYet(String),
+/// The probe that this process has sent and waits for.
+#[derive(Debug, Default)]
+pub struct Probes(Mutex<Option<Sent>>);
+
+#[derive(Debug)]
+struct Sent {
+    number: String,
+    is_received: bool,
 }
 
-/// The policy: it fits its definition, and is about no image at all.
-fn policy() -> Value {
-    json!({
-        "apiVersion": "bonafide.dev/v1alpha1",
-        "kind": "ProvenancePolicy",
-        "metadata": {"name": "bonafide-probe"},
-        "spec": {
-            "images": {"include": ["none"]},
-            "signers": [{"name": "nobody", "certificate": {"issuer": "https://bonafide.invalid", "subject": "nobody"}}],
-        },
-    })
-}
+impl Probes {
+    fn send(&self, number: &str) {
+        *self.0.lock() = Some(Sent { number: number.to_owned(), is_received: false });
+    }
 
-/// Asks once.
-pub(super) async fn ask(client: &Client, namespace: &str) -> Answer {
-    let kind = GroupVersionKind::gvk("bonafide.dev", "v1alpha1", "ProvenancePolicy");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "provenancepolicies");
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let object = match serde_json::from_value(policy()) {
-        Ok(object) => object,
-        Err(error) => return Answer::NotYet(error.to_string()),
-    };
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    match call::within(call::LIMIT, api.create(&params, &object)).await {
-        Ok(_) => Answer::NotYet("the API server does not ask the webhook, or cannot reach it".to_owned()),
-        Err(kube::Error::Api(status)) if is_ours(&status.message) => Answer::Reached,
-        Err(error) => Answer::NotYet(call::words(&error)),
+    /// The webhook received a probe, of this process or of another replica.
+    pub fn receive(&self, number: &str) {
+        if let Some(sent) = self.0.lock().as_mut().filter(|sent| sent.number == number) {
+            sent.is_received = true;
+        }
+    }
+
+    /// Whether the last probe was received; then nothing is waited for any more.
+    fn take(&self) -> bool {
+        self.0.lock().take().is_some_and(|sent| sent.is_received)
     }
 }
 
-fn is_ours(message: &str) -> bool {
-    message.contains(&format!("admission webhook \"{WEBHOOK}\" denied the request"))
+/// The warning that brings a probe's number back.
+pub fn echo(number: &str) -> String {
+    format!("bonafide received the probe {number}")
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A replica received it.
+    Reached,
+    /// None did, as far as is known.
+    NotYet(String),
+}
+
+/// Sends one probe.
+pub(super) async fn send(client: &Client, webhooks: &WebhookSettings, probes: &Probes) -> Answer {
+    let mut random = [0_u8; 16];
+    if aws_lc_rs::rand::fill(&mut random).is_err() {
+        return Answer::NotYet("there are no random numbers".to_owned());
+    }
+    let number = hex::encode(random);
+    probes.send(&number);
+    let answered = call::within(call::LIMIT, update(client, webhooks, &number)).await;
+    if probes.take() {
+        return Answer::Reached;
+    }
+    match answered {
+        Ok(warnings) if warnings.iter().any(|warning| warning.contains(&echo(&number))) => Answer::Reached,
+        Ok(_) => Answer::NotYet(format!(
+            "The API server answered the probe without the webhook: it cannot connect to the Service {}/{}, \
+             or does not trust its certificate",
+            webhooks.namespace, webhooks.name
+        )),
+        Err(error) => Answer::NotYet(format!("The probe failed: {}", call::words(&error))),
+    }
+}
+
+/// Updates the Lease in a dry run; the warnings that come with the answer, also where it is an error.
+async fn update(
+    client: &Client,
+    webhooks: &WebhookSettings,
+    number: &str,
+) -> Result<Vec<String>, kube::Error> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), &webhooks.namespace);
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut lease = api.get(&webhooks.name).await?;
+        lease.metadata.managed_fields = None;
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(PROBE_ANNOTATION.to_owned(), number.to_owned());
+        let body = serde_json::to_vec(&lease).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(api.resource_url())
+            .replace(&webhooks.name, &params, body)
+            .map_err(kube::Error::BuildRequest)?;
+        let response = client.send(request.map(kube::client::Body::from)).await?;
+        let status = response.status();
+        let warnings: Vec<String> = response
+            .headers()
+            .get_all("warning")
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(ToOwned::to_owned))
+            .collect();
+        if status.as_u16() == 409 && warnings.is_empty() && tries < TRIES {
+            continue;
+        }
+        if status.is_success() || warnings.iter().any(|warning| warning.contains(number)) {
+            return Ok(warnings);
+        }
+        let bytes = to_bytes(Body::new(response.into_body()), ANSWER_LIMIT).await.unwrap_or_default();
+        let said = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+            kube::core::Status::failure(&format!("the API server answered {status}"), "")
+        });
+        return Err(kube::Error::Api(Box::new(said)));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-
     use super::*;
-    use crate::{
-        api::compile::{NoKeys, compile},
-        cluster::webhooks::{FailurePolicy, WebhookSettings, validating},
-    };
 
     #[test]
-    fn the_policy_is_wrong_in_one_thing_that_its_definition_allows() {
-        let errors: Vec<String> =
-            compile(&policy(), &NoKeys).errors.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(errors.join("\n"));
-        let mut right = policy();
-        right["spec"]["images"]["include"] = json!(["none.example/**"]);
-        assert!(compile(&right, &NoKeys).errors.is_empty());
-    }
-
-    #[test]
-    fn only_our_webhook_s_refusal_counts() {
-        assert!(is_ours(r#"admission webhook "policies.bonafide.dev" denied the request: spec.images"#));
-        for other in [
-            r#"admission webhook "policies.example.com" denied the request: no"#,
-            r#"failed calling webhook "policies.bonafide.dev": failed to call webhook: no endpoints available"#,
-            r#"provenancepolicies.bonafide.dev is forbidden: User "a" cannot create"#,
-        ] {
-            assert!(!is_ours(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn there_is_such_a_webhook_and_it_is_asked_about_the_release_s_namespace() {
-        let settings = WebhookSettings {
-            name: "bonafide".to_owned(),
-            namespace: "ns".to_owned(),
-            service_port: 443,
-            failure_policy: FailurePolicy::Fail,
-            timeout_seconds: 10,
-            exempt_namespaces: vec!["ns".to_owned()],
-            opt_out_label: None,
-            pinning: true,
-            ca_bundle: None,
-        };
-        let all = validating(&settings).webhooks.unwrap();
-        let webhook = all.iter().find(|webhook| webhook.name == WEBHOOK).unwrap();
-        assert_eq!(webhook.namespace_selector, Some(LabelSelector::default()));
-        assert_eq!(webhook.match_conditions, None);
+    fn e2_only_the_number_that_was_sent_counts() {
+        let probes = Probes::default();
+        assert!(!probes.take(), "nothing was sent");
+        probes.receive("one");
+        probes.send("one");
+        assert!(!probes.take(), "it came before it was sent");
+        probes.send("one");
+        probes.receive("two");
+        assert!(!probes.take(), "it is another replica's");
+        probes.send("one");
+        probes.receive("one");
+        assert!(probes.take());
+        assert!(!probes.take(), "it counts once");
     }
 }

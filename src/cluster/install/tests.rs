@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bonafide_kit::apiserver::{ApiServer, Outage, Refusal};
+use bonafide_kit::apiserver::{ApiServer, Outage};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::*;
@@ -13,6 +13,7 @@ mod trust;
 
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/bonafide";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/bonafide";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/bonafide";
 const SECOND: Duration = Duration::from_secs(1);
 
 fn webhooks() -> WebhookSettings {
@@ -45,11 +46,23 @@ impl Cluster {
 
     fn bare() -> Self {
         let server = ApiServer::new();
+        server.put(
+            LEASE,
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "bonafide", "namespace": "ns"}}),
+        );
         let is_reached = Arc::new(AtomicBool::new(true));
-        let reached = Arc::clone(&is_reached);
-        server.admit(move |_| {
-            let refusal = "admission webhook \"policies.bonafide.dev\" denied the request: no image";
-            if reached.load(Ordering::Relaxed) { Err(Refusal::new(403, refusal)) } else { Ok(()) }
+        let (reached, store) = (Arc::clone(&is_reached), server.clone());
+        // Another replica answers, where an entry sends the probe there.
+        server.warn(move |lease| {
+            let has = |path: &str| {
+                store
+                    .get(path)
+                    .is_some_and(|object| object["webhooks"].to_string().contains("lease.bonafide.dev"))
+            };
+            let is_asked = has(VALIDATING) || has(MUTATING);
+            let number = lease["metadata"]["annotations"][PROBE_ANNOTATION].as_str().unwrap_or_default();
+            if is_asked && reached.load(Ordering::Relaxed) { vec![echo(number)] } else { Vec::new() }
         });
         Self { server, is_reached }
     }
@@ -64,10 +77,12 @@ impl Cluster {
     fn start(&self, webhooks: WebhookSettings, trust: Trust) -> Replica {
         let (leads, leading) = watch::channel(true);
         let (sender, installed) = watch::channel(None);
+        let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
         let settings = Settings { webhooks, trust };
         let client = Client::new(self.server.router(), "ns");
-        let task = tokio::spawn(run(client, settings, leading, sender, std::future::pending()));
-        Replica { leads, installed, task }
+        let links = Links { leads: leading, installed: sender, report: reporting, probes: Arc::default() };
+        let task = tokio::spawn(run(client, settings, links, std::future::pending()));
+        Replica { leads, installed, report, task }
     }
 
     /// One with the usual settings and a bundle.
@@ -77,8 +92,29 @@ impl Cluster {
     }
 
     fn all(&self) -> Vec<Value> {
-        let of = |path| self.server.get(path).unwrap()["webhooks"].as_array().cloned().unwrap_or_default();
+        let of = |path| {
+            let mut all = self.server.get(path).unwrap()["webhooks"].as_array().cloned().unwrap_or_default();
+            all.sort_by_key(|webhook| webhook["name"].to_string());
+            all
+        };
         [of(VALIDATING), of(MUTATING)].concat()
+    }
+
+    /// The names of the webhooks, without what they end with.
+    fn names(&self) -> Vec<String> {
+        let name = |webhook: &Value| webhook["name"].as_str().unwrap().replace(".bonafide.dev", "");
+        self.all().iter().map(name).collect()
+    }
+
+    /// Somebody opens all of them.
+    fn open(&self) {
+        for path in [VALIDATING, MUTATING] {
+            self.server.edit(path, |object| {
+                object["webhooks"].as_array_mut().unwrap().iter_mut().for_each(|webhook| {
+                    webhook["failurePolicy"] = json!("Ignore");
+                });
+            });
+        }
     }
 
     /// The different values of a field that the webhooks have, in the order of the webhooks.
@@ -90,7 +126,7 @@ impl Cluster {
     }
 
     fn probes(&self) -> usize {
-        self.server.seen().iter().filter(|seen| seen.method == "POST").count()
+        self.server.seen().iter().filter(|seen| seen.method == "PUT").count()
     }
 
     fn writes(&self) -> usize {
@@ -101,6 +137,7 @@ impl Cluster {
 struct Replica {
     leads: watch::Sender<bool>,
     installed: watch::Receiver<Option<Installed>>,
+    report: watch::Receiver<WebhookReport>,
     task: JoinHandle<()>,
 }
 
@@ -122,27 +159,38 @@ fn shown(bundle: &str) -> Value {
 }
 
 const BUNDLE: &str = "/clientConfig/caBundle";
+/// The failure policies of bindings, Lease and policies, workloads; Lease, pods.
+const CLOSED: [&str; 5] = ["Fail", "Ignore", "Fail", "Ignore", "Fail"];
+const ALL: [&str; 6] = ["bindings", "lease", "policies", "workloads", "lease", "pods"];
+const UNPROVEN: [&str; 3] = ["lease", "policies", "lease"];
 
 #[tokio::test(start_paused = true)]
-async fn they_deny_only_once_the_api_server_reaches_the_webhook() {
+async fn e2_workloads_are_sent_only_once_the_api_server_reaches_the_webhook() {
     let cluster = Cluster::new();
     cluster.is_reached.store(false, Ordering::Relaxed);
     let (replica, _bundle) = cluster.usual();
-    sleep(30 * SECOND).await;
-    assert_eq!(cluster.all().len(), 4);
+    sleep(10 * SECOND).await;
+    assert_eq!(replica.report.borrow().reachability, Reachability::Unknown, "it has just begun");
+    sleep(20 * SECOND).await;
+    assert_eq!(cluster.names(), UNPROVEN);
     assert_eq!(cluster.values("/failurePolicy"), ["Ignore"]);
+    assert_eq!(cluster.values("/timeoutSeconds"), [2]);
     assert_eq!(cluster.values(BUNDLE), [shown("one")]);
     assert_eq!(replica.bundle().as_deref(), Some(b"one".as_slice()));
     assert!(cluster.probes() > 30);
     assert_eq!(cluster.writes(), 2, "each once");
+    assert!(matches!(replica.report.borrow().reachability, Reachability::NotReached { .. }));
 
     cluster.is_reached.store(true, Ordering::Relaxed);
     sleep(SECOND).await;
-    // Policies never wait for the webhook.
-    assert_eq!(cluster.values("/failurePolicy"), ["Fail", "Ignore", "Fail"]);
+    assert_eq!(cluster.names(), ALL);
+    // Policies and probes never wait for the webhook.
+    assert_eq!(cluster.values("/failurePolicy"), CLOSED);
+    assert_eq!(replica.report.borrow().reachability, Reachability::Reached);
     let (probes, writes) = (cluster.probes(), cluster.writes());
     sleep(60 * SECOND).await;
-    assert_eq!((cluster.probes(), cluster.writes()), (probes, writes), "then nothing is left to do");
+    assert_eq!(cluster.writes(), writes, "then nothing is left to do");
+    assert!((9..=13).contains(&(cluster.probes() - probes)), "{} in a minute", cluster.probes() - probes);
     assert_eq!(cluster.server.get(VALIDATING).unwrap()["metadata"]["labels"]["chart"], "bonafide");
 
     let requests: std::collections::BTreeSet<String> = cluster
@@ -167,7 +215,7 @@ async fn only_the_leader_writes_and_only_when_it_serves() {
     assert_eq!(cluster.writes() + cluster.probes(), 0, "it does not lead");
     replica.leads.send_replace(true);
     sleep(SECOND).await;
-    assert_eq!(cluster.values("/failurePolicy"), ["Fail", "Ignore", "Fail"]);
+    assert_eq!(cluster.values("/failurePolicy"), CLOSED);
     sleep(3 * SECOND).await;
     assert!(replica.bundle().is_some());
     replica.leads.send_replace(false);
@@ -184,7 +232,7 @@ async fn what_nobody_installed_or_somebody_removed_is_not_made() {
     assert!(replica.bundle().is_some(), "what is not there trusts nobody wrong");
     cluster.make(VALIDATING, "ValidatingWebhookConfiguration");
     sleep(3 * SECOND).await;
-    assert_eq!(cluster.server.get(VALIDATING).unwrap()["webhooks"].as_array().unwrap().len(), 3);
+    assert_eq!(cluster.server.get(VALIDATING).unwrap()["webhooks"].as_array().unwrap().len(), 4);
     cluster.server.delete(VALIDATING);
     sleep(10 * SECOND).await;
     assert_eq!(cluster.server.get(VALIDATING), None);
@@ -195,7 +243,7 @@ async fn an_object_that_took_the_place_of_another_is_left_alone() {
     let cluster = Cluster::new();
     let api: Api<DynamicObject> =
         Api::all_with(Client::new(cluster.server.router(), "ns"), &Kind::Validating.resource());
-    let wanted = Kind::Validating.wanted(&webhooks()).unwrap();
+    let wanted = Kind::Validating.wanted(&webhooks(), Stage::Complete(FailurePolicy::Fail)).unwrap();
     let before = api.get("bonafide").await.unwrap();
     cluster.server.delete(VALIDATING);
     let error = write(Kind::Validating, &api, "bonafide", &before, &wanted).await.unwrap_err();
@@ -209,14 +257,51 @@ async fn an_object_that_took_the_place_of_another_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_wants_them_open_needs_no_proof() {
+async fn e2_entries_that_admit_need_the_same_proof() {
     let cluster = Cluster::new();
+    cluster.is_reached.store(false, Ordering::Relaxed);
     let (_bundle, known) = watch::channel(Some(Bundle::from(*b"one")));
     let settings = WebhookSettings { failure_policy: FailurePolicy::Ignore, ..webhooks() };
     let _replica = cluster.start(settings, Trust::SelfManaged(known));
-    sleep(10 * SECOND).await;
+    sleep(30 * SECOND).await;
+    assert_eq!(cluster.names(), UNPROVEN, "a pod would wait for them in vain");
+    cluster.is_reached.store(true, Ordering::Relaxed);
+    sleep(SECOND).await;
+    assert_eq!(cluster.names(), ALL);
     assert_eq!(cluster.values("/failurePolicy"), ["Ignore"]);
-    assert_eq!((cluster.all().len(), cluster.probes()), (4, 0));
+}
+
+/// What an older version left behind, or another leader.
+#[tokio::test(start_paused = true)]
+async fn e2_entries_that_admit_are_removed_only_where_a_leader_never_saw_them_reached() {
+    let cluster = Cluster::new();
+    let (_bundle, known) = watch::channel(Some(Bundle::from(*b"one")));
+    let settings = WebhookSettings { failure_policy: FailurePolicy::Ignore, ..webhooks() };
+    let first = cluster.start(settings.clone(), Trust::SelfManaged(known.clone()));
+    sleep(5 * SECOND).await;
+    cluster.is_reached.store(false, Ordering::Relaxed);
+    sleep(120 * SECOND).await;
+    assert_eq!(cluster.names(), ALL, "it was reached once");
+    assert!(matches!(first.report.borrow().reachability, Reachability::NotReached { .. }));
+    drop(first);
+
+    let _second = cluster.start(settings, Trust::SelfManaged(known));
+    sleep(10 * SECOND).await;
+    assert_eq!(cluster.names(), ALL, "it may be reached soon");
+    sleep(20 * SECOND).await;
+    assert_eq!(cluster.names(), UNPROVEN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b9_it_is_known_how_the_entries_stand() {
+    let cluster = Cluster::new();
+    let (leader, _bundle) = cluster.usual();
+    sleep(5 * SECOND).await;
+    assert_eq!(leader.report.borrow().concern(), None);
+    let entries = leader.report.borrow().entries();
+    let stands: Vec<String> =
+        entries.iter().map(|(name, state)| format!("{name} {}", state.as_str())).collect();
+    assert_eq!(stands, ["workloads fail", "bindings fail", "policies ignore", "lease ignore", "pods fail"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,13 +309,13 @@ async fn pinning_can_be_taken_away() {
     let cluster = Cluster::new();
     let first = cluster.usual();
     sleep(5 * SECOND).await;
-    assert_eq!(cluster.all().len(), 4);
+    assert_eq!(cluster.names(), ALL);
     drop(first);
     let (_bundle, known) = watch::channel(Some(Bundle::from(*b"one")));
     let _second = cluster.start(WebhookSettings { pinning: false, ..webhooks() }, Trust::SelfManaged(known));
     sleep(5 * SECOND).await;
     assert_eq!(cluster.server.get(MUTATING).unwrap()["webhooks"], json!([]));
-    assert_eq!(cluster.all().len(), 3);
+    assert_eq!(cluster.names(), ["bindings", "lease", "policies", "workloads"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +327,7 @@ async fn an_api_server_that_is_away_is_waited_for() {
         sleep(60 * SECOND).await;
         cluster.server.outage(None);
         sleep(20 * SECOND).await;
-        assert_eq!(cluster.values("/failurePolicy"), ["Fail", "Ignore", "Fail"], "{outage:?}");
+        assert_eq!(cluster.values("/failurePolicy"), CLOSED, "{outage:?}");
     }
 }
 
@@ -252,7 +337,7 @@ async fn two_who_believe_to_lead_do_not_undo_each_other() {
     let replicas = [cluster.usual(), cluster.usual()];
     sleep(10 * SECOND).await;
     let writes = cluster.writes();
-    assert_eq!(cluster.values("/failurePolicy"), ["Fail", "Ignore", "Fail"]);
+    assert_eq!(cluster.values("/failurePolicy"), CLOSED);
     sleep(60 * SECOND).await;
     assert_eq!(cluster.writes(), writes);
     drop(replicas);

@@ -40,6 +40,9 @@ catalogue! {
     TRUST_ROOT_AGE = "gauge" "bonafide_trust_root_age_seconds" ["trust_root"] "Time since the trust root was fetched, else since the newest of its keys and authorities came into use";
     CERTIFICATE_EXPIRY = "gauge" "bonafide_certificate_not_after_seconds" [] "When the serving certificate ends to be valid, in Unix time";
     CERTIFICATE_RELOADS = "counter" "bonafide_certificate_reloads_total" ["result"] "Times the serving certificate was read again because it had changed";
+    WEBHOOK_ENTRIES = "gauge" "bonafide_webhook_entries" ["entry", "state"] "Whether an entry of the webhook configurations is absent, or there with failurePolicy Ignore or Fail";
+    WEBHOOK_UNREACHED = "gauge" "bonafide_webhook_unreached_seconds" [] "For how long the leader has not seen the API server reach the webhook";
+    LEADER = "gauge" "bonafide_leader" [] "Whether this replica leads";
     LOG_DROPPED = "counter" "bonafide_log_lines_dropped_total" [] "Log lines dropped because they came faster than they could be written";
     BUILD = "info" "bonafide_build_info" ["version"] "The version that runs";
 }

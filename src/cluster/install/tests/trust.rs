@@ -30,7 +30,7 @@ async fn a_bundle_of_somebody_else_is_never_touched() {
     let replica = cluster.start(webhooks(), Trust::Injected);
     sleep(5 * SECOND).await;
     assert_eq!(cluster.values(BUNDLE), [Value::Null]);
-    assert_eq!(cluster.values("/failurePolicy"), ["Fail", "Ignore", "Fail"]);
+    assert_eq!(cluster.values("/failurePolicy"), CLOSED);
     let inject = |path: &str| {
         cluster.server.edit(path, |object| {
             for webhook in object["webhooks"].as_array_mut().unwrap() {
@@ -49,7 +49,7 @@ async fn a_bundle_of_somebody_else_is_never_touched() {
         object["webhooks"][1]["namespaceSelector"]["matchLabels"] = json!({"a": "b"});
     });
     sleep(5 * SECOND).await;
-    assert_eq!(cluster.values("/timeoutSeconds"), [10]);
+    assert_eq!(cluster.values("/timeoutSeconds"), [10, 2, 10, 2, 10]);
     assert_eq!(cluster.values(BUNDLE), [shown("theirs")]);
     assert_eq!(replica.bundle(), None);
 }
@@ -78,7 +78,9 @@ async fn a_bundle_of_a_file_is_read_again() {
     let settings = Settings { webhooks: webhooks(), trust: Trust::File(path.clone()) };
     let (sender, mut installed) = watch::channel(None);
     let client = Client::new(cluster.server.router(), "ns");
-    let task = tokio::spawn(run(client, settings, leading, sender, std::future::pending()));
+    let report = watch::Sender::new(WebhookReport::new(&webhooks()));
+    let links = Links { leads: leading, installed: sender, report, probes: Arc::default() };
+    let task = tokio::spawn(run(client, settings, links, std::future::pending()));
     let has = |wanted: String| {
         move |known: &Option<Installed>| {
             known.as_ref().is_some_and(|known| *known.bundle == *wanted.as_bytes())

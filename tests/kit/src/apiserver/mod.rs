@@ -44,6 +44,7 @@ pub enum Outage {
 }
 
 type Admit = Box<dyn Fn(&Value) -> Result<(), Refusal> + Send + Sync>;
+type Warn = Box<dyn Fn(&Value) -> Vec<String> + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
@@ -51,6 +52,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     outage: Mutex<Option<Outage>>,
     admit: Mutex<Option<Admit>>,
+    warn: Mutex<Option<Warn>>,
 }
 
 /// The server; clones are the same one.
@@ -101,6 +103,11 @@ impl ApiServer {
         *self.0.admit.lock() = Some(Box::new(admit));
     }
 
+    /// Asks this about each object that is to be replaced in a dry run, as a webhook is asked, and passes its warnings on.
+    pub fn warn(&self, warn: impl Fn(&Value) -> Vec<String> + Send + Sync + 'static) {
+        *self.0.warn.lock() = Some(Box::new(warn));
+    }
+
     /// What was asked so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.0.seen.lock().clone()
@@ -127,6 +134,11 @@ impl ApiServer {
                 }
                 let dry = parameter(query, "dryRun").is_some();
                 Ok((201, store.create(path, object, dry)?))
+            }
+            Method::PUT if parameter(query, "dryRun").is_some() => {
+                let object = parsed()?;
+                store.check(path, &object)?;
+                Ok((200, object))
             }
             Method::PUT => Ok((200, store.replace(path, parsed()?)?)),
             Method::PATCH if kind == "application/apply-patch+yaml" => {
@@ -171,7 +183,12 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
         }
         None => server.act(&head.method, &path, &query, kind, &body),
     };
-    match answer {
+    let is_dry = head.method == Method::PUT && parameter(&query, "dryRun").is_some();
+    let warnings = match (&*server.0.warn.lock(), &answer) {
+        (Some(warn), Ok((_, object))) if is_dry => warn(object),
+        _ => Vec::new(),
+    };
+    let mut response = match answer {
         Ok((code, object)) => respond(code, &object),
         Err(refusal) => respond(
             refusal.code,
@@ -180,7 +197,11 @@ async fn answer(State(server): State<ApiServer>, request: Request) -> Response {
                 "code": refusal.code, "reason": refusal.reason, "message": refusal.message,
             }),
         ),
+    };
+    for warning in warnings {
+        response.headers_mut().append("warning", format!("299 - \"{warning}\"").parse().unwrap());
     }
+    response
 }
 
 fn respond(code: u16, object: &Value) -> Response {

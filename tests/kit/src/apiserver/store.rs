@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// The object under a path, where the identity and version that a request names are its own.
-    fn check(&self, path: &str, request: &Value) -> Result<&Value, Refusal> {
+    pub(super) fn check(&self, path: &str, request: &Value) -> Result<&Value, Refusal> {
         let known = self.objects.get(path).ok_or_else(|| Refusal::not_found(path))?;
         for precondition in ["uid", "resourceVersion"] {
             let wanted = &request["metadata"][precondition];

@@ -1,0 +1,201 @@
+//! What is known of the webhook configurations and of the way from the API server to the webhook, for metrics, status and events.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::entries::{Entries, Kind};
+use crate::cluster::webhooks::{FailurePolicy, WebhookSettings};
+
+/// How an entry of the webhook configurations stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryState {
+    /// There is none.
+    Absent,
+    /// Where the webhook cannot be reached, requests are admitted.
+    Ignore,
+    /// Where the webhook cannot be reached, requests are denied.
+    Fail,
+}
+
+impl EntryState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Absent, Self::Ignore, Self::Fail];
+
+    /// The word that metrics and messages use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Ignore => "ignore",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// What the leader knows of the way from the API server to the webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Reachability {
+    /// This replica does not lead, or has not led for long enough to know.
+    #[default]
+    Unknown,
+    /// A probe arrived within the last seconds.
+    Reached,
+    /// No probe arrives.
+    NotReached {
+        /// Since when.
+        since: Instant,
+        /// What the last one met.
+        why: String,
+    },
+}
+
+/// What is known of the webhook configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookReport {
+    name: String,
+    asked: FailurePolicy,
+    /// Whether there is to be an entry for pods.
+    pinning: bool,
+    validating: Option<Configuration>,
+    mutating: Option<Configuration>,
+    /// Whether the API server reaches the webhook.
+    pub reachability: Reachability,
+}
+
+/// A configuration as it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Configuration {
+    is_there: bool,
+    uid: Option<String>,
+    entries: BTreeMap<String, EntryState>,
+}
+
+/// Something that leaves workloads unreviewed, or refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// One word for it.
+    pub reason: &'static str,
+    /// What it means, for people.
+    pub message: String,
+    /// Whether workloads are admitted without a review because of it.
+    pub is_open: bool,
+}
+
+const VALIDATING_ENTRIES: [&str; 4] = ["workloads", "bindings", "policies", "lease"];
+const MUTATING_ENTRY: &str = "pods";
+
+impl WebhookReport {
+    /// Nothing is known yet.
+    pub fn new(settings: &WebhookSettings) -> Self {
+        Self {
+            name: settings.name.clone(),
+            asked: settings.failure_policy,
+            pinning: settings.pinning,
+            validating: None,
+            mutating: None,
+            reachability: Reachability::Unknown,
+        }
+    }
+
+    /// A configuration was seen, or seen to be missing.
+    pub(super) fn see(&mut self, kind: Kind, seen: Option<(Option<String>, &Entries)>) {
+        let configuration = seen.map_or_else(Configuration::default, |(uid, entries)| Configuration {
+            is_there: true,
+            uid,
+            entries: entries.states().map(|(name, state)| (name.to_owned(), state)).collect(),
+        });
+        match kind {
+            Kind::Validating => self.validating = Some(configuration),
+            Kind::Mutating => self.mutating = Some(configuration),
+        }
+    }
+
+    /// How each entry stands that there is to be; nothing, until both configurations have been looked at.
+    pub fn entries(&self) -> Vec<(&'static str, EntryState)> {
+        let (Some(validating), Some(mutating)) = (&self.validating, &self.mutating) else {
+            return Vec::new();
+        };
+        let of = |configuration: &Configuration, name: &'static str| {
+            (name, configuration.entries.get(name).copied().unwrap_or(EntryState::Absent))
+        };
+        let all = VALIDATING_ENTRIES.into_iter().map(|name| of(validating, name));
+        all.chain(self.pinning.then(|| of(mutating, MUTATING_ENTRY))).collect()
+    }
+
+    /// How the entry for workloads stands; `None` until it has been looked at.
+    pub fn workloads(&self) -> Option<EntryState> {
+        let validating = self.validating.as_ref()?;
+        Some(validating.entries.get("workloads").copied().unwrap_or(EntryState::Absent))
+    }
+
+    /// The uid of the validating configuration, where there is one.
+    pub(in crate::cluster) fn uid(&self) -> Option<String> {
+        self.validating.as_ref()?.uid.clone()
+    }
+
+    /// The name of both configurations.
+    pub(in crate::cluster) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The most important thing that is wrong; `None` where workloads are reviewed as was asked for, or nothing is known yet.
+    pub fn concern(&self) -> Option<Concern> {
+        let (validating, mutating) = (self.validating.as_ref()?, self.mutating.as_ref()?);
+        let name = &self.name;
+        let open = |reason, message| Some(Concern { reason, message, is_open: true });
+        if !validating.is_there {
+            let message = format!(
+                "there is no ValidatingWebhookConfiguration {name}: workloads are admitted without a review. \
+                 `helm upgrade` (or `kubectl apply`) makes it again"
+            );
+            return open("ConfigurationMissing", message);
+        }
+        let workloads = self.workloads()?;
+        let why = match &self.reachability {
+            Reachability::NotReached { why, .. } => Some(why),
+            Reachability::Unknown | Reachability::Reached => None,
+        };
+        match (workloads, why) {
+            (EntryState::Absent, Some(why)) => {
+                let message = format!(
+                    "the API server has not been seen to reach the webhook: workloads are admitted without a review. {why}"
+                );
+                open("WebhookNotReached", message)
+            }
+            (EntryState::Absent, None) => {
+                let message = format!(
+                    "the ValidatingWebhookConfiguration {name} has no entry for workloads yet: they are admitted without a review"
+                );
+                open("WebhookNotInstalled", message)
+            }
+            (EntryState::Ignore, Some(why)) => {
+                let message = format!(
+                    "the API server does not reach the webhook any more: workloads are admitted without a review (failurePolicy Ignore). {why}"
+                );
+                open("WebhookNotReached", message)
+            }
+            (EntryState::Fail, Some(why)) => Some(Concern {
+                reason: "WebhookNotReached",
+                message: format!(
+                    "the API server does not reach the webhook any more: workloads are refused (failurePolicy Fail). {why}"
+                ),
+                is_open: false,
+            }),
+            (EntryState::Ignore, None) if self.asked == FailurePolicy::Fail => {
+                let message = "the entry for workloads has failurePolicy Ignore, and Fail was asked for: \
+                               workloads are admitted without a review while no replica answers"
+                    .to_owned();
+                Some(Concern { reason: "WebhookOpen", message, is_open: false })
+            }
+            _ if self.pinning && !mutating.is_there => Some(Concern {
+                reason: "ConfigurationMissing",
+                message: format!(
+                    "there is no MutatingWebhookConfiguration {name}: tags are not pinned. \
+                     `helm upgrade` (or `kubectl apply`) makes it again"
+                ),
+                is_open: false,
+            }),
+            _ => None,
+        }
+    }
+}
