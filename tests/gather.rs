@@ -13,15 +13,16 @@ use bonafide::{
     domain::{
         digest::Digest,
         evidence::FetchErrorKind,
+        glob::Glob,
         identity::TrustRootName,
         plan::Stage,
-        policy::{Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule},
-        verdict::{Outcome, Reason},
+        policy::{ImageSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule, TagRule},
+        verdict::{Outcome, Problem, Reason},
         workload::{Placement, Workload},
     },
     gather::ports::Snapshot,
 };
-use gather_support::{OCI_INDEX, OCI_MANIFEST, ROUND, at, pod, reasons, setup, setup_with};
+use gather_support::{OCI_INDEX, OCI_MANIFEST, ROUND, at, pod, policy, reasons, setup, setup_of, setup_with};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -443,5 +444,135 @@ async fn policies_of_a_namespace_are_not_answered_from_anothers_cache() {
         let review =
             setup.reviewer.review(&snapshot, &workload, Stage::Final, Instant::now() + ROUND * 20).await;
         assert_eq!(review.outcome, outcome, "{namespace}");
+    }
+}
+
+/// A policy for the images of one repository.
+fn policy_of(name: &str, repository: &str, mode: Mode) -> Policy {
+    let images = ImageSelector { include: vec![Glob::new(repository).unwrap()], exclude: Vec::new() };
+    Policy { id: PolicyId { namespace: None, name: name.into() }, images, mode, ..policy() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b10_a_policy_that_denies_nothing_delays_nothing_for_a_registry_that_hangs() {
+    for (mode, outcome, least, most) in [
+        (Mode::Audit, Outcome::Allow, 0, 1000),
+        (Mode::Warn, Outcome::Allow, 0, 1000),
+        (Mode::Enforce, Outcome::Unverifiable, 10_000, 10_100),
+    ] {
+        for images in [1, 40] {
+            let setup = setup_with(|policy| policy.mode = mode);
+            *setup.world.hanging.lock() = Some("manifest".into());
+            let images: Vec<String> =
+                (0..images).map(|n| at(setup.world.image(&format!("{mode:?} {n}")))).collect();
+            let begun = Instant::now();
+            let review = setup.review(&images).await;
+            let took = begun.elapsed().as_millis();
+            assert_eq!(review.outcome, outcome, "{mode:?}");
+            assert!((least..=most).contains(&took), "{mode:?}: {took} ms");
+            for image in &review.images {
+                let verdict = &image.verdict;
+                let mut all = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
+                assert!(all.any(|problem| problem.reason == Reason::DeadlineExceeded), "{verdict:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b10_beside_such_an_image_one_that_may_be_denied_keeps_its_time() {
+    for (mode, took_at_most) in [(Mode::Audit, 6500), (Mode::Enforce, 9700)] {
+        let setup = setup_of(vec![
+            policy_of("other", "r.example/other", mode),
+            policy_of("app", "r.example/app", Mode::Enforce),
+        ]);
+        let slow = setup.world.image("slow");
+        setup.world.attest_by_tag(slow);
+        *setup.world.slow.lock() = Some((slow.hex(), Duration::from_secs(3)));
+        let hanging = setup.world.image("hanging");
+        *setup.world.hanging.lock() = Some(hanging.to_string());
+        let begun = Instant::now();
+        let images = [format!("r.example/other@{hanging}"), at(slow)];
+        let review = setup.review_within(&images, Duration::from_millis(9500)).await;
+        let took = begun.elapsed().as_millis();
+        assert!((3000..=took_at_most).contains(&took), "{mode:?}: {took} ms");
+        let outcomes: Vec<Outcome> = review.images.iter().map(|image| image.verdict.outcome).collect();
+        let of_hanging = if mode == Mode::Audit { Outcome::Allow } else { Outcome::Unverifiable };
+        assert_eq!(outcomes, [of_hanging, Outcome::Allow], "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e5_what_mutate_waited_for_in_vain_validate_waits_for_no_more() {
+    let setup = setup();
+    let image = setup.world.image("x");
+    setup.world.attest_by_tag(image);
+    setup.world.tags.lock().insert("v1".into(), image);
+    let reference = "r.example/app:v1".to_owned();
+    let review = async |namespace: &str, stage: Stage| {
+        let begun = Instant::now();
+        let workload = Workload { namespace: namespace.to_owned(), ..pod(std::slice::from_ref(&reference)) };
+        let deadline = begun + Duration::from_millis(9500);
+        let review = setup.reviewer.review(&setup.snapshot, &workload, stage, deadline).await;
+        (review.outcome, begun.elapsed().as_millis())
+    };
+    *setup.world.hanging.lock() = Some("HEAD".into());
+    let waited = |(outcome, took): (Outcome, u128)| outcome == Outcome::Unverifiable && took >= 9500;
+    let at_once = |(outcome, took): (Outcome, u128)| outcome == Outcome::Unverifiable && took <= 300;
+    assert!(waited(review("n", Stage::Draft).await));
+    for stage in [Stage::Draft, Stage::Final] {
+        assert!(at_once(review("n", stage).await), "{stage:?}");
+    }
+    // A later pod waits again, and what waited in vain is not remembered for longer because it was asked for meanwhile.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(at_once(review("n", Stage::Final).await));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Nobody else is answered for it.
+    let (later, other) = tokio::join!(review("n", Stage::Final), review("other", Stage::Final));
+    assert!(waited(later) && waited(other), "{later:?} {other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn e5_what_was_found_out_meanwhile_is_used_and_a_no_stays_a_no() {
+    for (attested, outcome) in [(true, Outcome::Allow), (false, Outcome::Deny)] {
+        let setup = setup();
+        let image = setup.world.image("x");
+        if attested {
+            setup.world.attest_by_tag(image);
+        }
+        *setup.world.slow.lock() = Some((image.hex(), Duration::from_secs(10)));
+        let first = setup.review_within(&[at(image)], Duration::from_millis(9500)).await;
+        assert_eq!(first.outcome, Outcome::Unverifiable);
+        *setup.world.slow.lock() = None;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(setup.review_within(&[at(image)], Duration::from_millis(9500)).await.outcome, outcome);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_one_verdict_about_a_digest_serves_all_its_tags_and_each_is_told_of_its_own() {
+    let setup = setup_with(|policy| policy.tags = TagRule::Warn);
+    let good = setup.world.image("good");
+    setup.world.attest_by_tag(good);
+    let bad = setup.world.image("bad");
+    for (digest, letter) in [(good, "g"), (bad, "b")] {
+        for n in 0..8 {
+            setup.world.tags.lock().insert(format!("{letter}{n}"), digest);
+        }
+    }
+    for (letter, outcome) in [("g", Outcome::Allow), ("b", Outcome::Deny)] {
+        let images: Vec<String> = (0..8).map(|n| format!("r.example/app:{letter}{n}")).collect();
+        for review in [setup.review(&images).await, setup.review(&images).await] {
+            assert_eq!(review.outcome, outcome);
+            for (image, written) in review.images.iter().zip(&images) {
+                let verdict = &image.verdict;
+                assert_eq!((&verdict.reference, verdict.outcome), (written, outcome));
+                let is_of_tag = |problem: &&Problem| problem.reason == Reason::UnpinnedTag;
+                let warnings: Vec<&Problem> = verdict.warnings.iter().filter(is_of_tag).collect();
+                let [warning] = warnings.as_slice() else { panic!("{verdict:?}") };
+                let tag = written.rsplit(':').next().unwrap();
+                assert_eq!(warning.found, format!("the tag {tag} can be moved to another image"));
+            }
+        }
     }
 }

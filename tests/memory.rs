@@ -1,7 +1,8 @@
-//! What an image costs whose registry means ill: an answer within the deadline, and so much memory. The only test of its process, for it
-//! counts what all of it allocates.
+//! What an image costs whose registry means ill: an answer within the deadline, and so much memory. These tests run one after the other,
+//! for each counts what the whole process allocates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod gather_support;
 mod memory_support;
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
@@ -9,10 +10,12 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use bonafide::{
     api::compile::{NoKeys, compile},
     domain::{
-        identity::TrustRootName,
-        policy::{PolicySet, Scope},
-        verdict::{Outcome, Reason},
-        workload::Platforms,
+        digest::Digest,
+        identity::{SignerIdentity, SubjectMatcher, TrustRootName},
+        plan::Stage,
+        policy::{PolicySet, Scope, TagRule},
+        verdict::{Outcome, Problem, Reason},
+        workload::{Platforms, Workload},
     },
     gather::{
         ports::{Snapshot, Unobserved},
@@ -30,6 +33,9 @@ use tokio::time::Instant;
 /// Counts what is asked for, whatever an allocator makes of it and whatever else runs on the machine.
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Held by the test that runs.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How much more memory a review may take than was taken before it, the registry's own buffers included: it is of this process too.
 const MEMORY: usize = 64 << 20;
@@ -54,6 +60,7 @@ fn snapshot(key: &str) -> Arc<Snapshot> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_image_takes_so_much_memory_and_time_whatever_it_is() {
+    let _alone = ALONE.lock().await;
     let mut broken = String::new();
     for attack in ATTACKS {
         let world = World::new((attack.image)()).await;
@@ -96,4 +103,72 @@ async fn an_image_takes_so_much_memory_and_time_whatever_it_is() {
         }
     }
     assert!(broken.is_empty(), "{broken}");
+}
+
+/// How many manifests an index has, at most.
+const MANIFESTS: usize = 256;
+/// How many images a pod may name.
+const TAGS: usize = 128;
+/// How much reviews of one index under many tags may take.
+const MEMORY_OF_TAGS: usize = 48 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn b5_an_index_under_many_tags_takes_so_much_memory_however_many_policies_name_it() {
+    let _alone = ALONE.lock().await;
+    for policies in [1, 10] {
+        let other = |n: usize| {
+            let subject = SubjectMatcher::Exact(format!("another builder, {}", "x".repeat(1000)));
+            let mut policy = gather_support::policy();
+            policy.id.name = format!("p{n}");
+            policy.tags = TagRule::Warn;
+            policy.signers[0].identity =
+                SignerIdentity::Certificate { issuer: "https://other".into(), subject };
+            policy
+        };
+        let setup = gather_support::setup_of((0..policies).map(other).collect());
+        let world = &setup.world;
+        let leaves: Vec<(String, Digest)> =
+            (0..MANIFESTS).map(|n| (format!("arch{n}"), world.image(&format!("{n}")))).collect();
+        let entries: Vec<(&str, Digest)> =
+            leaves.iter().map(|(architecture, digest)| (architecture.as_str(), *digest)).collect();
+        let index = world.index(&entries);
+        for n in 0..8_u8 {
+            world.attest_with(index, Digest::of(&[n]));
+        }
+        let images: Vec<String> = (0..TAGS)
+            .map(|n| {
+                world.tags.lock().insert(format!("t{n}"), index);
+                format!("r.example/app:t{n}")
+            })
+            .collect();
+        let snapshot = Arc::new(Snapshot { platforms: Vec::new(), ..Snapshot::clone(&setup.snapshot) });
+
+        ALLOCATOR.reset_peak_usage();
+        let before = ALLOCATOR.current_usage();
+        let reviews = (0..4).map(|n| {
+            let workload = Workload { namespace: format!("n{n}"), ..gather_support::pod(&images) };
+            let (reviewer, snapshot) = (Arc::clone(&setup.reviewer), Arc::clone(&snapshot));
+            async move {
+                let deadline = Instant::now() + Duration::from_mins(2);
+                reviewer.review(&snapshot, &workload, Stage::Final, deadline).await
+            }
+        });
+        let reviews = futures::future::join_all(reviews).await;
+        let more = ALLOCATOR.peak_usage().saturating_sub(before);
+        println!("{policies} policies: {} KiB more at the peak", more >> 10);
+        for review in &reviews {
+            assert_eq!((review.outcome, review.images.len()), (Outcome::Deny, TAGS));
+            for image in &review.images {
+                for n in 0..policies {
+                    let of = |problem: &Problem| {
+                        problem.policy.as_ref().is_some_and(|id| id.name == format!("p{n}"))
+                    };
+                    assert!(image.verdict.problems.iter().any(of), "a policy is not told of");
+                }
+            }
+        }
+        assert!(more <= MEMORY_OF_TAGS, "{policies} policies took {} MiB", more >> 20);
+        let kept = setup.cache_bytes("verdicts");
+        assert!(kept <= 4 * (3 << 20), "{kept} bytes of verdicts are kept for four namespaces");
+    }
 }

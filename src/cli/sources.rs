@@ -75,7 +75,7 @@ impl Sources {
     /// A reviewer that has not looked yet.
     pub fn reviewer(&self) -> Reviewer {
         let trust: Arc<dyn TrustRoots> = Arc::<Keeper>::clone(&self.trust);
-        Reviewer::new(Arc::clone(&self.attestations), trust, Arc::new(Unobserved))
+        Reviewer::new(Arc::clone(&self.attestations), trust, Arc::new(Unobserved)).patient()
     }
 }
 

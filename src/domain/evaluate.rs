@@ -18,6 +18,15 @@ use super::{
     workload::Platforms,
 };
 
+/// How many bytes of details one verdict tells. Whoever pushes an index chooses how many manifests it has, and whoever writes policies
+/// how many of those, so the details of all of them are bounded together.
+const DETAILS: usize = 512 << 10;
+/// What is told in place of details beyond that.
+const WITHOUT_DETAILS: &str = "the details are left out: there is more to say about this image than is kept";
+
+/// Why there is no verdict where the evaluation was stopped.
+pub const STOPPED: &str = "could not find out in time: the policies are still evaluated";
+
 /// The verdict where not even the image could be looked at.
 pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError) -> ImageVerdict {
     let mut problems = plan.known_problems();
@@ -42,26 +51,50 @@ pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError)
 
 /// Decides about an image from what was found out about it. `now` is the time of the review.
 pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now: Timestamp) -> ImageVerdict {
+    evaluate_while(plan, platforms, facts, now, &|| true).unwrap_or_else(|| {
+        let error = FetchError { kind: FetchErrorKind::Deadline, detail: STOPPED.to_owned() };
+        unavailable(plan, Some(facts.digest), &error)
+    })
+}
+
+/// The same, where the caller may stop it: `goes_on` is asked before each policy and each manifest. `None`: it was stopped.
+pub fn evaluate_while(
+    plan: &ImagePlan,
+    platforms: &Platforms,
+    facts: &ImageFacts,
+    now: Timestamp,
+    goes_on: &dyn Fn() -> bool,
+) -> Option<ImageVerdict> {
     let entries = entries(facts.digest, &facts.root);
     let landing = landing(&entries, platforms);
     let mut problems = plan.known_problems();
     let mut proofs: Vec<Proof> = Vec::new();
     let mut valid_until: Option<Timestamp> = None;
     let mut uncovered: HashSet<Digest> = HashSet::new();
+    let mut details_left = DETAILS;
 
     let judge = Judge::new(plan, facts, &landing, now);
     for policy in plan.valid() {
+        if !goes_on() {
+            return None;
+        }
         // Most policies name no other repository, and share what is worked out once.
         let seen = facts.seen_by(policy);
         let apart = matches!(seen, Cow::Owned(_)).then(|| Judge::new(plan, &seen, &landing, now));
         let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy);
-        let judged: Vec<_> = landing
-            .candidates
-            .iter()
-            .map(|(platform, candidate)| (platform, candidate, ruling.cover(candidate)))
-            .collect();
-        let some_covered = judged.iter().any(|(_, _, result)| result.is_ok());
-        for (platform, candidate, result) in judged {
+        let judged = landing.candidates.iter().map(|(platform, candidate)| {
+            goes_on().then(|| {
+                let mut result = ruling.cover(candidate);
+                if let Err(problem) = &mut result {
+                    problem.platform.clone_from(platform);
+                    bound_details(problem, &mut details_left);
+                }
+                (candidate, result)
+            })
+        });
+        let judged: Vec<_> = judged.collect::<Option<_>>()?;
+        let some_covered = judged.iter().any(|(_, result)| result.is_ok());
+        for (candidate, result) in judged {
             match result {
                 Ok(cover) => {
                     valid_until = [valid_until, cover.until].into_iter().flatten().min();
@@ -73,7 +106,7 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
                     if policy.mode == Mode::Enforce {
                         uncovered.insert(candidate.digest);
                     }
-                    problems.push(located(*problem, plan, platform.clone(), candidate.digest, some_covered));
+                    problems.push(located(*problem, plan, candidate.digest, some_covered));
                 }
             }
         }
@@ -95,7 +128,17 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
     verdict.proofs = proofs;
     verdict.valid_until = valid_until;
     verdict.constrained = constrained;
-    verdict
+    Some(verdict)
+}
+
+/// Leaves out what a problem tells beyond its reason, where too much was told before.
+fn bound_details(problem: &mut Problem, left: &mut usize) {
+    if let Some(rest) = left.checked_sub(problem.detail_bytes()) {
+        *left = rest;
+        return;
+    }
+    *left = 0;
+    problem.leave_out_details(WITHOUT_DETAILS);
 }
 
 fn same_proof(a: &Proof, b: &Proof) -> bool {
@@ -105,18 +148,13 @@ fn same_proof(a: &Proof, b: &Proof) -> bool {
         && a.predicate_type == b.predicate_type
 }
 
-fn located(
-    mut problem: Problem,
-    plan: &ImagePlan,
-    platform: Option<Platform>,
-    digest: Digest,
-    some_covered: bool,
-) -> Problem {
+fn located(mut problem: Problem, plan: &ImagePlan, digest: Digest, some_covered: bool) -> Problem {
     if problem.reason == Reason::NoProvenance && some_covered {
         problem.reason = Reason::PlatformNotCovered;
-        problem.hint = message::hint(problem.reason, &plan.reference);
+        // One whose details are left out has no hint.
+        problem.hint = problem.hint.and_then(|_| message::hint(Reason::PlatformNotCovered, &plan.reference));
     }
-    Problem { platform, digest: Some(digest), ..problem }
+    Problem { digest: Some(digest), ..problem }
 }
 
 /// A platform without a manifest cannot run the image there: worth a warning, and a denial only when there is no other.

@@ -151,6 +151,20 @@ pub enum SignerIdentity {
     },
 }
 
+impl SignerIdentity {
+    /// Whether who it is depends on the tag that the image is named by.
+    pub fn depends_on_tag(&self) -> bool {
+        let is_tagged =
+            |patterns: &[RefPattern]| patterns.iter().any(|pattern| matches!(pattern, RefPattern::Tagged(_)));
+        match self {
+            Self::Github(github) => is_tagged(&github.refs) || is_tagged(&github.workflow_refs),
+            Self::Gitlab(gitlab) => is_tagged(&gitlab.refs) || is_tagged(&gitlab.config_refs),
+            Self::Buildkite(buildkite) => is_tagged(&buildkite.refs),
+            Self::GoogleCloudBuild(_) | Self::PublicKey(_) | Self::Certificate { .. } => false,
+        }
+    }
+}
+
 /// How a subject alternative name is matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectMatcher {

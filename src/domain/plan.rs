@@ -3,8 +3,10 @@
 use std::sync::OnceLock;
 
 use super::{
+    digest::Digest,
     identity::SignerIdentity,
     key::PublicKey,
+    looked_at::LookedAt,
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
     reference::{Reference, Repository},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
@@ -68,6 +70,46 @@ impl ImagePlan {
     /// Whether some policy has conditions: these are evaluated for longer than everything else.
     pub fn has_conditions(&self) -> bool {
         self.valid().any(|policy| !policy.provenance.conditions.is_empty())
+    }
+
+    /// Whether anything that is found here denies. Otherwise policies warn or record at most.
+    pub fn enforces(&self) -> bool {
+        self.valid().any(|policy| policy.mode == Mode::Enforce)
+            || self.known_problems().iter().any(|problem| problem.mode == Mode::Enforce)
+    }
+
+    /// Whether the verdict is another for another tag of the same digest, but for what is said of the tag itself.
+    pub fn depends_on_tag(&self) -> bool {
+        self.valid().any(|policy| {
+            // Summaries may name a tag, conditions may read it.
+            policy.summaries.is_some()
+                || !policy.provenance.conditions.is_empty()
+                || policy.signers.iter().any(|signer| signer.identity.depends_on_tag())
+        })
+    }
+
+    /// The same plan for the digest that the tag stands for: its verdict is the same for every tag.
+    pub fn of_digest(&self, digest: Digest) -> Option<Self> {
+        let written = format!("{}@{digest}", self.reference.repository());
+        Some(Self { reference: written.parse().ok()?, ..self.clone() })
+    }
+
+    /// The verdict about the tag, from the one about its digest.
+    pub fn for_tag(&self, of_digest: &ImageVerdict) -> ImageVerdict {
+        let is_of_tag = |problem: &Problem| problem.reason == Reason::UnpinnedTag;
+        let mut problems: Vec<Problem> = self.known_problems().into_iter().filter(is_of_tag).collect();
+        let all = of_digest.problems.iter().chain(&of_digest.warnings).chain(&of_digest.audit);
+        problems.extend(all.cloned());
+        let told = ImageVerdict::of_problems(self.reference.written(), problems);
+        ImageVerdict {
+            reference: told.reference,
+            outcome: told.outcome,
+            problems: told.problems,
+            warnings: told.warnings,
+            audit: told.audit,
+            told: OnceLock::new(),
+            ..of_digest.clone()
+        }
     }
 
     /// The repositories beside the image's own in which the policies have attestations looked for, each once.
@@ -167,6 +209,28 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
 }
 
 impl Problem {
+    /// How many bytes its details take.
+    pub fn detail_bytes(&self) -> usize {
+        let texts = [Some(&self.found), self.expected.as_ref(), self.hint.as_ref()];
+        let looked_at = self.looked_at.iter().map(|one| {
+            let kind = one.predicate_type.as_ref().map_or(0, String::len);
+            size_of::<LookedAt>().saturating_add(one.why.len()).saturating_add(kind)
+        });
+        let platform = self.platform.iter().flat_map(|platform| {
+            [platform.os(), platform.architecture(), platform.variant().unwrap_or_default()].map(str::len)
+        });
+        let texts = texts.into_iter().flatten().map(String::len);
+        texts.chain(looked_at).chain(platform).fold(0, usize::saturating_add)
+    }
+
+    /// Forgets its details and says why.
+    pub fn leave_out_details(&mut self, why: &str) {
+        why.clone_into(&mut self.found);
+        self.looked_at_more = self.looked_at_more.saturating_add(self.looked_at.len());
+        self.looked_at = Vec::new();
+        (self.platform, self.expected, self.hint) = (None, None, None);
+    }
+
     /// A problem of which only the reason and what was found are known.
     pub fn new(reason: Reason, mode: Mode, found: impl Into<String>) -> Self {
         Self {

@@ -31,13 +31,13 @@ pub use beside::Place;
 /// How long a tag is taken to stand for the same digest.
 const TAG_AGE: Duration = Duration::from_secs(2);
 /// How many bytes of facts are kept.
-const FACTS_BYTES: u64 = 64 << 20;
+const FACTS_BYTES: u64 = 40 << 20;
 /// How many bytes of the structure of images are kept.
-const ROOTS_BYTES: u64 = 16 << 20;
+const ROOTS_BYTES: u64 = 8 << 20;
 /// How many bytes of attestation manifests of indexes are kept.
-const HOLDERS_BYTES: u64 = 32 << 20;
+const HOLDERS_BYTES: u64 = 16 << 20;
 /// How many bytes of verifications are kept.
-const VERIFIED_BYTES: u64 = 32 << 20;
+const VERIFIED_BYTES: u64 = 24 << 20;
 /// How many bytes of small things are kept, for each kind of them.
 const TAGS_BYTES: u64 = 2 << 20;
 /// What the other parts of a key take, and an entry of a cache.
@@ -162,7 +162,10 @@ impl Facts {
     /// How many bytes each cache holds.
     pub fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
         let mut all = self.discovery.source.cache_bytes();
+        let [evidence, verdicts] = self.lanes.held_bytes().map(|bytes| bytes.try_into().unwrap_or(u64::MAX));
         all.extend([
+            ("reviewed_evidence", evidence),
+            ("reviewed_verdicts", verdicts),
             ("facts", self.evidence.bytes().saturating_add(self.in_index.bytes())),
             ("images", self.roots.bytes()),
             ("tags", self.tags.bytes()),
@@ -322,7 +325,10 @@ impl Facts {
         };
         self.observer.cache("facts", self.evidence.peek(&key, freshness).is_some());
         match self.evidence.get(key, freshness, errand, repository.registry(), ask).await {
-            Ok(dated) => Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed },
+            Ok(dated) => {
+                errand.hold_evidence(&dated.value.evidence, dated.value.bytes());
+                Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed }
+            }
             Err(gap) => Found {
                 evidence: Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }),
                 at: Instant::now(),

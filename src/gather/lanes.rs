@@ -17,16 +17,19 @@ use tokio::{
 };
 
 use super::{
+    held::{HeldEvidence, ReviewHeld},
     ports::{Acting, Attestations},
+    trim,
     weigh::capped,
 };
 use crate::domain::{
     digest::Digest,
-    evidence::{FetchError, FetchErrorKind},
+    evidence::{FetchError, FetchErrorKind, SubjectEvidence},
+    verdict::ImageVerdict,
 };
 
 /// How many look-ups run at once, over all reviews. One runs on for a while after its caller has given up.
-const LOOKUPS: usize = 256;
+const LOOKUPS: usize = 128;
 /// How many callers of one namespace are served at once.
 const SHARE: usize = 64;
 /// How many bytes of namespaces' shares are remembered.
@@ -36,7 +39,7 @@ const SMALL: usize = 512 << 10;
 /// How many bytes one of those may hold.
 const LARGE: usize = 20 << 20;
 /// How many of those run at once.
-pub const LARGE_LOOKUPS: usize = 6;
+pub const LARGE_LOOKUPS: usize = 4;
 /// How many of those callers of one namespace are served at once.
 const LARGE_SHARE: usize = 2;
 /// How many bytes of attestations are read for one review, over all its images.
@@ -45,18 +48,28 @@ const REVIEW_BYTES: usize = 64 << 20;
 const REVIEW_HELD: usize = 16 << 20;
 /// How many KiB of rooms one review has at once.
 const REVIEW_ROOMS: usize = 24 << 10;
+/// How many bytes of evidence all reviews of one namespace hold at once.
+const NAMESPACE_HELD: usize = 32 << 20;
+/// How many bytes of evidence all reviews hold at once.
+const ALL_HELD: usize = 64 << 20;
+/// How many bytes of findings one review, all of one namespace, and all reviews hold at once. What is beyond is told without details.
+const VERDICTS: [usize; 3] = [4 << 20, 8 << 20, 24 << 20];
 
 /// The turns that there are.
 pub struct Lanes {
     small: Semaphore,
     large: Semaphore,
     shares: moka::sync::Cache<String, Arc<Share>>,
+    evidence: Arc<HeldEvidence>,
+    verdicts: Arc<AtomicUsize>,
 }
 
 /// A namespace's share of them.
 struct Share {
     small: Semaphore,
     large: Semaphore,
+    evidence: Arc<HeldEvidence>,
+    verdicts: Arc<AtomicUsize>,
 }
 
 /// A review's own account.
@@ -67,6 +80,8 @@ struct Own {
     read: AtomicUsize,
     /// Bytes.
     held: AtomicUsize,
+    /// What it holds, counted for its namespace and for all.
+    holds: ReviewHeld,
 }
 
 /// A review's turn: nothing but its end counts.
@@ -116,6 +131,8 @@ impl Default for Lanes {
                 .weigher(|namespace: &String, _| capped(namespace.len().saturating_add(size_of::<Share>())))
                 .time_to_idle(Duration::from_mins(10))
                 .build(),
+            evidence: Arc::default(),
+            verdicts: Arc::default(),
         }
     }
 }
@@ -129,17 +146,32 @@ impl Lanes {
         turn(if room.is_largest { &self.large } else { &self.small }).await
     }
 
+    /// How many bytes of evidence and of verdicts reviews hold.
+    pub fn held_bytes(&self) -> [usize; 2] {
+        [self.evidence.bytes(), self.verdicts.load(Ordering::Relaxed)]
+    }
+
     /// A review's share of the turns. `None`: of a caller that is in no namespace.
     pub fn errand(&self, namespace: Option<&str>, deadline: Instant) -> Errand {
         let share = self.shares.get_with_by_ref(namespace.unwrap_or_default(), || {
-            Arc::new(Share { small: Semaphore::new(SHARE), large: Semaphore::new(LARGE_SHARE) })
+            Arc::new(Share {
+                small: Semaphore::new(SHARE),
+                large: Semaphore::new(LARGE_SHARE),
+                evidence: Arc::default(),
+                verdicts: Arc::default(),
+            })
         });
+        let holds = ReviewHeld::new(
+            [Arc::clone(&share.evidence), Arc::clone(&self.evidence)],
+            [Arc::clone(&share.verdicts), Arc::clone(&self.verdicts)],
+        );
         let own = Arc::new(Own {
             rooms: Semaphore::new(REVIEW_ROOMS),
             read: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            holds,
         });
-        Errand { deadline, share, own, acting: None }
+        Errand { deadline, share, own, all_evidence: Arc::clone(&self.evidence), acting: None }
     }
 }
 
@@ -158,6 +190,7 @@ pub struct Errand {
     pub deadline: Instant,
     share: Arc<Share>,
     own: Arc<Own>,
+    all_evidence: Arc<HeldEvidence>,
     /// In whose name registries are asked, where it is not the webhook's own.
     acting: Option<Acting>,
 }
@@ -189,7 +222,43 @@ impl Errand {
             })
         };
         let read = beyond(&self.own.read, REVIEW_BYTES, "read");
-        read.or_else(|| beyond(&self.own.held, REVIEW_HELD, "held")).map_or(Ok(()), Err)
+        let own = read.or_else(|| beyond(&self.own.held, REVIEW_HELD, "held"));
+        own.or_else(|| self.check_others()).map_or(Ok(()), Err)
+    }
+
+    /// Whether reviews, this one included, hold more than they may.
+    fn check_others(&self) -> Option<FetchError> {
+        let held = |whose: &str, most: usize| {
+            late(format!(
+                "could not find out in time: {whose} hold more than the {} MiB of attestations that are held at once",
+                most >> 20
+            ))
+        };
+        if self.share.evidence.bytes() > NAMESPACE_HELD {
+            return Some(held("the reviews of this namespace", NAMESPACE_HELD));
+        }
+        (self.all_evidence.bytes() > ALL_HELD).then(|| held("all reviews together", ALL_HELD))
+    }
+
+    /// Counts evidence as held until the review ends.
+    pub fn hold_evidence(&self, evidence: &Arc<SubjectEvidence>, bytes: usize) {
+        self.own.holds.add_evidence(evidence, bytes);
+    }
+
+    /// Counts a verdict as held until the review ends; one that is too large by then is told without details.
+    pub fn hold_verdict(&self, verdict: Arc<ImageVerdict>) -> Arc<ImageVerdict> {
+        let held = self.own.holds.verdict_bytes();
+        let left = held.into_iter().zip(VERDICTS).map(|(held, most)| most.saturating_sub(held)).min();
+        let limit = left.unwrap_or_default().clamp(trim::SMALLEST, trim::LARGEST);
+        let verdict = trim::trimmed_shared(verdict, limit);
+        self.own.holds.add_verdict(trim::weight(&verdict));
+        verdict
+    }
+
+    /// The same errand, to be done sooner.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { deadline: self.deadline.min(deadline), ..self.clone() }
     }
 
     /// A turn of the namespace's share, held as long as the caller waits.

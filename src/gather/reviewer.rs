@@ -1,11 +1,17 @@
 //! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZero,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::{
-    sync::OnceCell,
+    sync::{OnceCell, Semaphore},
     time::{Instant, timeout_at},
 };
 
@@ -14,23 +20,28 @@ use super::{
     flight::Freshness,
     landings::Landings,
     lanes::Errand,
+    late::{HASTE, LateLookup, LateLookups},
     ports::{Agents, Attestations, Keychain, Observer, PullSecret, Snapshot, TrustRoots},
     review::{MAX_IMAGES, Phases, Review, ReviewedImage},
     verdicts::{DENIAL_AGE, Question, Verdicts, findings, is_settled},
 };
 use crate::domain::{
     digest::Digest,
-    evaluate::{evaluate, unavailable},
-    evidence::{FetchError, FetchErrorKind, ImageFacts},
+    evaluate::{STOPPED, evaluate_while, unavailable},
+    evidence::{FetchError, FetchErrorKind, ImageFacts, Root},
     plan::{ImagePlan, Plan, Stage, plan},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
-    verdict::{ImageVerdict, Outcome},
+    verdict::{ImageVerdict, Outcome, Reason},
     workload::{Platforms, Workload},
 };
 
 /// How many images of one workload are judged at once.
 const AT_ONCE: usize = 16;
+/// How long an image may take of which no policy denies anything: nobody's pod waits longer for a finding.
+const WITHOUT_DENIAL: Duration = Duration::from_millis(900);
+/// The most attestations and manifests, for all policies together, that are evaluated on the thread that answers other reviews.
+const QUICK: usize = 64;
 
 /// Judges workloads and single images. One for the process's life: it owns the caches.
 pub struct Reviewer {
@@ -38,6 +49,11 @@ pub struct Reviewer {
     observer: Arc<dyn Observer>,
     verdicts: Verdicts,
     landings: Landings,
+    late: LateLookups,
+    /// How many evaluations that take their time run at once.
+    evaluating: Arc<Semaphore>,
+    /// Whether an image that no policy denies may take as long as any other.
+    is_patient: bool,
     /// In a cluster, where workloads bring their own credentials.
     pulling: Option<Pulling>,
 }
@@ -66,9 +82,16 @@ struct Asking<'a> {
     errand: Errand,
     /// Whose images they are; `None` for an image that is nobody's yet.
     workload: Option<&'a Workload>,
+    /// When it began.
+    begun: Instant,
     /// What the workload pulls with, once somebody needs it.
     secrets: OnceCell<Vec<PullSecret>>,
+    /// The verdicts about digests that several of its tags stand for.
+    of_digests: Mutex<HashMap<(Repository, Digest), Arc<OfDigest>>>,
 }
+
+/// The verdict about a digest, once somebody of the review has it.
+type OfDigest = OnceCell<Result<Arc<ImageVerdict>, FetchError>>;
 
 impl Reviewer {
     /// A reviewer with empty caches.
@@ -78,7 +101,23 @@ impl Reviewer {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let facts = Facts::new(attestations, trust, Arc::clone(&observer));
-        Self { facts, observer, verdicts: Verdicts::default(), landings: Landings::default(), pulling: None }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            facts,
+            observer,
+            verdicts: Verdicts::default(),
+            landings: Landings::default(),
+            late: LateLookups::default(),
+            evaluating: Arc::new(Semaphore::new(processors)),
+            is_patient: false,
+            pulling: None,
+        }
+    }
+
+    /// The reviewer for a person who waits: what no policy denies may take as long as everything else.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// The reviewer with workloads' own credentials.
@@ -124,6 +163,7 @@ impl Reviewer {
         if let Some(refused) = Review::of_too_many(workload) {
             return refused;
         }
+        let errand = self.facts.errand(Some(&workload.namespace), deadline);
         let platforms = self.landings.of(snapshot, &workload.placement);
         let mut judged: Vec<(&str, Arc<ImageVerdict>, Phases)> = Vec::with_capacity(workload.images.len());
         let mut unknown: Vec<&str> = Vec::new();
@@ -136,13 +176,13 @@ impl Reviewer {
             match self.recall(self.question(snapshot, Some(&workload.namespace), image, &platforms, stage)) {
                 Some(verdict) => {
                     let phases = Phases { plan: start.elapsed(), ..Phases::default() };
-                    judged.push((image, verdict, phases));
+                    judged.push((image, errand.hold_verdict(verdict), phases));
                 }
                 None => unknown.push(image),
             }
         }
         if !unknown.is_empty() {
-            let all = self.judge_all(snapshot, workload, unknown, &platforms, stage, deadline);
+            let all = self.judge_all(snapshot, workload, unknown, &platforms, stage, errand);
             judged.extend(all.await);
         }
 
@@ -169,7 +209,7 @@ impl Reviewer {
         images: Vec<&'a str>,
         platforms: &Arc<Platforms>,
         stage: Stage,
-        deadline: Instant,
+        errand: Errand,
     ) -> Vec<(&'a str, Arc<ImageVerdict>, Phases)> {
         // Of a namespace that is not known one label is: the one that Kubernetes gives to each.
         let namespace = workload.namespace.as_str();
@@ -185,13 +225,15 @@ impl Reviewer {
             scope: Scope::Namespace { name: namespace, labels },
             platforms,
             stage,
-            errand: self.facts.errand(Some(namespace), deadline),
+            errand,
             workload: Some(workload),
+            begun: Instant::now(),
             secrets: OnceCell::new(),
+            of_digests: Mutex::default(),
         };
         let judging = images.into_iter().map(|image| async move {
             let (verdict, phases) = self.judge(asking, image).await;
-            (image, verdict, phases)
+            (image, asking.errand.hold_verdict(verdict), phases)
         });
         stream::iter(judging.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
     }
@@ -224,35 +266,43 @@ impl Reviewer {
             stage: Stage::Final,
             errand: self.facts.errand(None, deadline),
             workload: None,
+            begun: Instant::now(),
             secrets: OnceCell::new(),
+            of_digests: Mutex::default(),
         };
         self.judge(&asking, image).await.0
     }
 
     /// How many bytes each cache holds.
     pub fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
-        let own = [("verdicts", self.verdicts.bytes()), ("placements", self.landings.bytes())];
+        let own = [
+            ("verdicts", self.verdicts.bytes()),
+            ("placements", self.landings.bytes()),
+            ("late_lookups", self.late.bytes()),
+        ];
         own.into_iter().chain(self.facts.cache_bytes()).collect()
     }
 
     /// The errand in the name of the workload, where it brings a credential for the repository.
-    async fn acting(&self, asking: &Asking<'_>, repository: &Repository) -> Errand {
+    async fn acting(&self, asking: &Asking<'_>, errand: &Errand, repository: &Repository) -> Errand {
         let (Some(pulling), Some(workload)) = (&self.pulling, asking.workload) else {
-            return asking.errand.clone();
+            return errand.clone();
         };
         let read = || async {
             let read = pulling.keychain.of(workload);
             timeout_at(asking.errand.deadline, read).await.unwrap_or_default()
         };
-        let secrets = asking.secrets.get_or_init(read).await;
-        asking.errand.acting(pulling.agents.acting_for(secrets, repository))
+        // An image that may take less time does not wait for the others' secrets either.
+        let secrets = timeout_at(errand.deadline, asking.secrets.get_or_init(read)).await;
+        let secrets = secrets.map(Vec::as_slice).unwrap_or_default();
+        errand.acting(pulling.agents.acting_for(secrets, repository))
     }
 
     /// Where attestations are looked for, each in the name of whoever may look there.
     async fn places<'a>(&self, asking: &Asking<'_>, asked: &'a ImagePlan, errand: &Errand) -> Places<'a> {
         let mut elsewhere = Vec::new();
         for repository in asked.attestation_repositories() {
-            elsewhere.push(Place { repository, errand: self.acting(asking, repository).await });
+            elsewhere.push(Place { repository, errand: self.acting(asking, errand, repository).await });
         }
         Places { home: Place { repository: asked.reference.repository(), errand: errand.clone() }, elsewhere }
     }
@@ -265,7 +315,7 @@ impl Reviewer {
             Scope::Everywhere => None,
             Scope::Namespace { name, .. } => Some(name),
         };
-        let mut question = self.question(snapshot, namespace, image, platforms, stage);
+        let question = self.question(snapshot, namespace, image, platforms, stage);
         if let Some(verdict) = self.recall(question) {
             phases.plan = start.elapsed();
             return (verdict, phases);
@@ -278,29 +328,72 @@ impl Reviewer {
             Plan::Ask(asked) => asked,
         };
         phases.plan = start.elapsed();
-        let errand = &self.acting(asking, asked.reference.repository()).await;
-        let digest = match self.facts.digest(&asked.reference, errand).await {
-            Ok(digest) => digest,
-            Err(error) => {
-                phases.gather = start.elapsed();
-                return (Arc::new(unavailable(&asked, None, &error)), phases);
-            }
+        let enforces = asked.enforces();
+        let mut errand = asking.errand.clone();
+        if !enforces && asking.workload.is_some() && !self.is_patient {
+            // Of the review's time, not of this image's: many images wait for one another.
+            errand = errand.until(asking.begun + WITHOUT_DENIAL);
+        }
+        let mut errand = self.acting(asking, &errand, asked.reference.repository()).await;
+        let late = asking.workload.map(|workload| LateLookup {
+            namespace: workload.namespace.clone(),
+            image: image.to_owned(),
+            credential: errand.credential(),
+            enforces,
+        });
+        if late.as_ref().is_some_and(|late| self.late.contains(late)) {
+            errand = errand.until(Instant::now() + HASTE);
+        }
+        let found = self.find(asking, question, &asked, &errand, &mut phases).await;
+        let verdict = match found {
+            Ok(verdict) => verdict,
+            Err((digest, error)) => Arc::new(unavailable(&asked, digest, &error)),
         };
+        if let Some(late) = late.filter(|_| is_late(&verdict)) {
+            self.late.insert(late, start);
+        }
+        phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
+        (verdict, phases)
+    }
+
+    /// Judges an image that policies name; where not even the image can be looked at, why, with the digest where that is known.
+    async fn find(
+        &self,
+        asking: &Asking<'_>,
+        mut question: Question<'_>,
+        asked: &ImagePlan,
+        errand: &Errand,
+        phases: &mut Phases,
+    ) -> Result<Arc<ImageVerdict>, (Option<Digest>, FetchError)> {
+        let digest = self.facts.digest(&asked.reference, errand).await.map_err(|error| (None, error))?;
+        let failed = |error| (Some(digest), error);
         if asked.reference.digest().is_none() {
             question.resolved = Some(digest);
             if let Some(verdict) = self.recall(question) {
-                phases.gather = start.elapsed();
-                return (verdict, phases);
+                return Ok(verdict);
             }
         }
         self.observer.cache("verdicts", false);
-        let places = &self.places(asking, &asked, errand).await;
-        let verdict = match self.find_out(&asked, platforms, digest, places, &mut phases).await {
-            Ok(verdict) => self.verdicts.keep(question, verdict),
-            Err(error) => Arc::new(unavailable(&asked, Some(digest), &error)),
+        let is_shared = asked.reference.digest().is_none() && !asked.depends_on_tag();
+        let Some(of_digest) = is_shared.then(|| asked.of_digest(digest)).flatten() else {
+            let places = &self.places(asking, asked, errand).await;
+            let found = Box::pin(self.find_out(asked, asking.platforms, digest, places, phases)).await;
+            return Ok(self.verdicts.keep(question, found.map_err(failed)?));
         };
-        phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
-        (verdict, phases)
+        let key = (asked.reference.repository().clone(), digest);
+        let cell = Arc::clone(asking.of_digests.lock().entry(key).or_default());
+        let of_digest = &of_digest;
+        let judge = async {
+            let question = Question { image: of_digest.reference.written(), resolved: None, ..question };
+            if let Some(verdict) = self.recall(question) {
+                return Ok(verdict);
+            }
+            let places = &self.places(asking, of_digest, errand).await;
+            let found = Box::pin(self.find_out(of_digest, asking.platforms, digest, places, phases)).await?;
+            Ok(asking.errand.hold_verdict(self.verdicts.keep(question, found)))
+        };
+        let found = cell.get_or_init(|| judge).await.as_ref().map_err(|error| failed(error.clone()))?;
+        Ok(self.verdicts.keep(question, asked.for_tag(found)))
     }
 
     fn recall(&self, question: Question<'_>) -> Option<Arc<ImageVerdict>> {
@@ -338,7 +431,8 @@ impl Reviewer {
     ) -> Result<(ImageVerdict, Instant), FetchError> {
         let mut evaluated = async |known: &Known| {
             let start = Instant::now();
-            let verdict = evaluated(asked, platforms, &known.facts, places.home.errand.deadline).await;
+            let deadline = places.home.errand.deadline;
+            let verdict = self.evaluated(asked, platforms, &known.facts, deadline).await;
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
@@ -358,34 +452,50 @@ impl Reviewer {
         self.facts.check_keys(&mut known, &keys, &home.errand).await?;
         Ok((evaluated(&known).await?, known.oldest))
     }
+
+    /// The evaluation: one that may take its time, on a thread that answers no other review, and not longer than until `deadline`.
+    async fn evaluated(
+        &self,
+        asked: &ImagePlan,
+        platforms: &Platforms,
+        facts: &ImageFacts,
+        deadline: Instant,
+    ) -> Result<ImageVerdict, FetchError> {
+        let late = || FetchError { kind: FetchErrorKind::Deadline, detail: STOPPED.to_owned() };
+        let in_time = move || Instant::now() < deadline;
+        if !asked.has_conditions() && work(asked, facts) <= QUICK {
+            return evaluate_while(asked, platforms, facts, Timestamp::now(), &|| true).ok_or_else(late);
+        }
+        let permit = timeout_at(deadline, Arc::clone(&self.evaluating).acquire_owned()).await;
+        let permit = permit.map_err(|_| late())?;
+        let (asked, platforms, facts) = (asked.clone(), platforms.clone(), facts.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            // Also where nobody waits for it any more: so many run at once, and no more.
+            let _permit = permit;
+            evaluate_while(&asked, &platforms, &facts, Timestamp::now(), &in_time)
+        });
+        let ended = |_| FetchError {
+            kind: FetchErrorKind::Unavailable,
+            detail: "an internal error ended the evaluation of the policies".to_owned(),
+        };
+        timeout_at(deadline, work).await.map_err(|_| late())?.map_err(ended)?.ok_or_else(late)
+    }
 }
 
-/// The evaluation; with conditions, which may take their time, on a thread that answers no other review.
-async fn evaluated(
-    asked: &ImagePlan,
-    platforms: &Platforms,
-    facts: &ImageFacts,
-    deadline: Instant,
-) -> Result<ImageVerdict, FetchError> {
-    if !asked.has_conditions() {
-        return Ok(evaluate(asked, platforms, facts, Timestamp::now()));
-    }
-    let (asked, platforms, facts) = (asked.clone(), platforms.clone(), facts.clone());
-    let work = tokio::task::spawn_blocking(move || evaluate(&asked, &platforms, &facts, Timestamp::now()));
-    let error = |kind, detail: &str| FetchError { kind, detail: detail.to_owned() };
-    let late = |_| {
-        error(
-            FetchErrorKind::Deadline,
-            "could not find out in time: the policies' conditions are still evaluated",
-        )
+/// Whether time is what it took, or a part of it.
+fn is_late(verdict: &ImageVerdict) -> bool {
+    findings(verdict).any(|problem| problem.reason == Reason::DeadlineExceeded)
+}
+
+/// How much there is to evaluate, roughly.
+fn work(asked: &ImagePlan, facts: &ImageFacts) -> usize {
+    let entries = match facts.root.as_ref() {
+        Root::Manifest(_) => 1,
+        Root::Index(entries) => entries.len(),
     };
-    let ended = |_| {
-        error(
-            FetchErrorKind::Unavailable,
-            "an internal error ended the evaluation of the policies' conditions",
-        )
-    };
-    timeout_at(deadline, work).await.map_err(late)?.map_err(ended)
+    let evidence = facts.evidence.values().chain(facts.elsewhere.values().flat_map(HashMap::values));
+    let attestations = evidence.map(|evidence| evidence.attestations.len()).sum::<usize>();
+    entries.saturating_add(attestations).saturating_mul(asked.valid().count())
 }
 
 /// One definite no is enough; only where every no may heal is it worth asking again.

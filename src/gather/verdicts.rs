@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use moka::Equivalent;
 use tokio::time::Instant;
 
-use super::weigh::{self, capped};
+use super::{
+    trim,
+    weigh::{self, capped},
+};
 use crate::domain::{
     digest::Digest,
     plan::Stage,
@@ -17,8 +20,10 @@ use crate::domain::{
 
 /// How old evidence may be to say no: attestations arrive seconds after the push.
 pub(super) const DENIAL_AGE: Duration = Duration::from_secs(5);
-/// How many bytes of verdicts are kept.
-const BYTES: u64 = 64 << 20;
+/// How many bytes of verdicts are kept for the namespaces of one part, at most: what one namespace can take from others.
+const PART_BYTES: u64 = 3 << 20;
+/// How many parts there are.
+const PARTS: usize = 16;
 /// The longest reference of which the verdict is kept: no valid one is longer.
 const LONGEST: usize = 1024;
 
@@ -79,38 +84,50 @@ impl Kept {
     }
 }
 
-/// The verdicts that are kept.
-pub(super) struct Verdicts(moka::sync::Cache<VerdictKey, Kept, RandomState>);
+/// The verdicts that are kept. A namespace is in one part, by chance: one that fills its part takes nothing from those in others.
+pub(super) struct Verdicts {
+    parts: [moka::sync::Cache<VerdictKey, Kept, RandomState>; PARTS],
+    hasher: RandomState,
+}
 
 impl Default for Verdicts {
     fn default() -> Self {
-        let weigher =
-            |key: &VerdictKey, kept: &Kept| capped(key.bytes().saturating_add(weigh::verdict(&kept.verdict)));
-        let cache = moka::sync::Cache::builder().max_capacity(BYTES).weigher(weigher);
-        Self(cache.build_with_hasher(RandomState::new()))
+        let part = |_| {
+            let weigher = |key: &VerdictKey, kept: &Kept| {
+                capped(key.bytes().saturating_add(weigh::verdict(&kept.verdict)))
+            };
+            let cache = moka::sync::Cache::builder().max_capacity(PART_BYTES).weigher(weigher);
+            cache.build_with_hasher(RandomState::new())
+        };
+        Self { parts: std::array::from_fn(part), hasher: RandomState::new() }
     }
 }
 
 impl Verdicts {
-    /// The verdict that is kept, where it still holds.
-    pub(super) fn get(&self, question: Question<'_>) -> Option<Arc<ImageVerdict>> {
-        Some(self.0.get(&question).filter(Kept::holds)?.verdict)
+    fn part(&self, namespace: Option<&str>) -> Option<&moka::sync::Cache<VerdictKey, Kept, RandomState>> {
+        let hash = usize::try_from(self.hasher.hash_one(namespace) & 0xffff).unwrap_or_default();
+        self.parts.get(hash % PARTS)
     }
 
-    /// Keeps a verdict unless it says that something could not be found out.
+    /// The verdict that is kept, where it still holds.
+    pub(super) fn get(&self, question: Question<'_>) -> Option<Arc<ImageVerdict>> {
+        Some(self.part(question.namespace)?.get(&question).filter(Kept::holds)?.verdict)
+    }
+
+    /// Keeps a verdict unless it says that something could not be found out. One that says very much is trimmed.
     pub(super) fn keep(&self, question: Question<'_>, verdict: ImageVerdict) -> Arc<ImageVerdict> {
-        let verdict = Arc::new(verdict);
+        let verdict = Arc::new(trim::trimmed(verdict, trim::LARGEST));
         let keepable = question.image.len() <= LONGEST
             && !findings(&verdict).any(|problem| problem.reason.is_transient());
-        if keepable {
-            self.0.insert(question.into(), Kept { verdict: Arc::clone(&verdict), at: Instant::now() });
+        if let Some(part) = self.part(question.namespace).filter(|_| keepable) {
+            part.insert(question.into(), Kept { verdict: Arc::clone(&verdict), at: Instant::now() });
         }
         verdict
     }
 
     /// How many bytes are held.
     pub(super) fn bytes(&self) -> u64 {
-        weigh::held(&self.0)
+        self.parts.iter().map(weigh::held).sum()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::{
     platform::{EntryKind, IndexEntry, Platform},
     provenance::{Provenance, Statement},
     summary::Summary,
-    verdict::{ImageVerdict, Problem, SignedBy},
+    verdict::{ImageVerdict, PlatformCoverage, Problem, SignedBy},
     vouch::Said,
     workload::{NodeTerm, Placement, Platforms},
 };
@@ -166,6 +166,12 @@ pub fn root(root: &Root) -> usize {
     }
 }
 
+/// A platform of an image and whether it is covered.
+pub fn coverage(one: &PlatformCoverage) -> usize {
+    let platform = one.platform.as_ref().map_or(0, platform);
+    platform.saturating_add(size_of::<PlatformCoverage>())
+}
+
 fn platform(platform: &Platform) -> usize {
     let parts = [platform.os(), platform.architecture(), platform.variant().unwrap_or_default()];
     sum(parts.map(text)).saturating_add(size_of::<Platform>())
@@ -205,26 +211,28 @@ fn signed_by(signed_by: &SignedBy) -> usize {
     }
 }
 
+/// One finding.
+pub fn problem(problem: &Problem) -> usize {
+    let policy = problem
+        .policy
+        .as_ref()
+        .map_or(0, |policy| text(&policy.name).saturating_add(option(policy.namespace.as_ref())));
+    sum([
+        size_of::<Problem>(),
+        policy,
+        problem.platform.as_ref().map_or(0, platform),
+        text(&problem.found),
+        sum(problem.looked_at.iter().map(|one| {
+            let texts = text(&one.why).saturating_add(option(one.predicate_type.as_ref()));
+            texts.saturating_add(size_of::<LookedAt>())
+        })),
+        option(problem.expected.as_ref()),
+        option(problem.hint.as_ref()),
+    ])
+}
+
 /// A verdict, with everything it tells.
 pub fn verdict(verdict: &ImageVerdict) -> usize {
-    let problem = |problem: &Problem| {
-        let Problem { policy, platform: on, found, looked_at, expected, hint, .. } = problem;
-        let policy = policy
-            .as_ref()
-            .map_or(0, |policy| text(&policy.name).saturating_add(option(policy.namespace.as_ref())));
-        sum([
-            size_of::<Problem>(),
-            policy,
-            on.as_ref().map_or(0, platform),
-            text(found),
-            sum(looked_at.iter().map(|one| {
-                let texts = text(&one.why).saturating_add(option(one.predicate_type.as_ref()));
-                texts.saturating_add(size_of::<LookedAt>())
-            })),
-            option(expected.as_ref()),
-            option(hint.as_ref()),
-        ])
-    };
     let problems = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
     let proofs = verdict.proofs.iter().map(|proof| {
         sum([
@@ -239,16 +247,12 @@ pub fn verdict(verdict: &ImageVerdict) -> usize {
             OVERHEAD,
         ])
     });
-    let covered = verdict
-        .platforms
-        .iter()
-        .map(|one| one.platform.as_ref().map_or(0, platform).saturating_add(OVERHEAD.saturating_mul(2)));
     sum([
         size_of::<ImageVerdict>(),
         text(&verdict.reference),
         sum(problems.map(problem)),
         sum(proofs),
-        sum(covered),
+        sum(verdict.platforms.iter().map(coverage)),
     ])
 }
 

@@ -60,6 +60,8 @@ pub struct World {
     pub log: Mutex<Vec<String>>,
     /// Never answers what this text is part of.
     pub hanging: Mutex<Option<String>>,
+    /// Takes so long about what this text is part of.
+    pub slow: Mutex<Option<(String, Duration)>>,
     /// How many requests are under way, and how many ever were at once.
     pub under_way: AtomicUsize,
     pub most_under_way: AtomicUsize,
@@ -146,7 +148,8 @@ impl World {
         if self.hanging.lock().as_ref().is_some_and(|text| what.contains(text)) {
             return std::future::pending().await;
         }
-        tokio::time::sleep(ROUND).await;
+        let slow = self.slow.lock().clone().filter(|(text, _)| what.contains(text));
+        tokio::time::sleep(slow.map_or(ROUND, |(_, time)| time)).await;
         self.log.lock().push(what.clone());
         match *self.failure.lock() {
             Some(kind) if what.contains(self.failing.lock().as_str()) => {
@@ -372,7 +375,12 @@ pub fn policy() -> Policy {
 pub fn setup_with(change: impl FnOnce(&mut Policy)) -> Setup {
     let mut policy = policy();
     change(&mut policy);
-    let policies = PolicySet::new(vec![PolicyEntry::Valid(Arc::new(policy))], 1);
+    setup_of(vec![policy])
+}
+
+pub fn setup_of(policies: Vec<Policy>) -> Setup {
+    let policies = policies.into_iter().map(|policy| PolicyEntry::Valid(Arc::new(policy)));
+    let policies = PolicySet::new(policies.collect(), 1);
     let platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap()];
     let (world, trust) = (Arc::new(World::default()), Arc::new(Believing::default()));
     let reviewer =

@@ -1,0 +1,68 @@
+//! What could not be found out in time a moment ago. The API server asks about a pod several times, and each question would wait for the
+//! same registry again. The second one takes what is known by then and waits no more.
+//!
+//! Nothing but the name, the namespace and the credential connects two questions about a pod: they share no UID, and with `generateName`
+//! no name.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::weigh::{capped, held};
+use crate::domain::digest::Digest;
+
+/// For how long after a review that waited in vain the same question waits no more. After that, a later pod waits again.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// How long a review must have waited to be remembered: one that had hardly any time tells nothing.
+const WAITED: Duration = Duration::from_millis(500);
+/// What is left to a question that does not wait: the time to use what is known.
+pub const HASTE: Duration = Duration::from_millis(200);
+/// How many bytes of questions are remembered.
+const BYTES: u64 = 1 << 20;
+/// What a question takes beside its texts.
+const ENTRY: usize = 128;
+
+/// A question about an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LateLookup {
+    /// For whom it was asked.
+    pub namespace: String,
+    /// The image, as it was written.
+    pub image: String,
+    /// With which credential.
+    pub credential: Option<Digest>,
+    /// Whether the answer may deny. Where it may not, less time is spent on it.
+    pub enforces: bool,
+}
+
+/// The questions that waited in vain a moment ago.
+pub struct LateLookups(moka::sync::Cache<LateLookup, Instant>);
+
+impl Default for LateLookups {
+    fn default() -> Self {
+        let weigher = |lookup: &LateLookup, _: &Instant| {
+            capped(lookup.namespace.len().saturating_add(lookup.image.len()).saturating_add(ENTRY))
+        };
+        let cache = moka::sync::Cache::builder().max_capacity(BYTES).weigher(weigher);
+        Self(cache.time_to_live(REMEMBERED).build())
+    }
+}
+
+impl LateLookups {
+    /// Whether somebody waited for this in vain a moment ago.
+    pub fn contains(&self, lookup: &LateLookup) -> bool {
+        self.0.get(lookup).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+
+    /// Somebody waited for this since `begun` in vain.
+    pub fn insert(&self, lookup: LateLookup, begun: Instant) {
+        if begun.elapsed() >= WAITED {
+            self.0.insert(lookup, Instant::now());
+        }
+    }
+
+    /// How many bytes are held.
+    pub fn bytes(&self) -> u64 {
+        held(&self.0)
+    }
+}
