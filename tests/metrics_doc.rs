@@ -105,6 +105,8 @@ fn touched() -> Arc<Metrics> {
     metrics.cache("facts", true);
     metrics.set_cache_bytes("facts", 17);
     metrics.set_policies(2, 1);
+    metrics.set_pool_bytes("bodies", 5);
+    metrics.set_connections("reviews", 3, 1);
     metrics.policies_reloaded(Reload::Applied);
     metrics.set_watch_staleness("nodes", Duration::from_secs(3));
     metrics.set_trust_root_ages([("sigstore".to_owned(), Duration::from_mins(1))].into_iter());

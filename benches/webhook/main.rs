@@ -163,6 +163,7 @@ async fn floor(authority_file: &Path) {
         validate: None,
         admission: Router::new().route("/validate", post(echo)),
         health: health::router(Arc::clone(&readiness), Metrics::new("bench")),
+        metrics: Metrics::new("bench"),
         readiness,
         certificate,
     };

@@ -6,6 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, de::IgnoredAny};
 
+use super::bounded;
 use crate::domain::workload::{
     ImageRole, NodeOperator, NodeRequirement, NodeTerm, Placement, PullWith, Workload, WorkloadImage,
 };
@@ -272,23 +273,25 @@ struct JobTemplate<'a> {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     init_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     ephemeral_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     volumes: Option<Vec<Volume<'a>>>,
     #[serde(borrow)]
     node_name: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "bounded::part")]
     node_selector: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "bounded::part")]
     affinity: Option<Affinity>,
     #[serde(borrow)]
     os: Option<Os<'a>>,
     #[serde(borrow)]
     runtime_class_name: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     image_pull_secrets: Option<Vec<Named<'a>>>,
     #[serde(borrow)]
     service_account_name: Option<Text<'a>>,

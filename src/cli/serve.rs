@@ -202,6 +202,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         health: health::router(Arc::clone(&readiness), Arc::clone(&metrics)),
         readiness,
         certificate,
+        metrics: Arc::clone(&metrics),
     };
     let default_delay = if args.in_cluster.cluster { CLUSTER_DELAY } else { Duration::ZERO };
     let shutdown_delay = args.in_cluster.shutdown_delay.unwrap_or(default_delay);

@@ -20,16 +20,28 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     answer::{Answer, Refusal},
     binding,
-    body::{BodyError, Room},
+    body::{Bodies, BodyError, ReadBody},
+    caller::{Account, Sender},
+    connections::PeerAddress,
     deadline,
+    head::Head,
     health::Readiness,
+    in_flight,
     metrics::Metrics,
-    mutation, policy_review, probe,
+    mutation,
+    patch::Affinity,
+    policy_review,
+    pool::Pool,
+    probe,
+    refused::Refused,
     report::{self, About},
     wire::{self, Incoming, Subject},
 };
@@ -46,6 +58,9 @@ use crate::{
 
 /// How long a judge that ignores its deadline is waited for.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// From how many bytes on a review is parsed off the threads that answer.
+const LARGE: usize = 1024 * 1024;
 
 /// Who judges workloads: the [`Reviewer`], or a test's stand-in.
 pub trait Judge: Send + Sync {
@@ -102,7 +117,11 @@ pub struct Admission {
     /// Of a cluster alone: without one nothing is bound.
     pub(super) cluster: Option<InCluster>,
     default_timeout: Duration,
-    room: Room,
+    bodies: Arc<Bodies>,
+    /// What reviews take whose verdict is not at hand.
+    in_flight: Arc<Pool>,
+    /// Large reviews are parsed one at a time, off the threads that answer.
+    parsing: Arc<Semaphore>,
 }
 
 /// What is asked of the webhook.
@@ -113,6 +132,15 @@ enum Endpoint {
     Bind,
     ValidatePolicy,
     Probe,
+    /// Nothing: the path or the method is another.
+    Nowhere(Elsewhere),
+}
+
+/// Why a request is for no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    Path,
+    Method,
 }
 
 const VALIDATE: &str = "validate";
@@ -127,6 +155,7 @@ impl Endpoint {
             Self::Bind => binding::BIND,
             Self::ValidatePolicy => policy_review::VALIDATE_POLICY,
             Self::Probe => probe::PROBE,
+            Self::Nowhere(_) => "none",
         }
     }
 }
@@ -136,6 +165,10 @@ impl Endpoint {
 pub(super) struct Asked {
     pub(super) begun: Instant,
     pub(super) deadline: Instant,
+    /// Where it came from.
+    pub(super) sender: Sender,
+    /// On whose account it is judged.
+    pub(super) account: Account,
 }
 
 /// What is to be judged.
@@ -160,6 +193,13 @@ impl Admission {
         cluster: Option<InCluster>,
         default_timeout: Duration,
     ) -> Arc<Self> {
+        let (bodies, in_flight) = (Arc::<Bodies>::default(), in_flight::pool());
+        let (shown_bodies, shown_reviews) = (Arc::clone(&bodies), Arc::clone(&in_flight));
+        metrics.before_scrape(move |metrics| {
+            for (pool, bytes) in shown_bodies.used().into_iter().chain([("reviews", shown_reviews.used())]) {
+                metrics.set_pool_bytes(pool, bytes);
+            }
+        });
         Arc::new(Self {
             judge,
             inventory,
@@ -167,7 +207,9 @@ impl Admission {
             readiness,
             cluster,
             default_timeout,
-            room: Room::default(),
+            bodies,
+            in_flight,
+            parsing: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -185,7 +227,15 @@ impl Admission {
         if self.cluster.is_some() {
             router = router.route("/bind", to(Endpoint::Bind)).route(PROBE_PATH, to(Endpoint::Probe));
         }
-        router.with_state(Arc::clone(self))
+        let nowhere = |why| {
+            move |State(admission): State<Arc<Self>>, request: Request| async move {
+                admission.respond(Endpoint::Nowhere(why), request).await
+            }
+        };
+        router
+            .method_not_allowed_fallback(nowhere(Elsewhere::Method))
+            .fallback(nowhere(Elsewhere::Path))
+            .with_state(Arc::clone(self))
     }
 }
 
@@ -201,9 +251,6 @@ impl Admission {
     }
 }
 
-/// A request that is no review.
-struct Refused(StatusCode, String);
-
 fn json(body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -215,14 +262,8 @@ impl Admission {
         let begun = Instant::now();
         let deadline = begun + deadline::budget(request.uri().query(), self.default_timeout);
         let keeps_alive = request.version() < Version::HTTP_2;
-        let mut response = match self.answer(endpoint, request, Asked { begun, deadline }).await {
-            Ok(body) => json(body),
-            Err(Refused(status, why)) => {
-                self.metrics.refused(status.as_u16());
-                tracing::warn!(status = status.as_u16(), error = why, "a request was refused");
-                (status, format!("{why}\n")).into_response()
-            }
-        };
+        let _in_flight = self.metrics.begin();
+        let mut response = self.answered(endpoint, request, begun, deadline).await;
         // The API server keeps its connections for the next review. One that is closed between two, as all are in the end, may be closed
         // while the next is on its way; so each is ended by an answer.
         if keeps_alive && self.readiness.is_draining() {
@@ -231,58 +272,200 @@ impl Admission {
         response
     }
 
-    async fn answer(&self, endpoint: Endpoint, request: Request, asked: Asked) -> Result<Bytes, Refused> {
-        let _in_flight = self.metrics.begin();
-        if !is_json(&request) {
-            let why = "the content type of a review is application/json".to_owned();
-            return Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
-        }
+    async fn answered(
+        &self,
+        endpoint: Endpoint,
+        request: Request,
+        begun: Instant,
+        deadline: Instant,
+    ) -> Response {
         let stated = content_length(&request);
-        let (body, _room) = self.room.read(request.into_body(), stated, asked.deadline).await?;
-        let unreadable = |why| Refused(StatusCode::BAD_REQUEST, why);
-        if endpoint == Endpoint::Bind {
-            let binding = binding::read(&body).map_err(unreadable)?;
-            let answer = match self.listed(&binding.about()) {
-                Ok(snapshot) => Box::pin(self.bind(&binding, snapshot, asked)).await,
-                Err(refusal) => Answer::refused(refusal),
-            };
-            return Ok(wire::write(&binding.uid, &answer));
-        }
-        if endpoint == Endpoint::Probe {
-            let probe = probe::read(&body).map_err(unreadable)?;
-            return Ok(wire::write(&probe.uid, &self.probed(&probe)));
-        }
-        if endpoint == Endpoint::ValidatePolicy {
-            let (policy, subject) = policy_review::read(&body).map_err(unreadable)?;
-            let answer = match self.listed(&policy.about()) {
-                Ok(snapshot) => Box::pin(self.validate_policy(&policy, subject, &snapshot)).await,
-                Err(refusal) => Answer::refused(refusal),
-            };
-            return Ok(wire::write(&policy.uid, &answer));
-        }
-        let incoming = wire::read(&body).map_err(unreadable)?;
-        let about = || incoming.about(endpoint.as_str());
-        let snapshot = match self.listed(&about()) {
-            Ok(snapshot) => snapshot,
-            Err(refusal) => return Ok(wire::write(&incoming.uid, &Answer::refused(refusal))),
+        let refused = match endpoint {
+            Endpoint::Nowhere(Elsewhere::Path) => Some(Refused::path(request.uri().path())),
+            Endpoint::Nowhere(Elsewhere::Method) => Some(Refused::method()),
+            _ if !is_json(&request) => Some(Refused::content_type()),
+            _ => None,
         };
-        let answer = match &incoming.subject {
-            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
-                Box::pin(self.mutate(&incoming, workload, snapshot, &body, asked)).await
+        let sender = sender(&request);
+        let is_cut_off = request.version() < Version::HTTP_2;
+        let mut body = match self.bodies.read(request.into_body(), stated, sender, deadline).await {
+            Ok(body) => body,
+            Err(mut unread) => {
+                let head = std::mem::take(&mut unread.head);
+                let why = refused.unwrap_or_else(|| unread.error.into());
+                if is_cut_off {
+                    self.bodies.discard(unread);
+                }
+                return self.refuse(endpoint, &head, &why);
             }
-            Subject::Judge(workload) => self.validate(&incoming, workload, snapshot, asked).await,
-            Subject::Skip(why) => self.skipped(&about(), why),
+        };
+        let head = std::mem::take(&mut body.head);
+        if let Some(refused) = refused {
+            return self.refuse(endpoint, &head, &refused);
+        }
+        let asked = Asked { begun, deadline, sender, account: body.account };
+        // Nothing of ours that a panic could leave half-changed is looked at afterwards: caches insert whole values, locks do not poison.
+        match AssertUnwindSafe(self.answer(endpoint, body, asked)).catch_unwind().await {
+            Ok(Ok(answer)) => json(answer),
+            Ok(Err(refused)) => self.refuse(endpoint, &head, &refused),
+            Err(panic) => {
+                report::panicked(&about(endpoint, &head), &*panic);
+                self.metrics.panicked();
+                self.refuse(endpoint, &head, &Refused::fault())
+            }
+        }
+    }
+
+    /// Says what is wrong with a request: by a denial where it is a review whose `uid` is known, else by an HTTP status.
+    fn refuse(&self, endpoint: Endpoint, head: &Head, refused: &Refused) -> Response {
+        // A denial of a probe would take the leader's Lease away. Its entry ignores errors.
+        let Some(uid) = head.uid.as_ref().filter(|_| endpoint != Endpoint::Probe) else {
+            self.metrics.refused(refused.status.as_u16());
+            tracing::warn!(status = refused.status.as_u16(), error = refused.why, "a request was refused");
+            return (refused.status, format!("{}\n", refused.why)).into_response();
+        };
+        if refused.status != StatusCode::INTERNAL_SERVER_ERROR {
+            self.metrics.denied_unread(refused.is_transient(), refused.word);
+            report::unread(&about(endpoint, head), refused.word, &refused.why);
+        }
+        json(wire::write(uid, &Answer::refused(refused.denial())))
+    }
+
+    async fn answer(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
+        match endpoint {
+            Endpoint::Bind => {
+                let binding = binding::read(&body.bytes).map_err(Refused::unreadable)?.into_owned();
+                drop(body);
+                let answer = match self.listed(&binding.about()) {
+                    Ok(snapshot) => Box::pin(self.bind(&binding, snapshot, asked)).await,
+                    Err(refusal) => Answer::refused(refusal),
+                };
+                Ok(wire::write(&binding.uid, &answer))
+            }
+            Endpoint::ValidatePolicy => {
+                let (policy, subject) = policy_review::read(&body.bytes).map_err(Refused::unreadable)?;
+                drop(body);
+                let answer = match self.listed(&policy.about()) {
+                    Ok(snapshot) => Box::pin(self.validate_policy(&policy, subject, &snapshot)).await,
+                    Err(refusal) => Answer::refused(refusal),
+                };
+                Ok(wire::write(&policy.uid, &answer))
+            }
+            Endpoint::Probe => {
+                let probe = probe::read(&body.bytes).map_err(Refused::unreadable)?;
+                Ok(wire::write(&probe.uid, &self.probed(&probe)))
+            }
+            Endpoint::Validate | Endpoint::Mutate => self.review(endpoint, body, asked).await,
+            Endpoint::Nowhere(_) => Err(Refused::method()),
+        }
+    }
+
+    /// The answer to the review of a workload.
+    async fn review(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
+        if body.bytes.len() > LARGE {
+            return Box::pin(self.review_large(endpoint, body, asked)).await;
+        }
+        let incoming = wire::read(&body.bytes).map_err(Refused::unreadable)?;
+        let affinity = || mutation::affinity(&body.bytes);
+        let snapshot = match self.at_once(endpoint, &incoming, asked, &affinity) {
+            Ok(answer) => return Ok(wire::write(&incoming.uid, &answer)),
+            Err(snapshot) => snapshot,
+        };
+        let affinity = (endpoint == Endpoint::Mutate).then(affinity).flatten();
+        let incoming = incoming.into_owned();
+        // From here on the review may wait for registries: it keeps no more than it needs.
+        drop(body);
+        Ok(Box::pin(self.find_out(endpoint, &incoming, snapshot, affinity.as_ref(), asked)).await)
+    }
+
+    /// The same for one whose parsing would hold up others.
+    async fn review_large(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
+        let permit = timeout_at(asked.deadline, Arc::clone(&self.parsing).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(BodyError::Busy.into()) };
+        let is_mutation = endpoint == Endpoint::Mutate;
+        let parsed = tokio::task::spawn_blocking(move || {
+            let incoming = wire::read(&body.bytes).map(Incoming::into_owned);
+            let affinity = is_mutation.then(|| mutation::affinity(&body.bytes)).flatten();
+            drop((body, permit));
+            (incoming, affinity)
+        });
+        let (incoming, affinity) = parsed.await.map_err(|error| {
+            tracing::error!(error = error.to_string(), "a review could not be parsed");
+            self.metrics.panicked();
+            Refused::fault()
+        })?;
+        let incoming = incoming.map_err(Refused::unreadable)?;
+        match self.at_once(endpoint, &incoming, asked, &|| affinity.clone()) {
+            Ok(answer) => Ok(wire::write(&incoming.uid, &answer)),
+            Err(snapshot) => Ok(self.find_out(endpoint, &incoming, snapshot, affinity.as_ref(), asked).await),
+        }
+    }
+
+    /// The answer where nobody must be asked; else the snapshot that the review is judged by.
+    fn at_once(
+        &self,
+        endpoint: Endpoint,
+        incoming: &Incoming<'_>,
+        asked: Asked,
+        affinity: &(dyn Fn() -> Option<Affinity> + Send + Sync),
+    ) -> Result<Answer, Arc<Snapshot>> {
+        let about = incoming.about(endpoint.as_str());
+        let snapshot = match self.listed(&about) {
+            Ok(snapshot) => snapshot,
+            Err(refusal) => return Ok(Answer::refused(refusal)),
+        };
+        Ok(match &incoming.subject {
+            // Templates stay as they were written: whoever compares them with a repository sees no difference.
+            Subject::Judge(_) if endpoint == Endpoint::Mutate && incoming.kind != "Pod" => Answer::allowed(),
+            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
+                let judging = mutation::judging(incoming, workload, Arc::clone(&snapshot), asked);
+                let answer = |review: &Review| mutation::patched(review, workload, affinity);
+                self.known(&judging, &answer).map(without_refusal).ok_or(snapshot)?
+            }
+            Subject::Judge(workload) => {
+                let judging = judging(incoming, workload, Arc::clone(&snapshot), asked);
+                let answer = self.known(&judging, &|review| review.into()).ok_or(snapshot)?;
+                self.follow(incoming, workload);
+                answer
+            }
+            Subject::Skip(why) => self.skipped(&about, why),
             Subject::Unknown { group, kind } => {
                 self.metrics.unknown_kind(group, kind);
-                self.skipped(&about(), "UnknownKind")
+                self.skipped(&about, "UnknownKind")
             }
             Subject::Malformed(why) => {
                 self.metrics.malformed();
-                report::malformed(&about(), why);
+                report::malformed(&about, why);
                 Answer::refused(Refusal::bad_request(why.clone()))
             }
+        })
+    }
+
+    /// The answer to a review of which something must be found out.
+    async fn find_out(
+        &self,
+        endpoint: Endpoint,
+        incoming: &Incoming<'static>,
+        snapshot: Arc<Snapshot>,
+        affinity: Option<&Affinity>,
+        asked: Asked,
+    ) -> Bytes {
+        let Subject::Judge(workload) = &incoming.subject else {
+            // What is not judged was answered at once.
+            return wire::write(&incoming.uid, &Answer::refused(Refused::fault().denial()));
         };
-        Ok(wire::write(&incoming.uid, &answer))
+        let answer = if endpoint == Endpoint::Mutate {
+            let judging = mutation::judging(incoming, workload, snapshot, asked);
+            let affinity = || affinity.cloned();
+            let told = |review: &Review| mutation::patched(review, workload, &affinity);
+            without_refusal(self.judge(&judging, &told).await)
+        } else {
+            let judging = judging(incoming, workload, snapshot, asked);
+            let answer = self.judge(&judging, &|review| review.into()).await;
+            self.follow(incoming, workload);
+            answer
+        };
+        wire::write(&incoming.uid, &answer)
     }
 
     /// The snapshot that a review is judged by. Until there is one, every review is denied: an empty list of policies would admit all.
@@ -299,22 +482,6 @@ impl Admission {
         self.metrics.skipped(why);
         report::skipped(about, why);
         Answer::allowed()
-    }
-
-    async fn validate(
-        &self,
-        incoming: &Incoming<'_>,
-        workload: &Workload,
-        snapshot: Arc<Snapshot>,
-        asked: Asked,
-    ) -> Answer {
-        // The pods of a template go through the mutating webhook, where there is one.
-        let is_template = incoming.kind != "Pod";
-        let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
-        let judging = Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked };
-        let answer = self.judged(&judging, &|review| review.into()).await;
-        self.follow(incoming, workload);
-        answer
     }
 
     /// Remembers what a pod runs for the time when it is bound to a node.
@@ -343,17 +510,29 @@ impl Admission {
         match self.known(judging, answer) {
             Some(answer) => answer,
             // In a box, which nearly no review needs.
-            None => Box::pin(self.find_out(judging, answer)).await,
+            None => Box::pin(self.judge(judging, answer)).await,
         }
     }
 
-    async fn find_out(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
+    /// The same where no verdict is at hand.
+    async fn judge(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
         let Judging { about, snapshot, workload, stage, asked } = judging;
+        let reserved = self.in_flight.open(asked.sender.peer);
+        reserved.assign(asked.account);
+        if reserved.grow(in_flight::size(workload), asked.deadline).await.is_err() {
+            return self.busy(about);
+        }
         let finding_out = async {
             let review = self.judge.judge(snapshot, workload, *stage, asked.deadline).await;
             self.told(judging, &review, answer)
         };
-        match timeout_at(asked.deadline + GRACE, AssertUnwindSafe(finding_out).catch_unwind()).await {
+        let judged = timeout_at(asked.deadline + GRACE, AssertUnwindSafe(finding_out).catch_unwind());
+        let judged = tokio::select! {
+            biased;
+            judged = judged => judged,
+            () = reserved.evicted() => return self.busy(about),
+        };
+        match judged {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => self.failed(judging, &*panic),
             Err(_) => {
@@ -364,6 +543,14 @@ impl Admission {
                 ))
             }
         }
+    }
+
+    /// The answer to a review for which there is no room among others.
+    fn busy(&self, about: &About<'_>) -> Answer {
+        let busy = Refused::from(BodyError::Busy);
+        self.metrics.denied_unread(true, busy.word);
+        report::unread(about, busy.word, &busy.why);
+        Answer::refused(busy.denial())
     }
 
     /// The answer to a review, which metrics, log and policies' owners are told of.
@@ -385,9 +572,7 @@ impl Admission {
     fn failed(&self, judging: &Judging<'_>, panic: &(dyn Any + Send)) -> Answer {
         self.metrics.panicked();
         report::panicked(&judging.about, panic);
-        Answer::refused(Refusal::internal(
-            "this could not be reviewed because of a fault in bonafide; it is in bonafide's log".to_owned(),
-        ))
+        Answer::refused(Refused::fault().denial())
     }
 }
 
@@ -418,14 +603,41 @@ fn content_length(request: &Request) -> Option<u64> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-impl From<BodyError> for Refused {
-    fn from(error: BodyError) -> Self {
-        let status = match error {
-            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            BodyError::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            BodyError::Broken => StatusCode::BAD_REQUEST,
-        };
-        Self(status, error.to_string())
+/// Where a request came from.
+fn sender(request: &Request) -> Sender {
+    let extensions = request.extensions();
+    Sender {
+        caller: extensions.get().copied().unwrap_or_default(),
+        peer: extensions.get::<PeerAddress>().map(|peer| peer.0),
     }
+}
+
+/// What is judged of a workload as it will run.
+fn judging<'a>(
+    incoming: &'a Incoming<'_>,
+    workload: &'a Workload,
+    snapshot: Arc<Snapshot>,
+    asked: Asked,
+) -> Judging<'a> {
+    // The pods of a template go through the mutating webhook, where there is one.
+    let is_template = incoming.kind != "Pod";
+    let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
+    Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked }
+}
+
+/// What is known of a review that no judge sees.
+fn about(endpoint: Endpoint, head: &Head) -> About<'_> {
+    About {
+        webhook: endpoint.as_str(),
+        kind: "",
+        namespace: head.namespace.as_deref().unwrap_or_default(),
+        name: "",
+        uid: head.uid.as_deref().unwrap_or_default(),
+        dry_run: false,
+    }
+}
+
+/// `/mutate` denies no image: a refusal would hide what `/validate` has to say.
+fn without_refusal(answer: Answer) -> Answer {
+    Answer { refusal: None, ..answer }
 }

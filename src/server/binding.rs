@@ -89,6 +89,19 @@ pub fn read(body: &[u8]) -> Result<Binding<'_>, String> {
 }
 
 impl Binding<'_> {
+    /// The same without the bytes that it was read from.
+    pub fn into_owned(self) -> Binding<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Binding {
+            uid: owned(self.uid),
+            namespace: owned(self.namespace),
+            pod: owned(self.pod),
+            pod_uid: owned(self.pod_uid),
+            node: owned(self.node),
+            dry_run: self.dry_run,
+        }
+    }
+
     /// What the log says of it.
     pub fn about(&self) -> About<'_> {
         About {

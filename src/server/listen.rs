@@ -5,7 +5,6 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, body::Body, http::Request};
 use axum_server::{
     Handle,
-    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use futures::future::Either;
@@ -13,7 +12,13 @@ use hyper::body::Incoming;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower::{ServiceExt as _, service_fn};
 
-use super::{admission::Admission, health::Readiness, tls::Certificate};
+use super::{
+    admission::Admission,
+    connections::{self, Connections, PeerAcceptor, PeerService},
+    health::Readiness,
+    metrics::Metrics,
+    tls::Certificate,
+};
 
 /// How long a client may take for the TLS handshake, and then for its first request.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -23,6 +28,13 @@ const IDLE: Duration = Duration::from_mins(2);
 pub const DRAIN: Duration = Duration::from_secs(20);
 /// How long a scrape in flight gets.
 const HEALTH_DRAIN: Duration = Duration::from_millis(200);
+
+/// What a connection holds of what it reads: the head of a request, or bytes of a body that nobody has taken yet.
+const HTTP1_BUFFER: usize = 16 * 1024;
+const HTTP2_WINDOW: u32 = 64 * 1024;
+const HTTP2_HEADERS: u32 = 8 * 1024;
+/// How many requests an HTTP/2 connection has at once. API servers ask webhooks by HTTP/1.1.
+const HTTP2_STREAMS: u32 = 100;
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +76,8 @@ pub struct Service {
     pub readiness: Arc<Readiness>,
     /// What the webhook is served with.
     pub certificate: Arc<Certificate>,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Listeners {
@@ -97,12 +111,14 @@ impl Listeners {
         shutdown: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ListenError> {
-        let Service { admission, validate, health, readiness, certificate } = service;
+        let Service { admission, validate, health, readiness, certificate, metrics } = service;
+        let reviews = counted(&metrics, "reviews", connections::REVIEWS);
+        let probes = counted(&metrics, "health", connections::HEALTH);
         let webhook_handle = Handle::new();
         let health_handle = Handle::new();
         let mut webhook =
-            serve_https(self.webhook, admission, validate, &certificate, webhook_handle.clone())?;
-        let mut health = serve_http(self.health, health, health_handle.clone());
+            serve_https(self.webhook, admission, validate, &certificate, reviews, webhook_handle.clone())?;
+        let mut health = serve_http(self.health, health, probes, health_handle.clone());
 
         tokio::select! {
             () = shutdown => {}
@@ -118,6 +134,19 @@ impl Listeners {
         let _ = health.await;
         Ok(())
     }
+}
+
+/// Connections that are shown as metrics.
+fn counted(
+    metrics: &Metrics,
+    listener: &'static str,
+    limits: connections::ConnectionLimits,
+) -> Arc<Connections> {
+    let all = Connections::new(limits);
+    let shown = Arc::clone(&all);
+    metrics
+        .before_scrape(move |metrics| metrics.set_connections(listener, shown.load(), shown.turned_away()));
+    all
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
@@ -140,10 +169,12 @@ fn serve_https(
     router: Router,
     validate: Option<Arc<Admission>>,
     certificate: &Arc<Certificate>,
+    connections: Arc<Connections>,
     handle: Handle<SocketAddr>,
 ) -> Result<JoinHandle<io::Result<()>>, ListenError> {
     let config = RustlsConfig::from_config(certificate.server_config()?);
-    let acceptor = RustlsAcceptor::new(config).handshake_timeout(FIRST_WORD).acceptor(NoDelayAcceptor::new());
+    let acceptor =
+        RustlsAcceptor::new(config).handshake_timeout(FIRST_WORD).acceptor(PeerAcceptor(connections));
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
         .acceptor(acceptor)
         .handle(handle)
@@ -152,11 +183,14 @@ fn serve_https(
             let peer = peer.map(ToString::to_string);
             tracing::debug!(peer, error = error.to_string(), "a connection was not accepted");
         });
-    server.http_builder().http1().header_read_timeout(IDLE);
+    server.http_builder().http1().header_read_timeout(IDLE).max_buf_size(HTTP1_BUFFER);
     server
         .http_builder()
         .http2()
-        .max_concurrent_streams(1000)
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HTTP2_HEADERS)
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -167,18 +201,27 @@ fn serve_https(
             None => Either::Right(router.clone().oneshot(request)),
         }
     });
-    let connected = service_fn(move |_: SocketAddr| std::future::ready(Ok::<_, Infallible>(answer.clone())));
+    let connected = service_fn(move |peer: SocketAddr| {
+        std::future::ready(Ok::<_, Infallible>(PeerService::new(peer, answer.clone())))
+    });
     Ok(tokio::spawn(server.serve(connected)))
 }
 
 fn serve_http(
     listener: TcpListener,
     router: Router,
+    connections: Arc<Connections>,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<io::Result<()>> {
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
+        .acceptor(PeerAcceptor(connections))
         .handle(handle)
         .first_request_timeout(FIRST_WORD);
-    server.http_builder().http1().header_read_timeout(IDLE);
-    tokio::spawn(server.serve(router.into_make_service()))
+    server.http_builder().http1().header_read_timeout(IDLE).max_buf_size(HTTP1_BUFFER);
+    server.http_builder().http2().max_concurrent_streams(HTTP2_STREAMS).max_header_list_size(HTTP2_HEADERS);
+    let answer = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
+    let connected = service_fn(move |peer: SocketAddr| {
+        std::future::ready(Ok::<_, Infallible>(PeerService::new(peer, answer.clone())))
+    });
+    tokio::spawn(server.serve(connected))
 }

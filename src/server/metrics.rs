@@ -28,10 +28,10 @@ use prometheus_client::{
 };
 
 use self::catalogue::{
-    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, IN_FLIGHT, LEADER,
-    LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS, PROBLEMS, REFUSED, REGISTRY_REQUESTS,
-    REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, UNKNOWN_KINDS, WATCH_STALENESS, WEBHOOK_ENTRIES,
-    WEBHOOK_UNREACHED,
+    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONNECTIONS, IN_FLIGHT,
+    LEADER, LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS, POOL_BYTES, PROBLEMS, REFUSED,
+    REGISTRY_REQUESTS, REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, TURNED_AWAY, UNKNOWN_KINDS,
+    WATCH_STALENESS, WEBHOOK_ENTRIES, WEBHOOK_UNREACHED,
 };
 use crate::{
     cluster::install::EntryState,
@@ -81,6 +81,8 @@ labels! {
     RegistryName { registry: String }
     Lookup { cache: &'static str, result: &'static str }
     CacheName { cache: &'static str }
+    PoolName { pool: &'static str }
+    Listener { listener: &'static str }
     State { state: &'static str }
     Done { result: &'static str }
     Resource { resource: &'static str }
@@ -144,6 +146,9 @@ pub struct Metrics {
     /// What nearly every review looks up, resolved once.
     recalled: Counter,
     cache_bytes: Family<CacheName, Gauge<u64, AtomicU64>>,
+    pool_bytes: Family<PoolName, Gauge<u64, AtomicU64>>,
+    connections: Family<Listener, Gauge>,
+    turned_away: Family<Listener, Counter>,
     policies: Family<State, Gauge>,
     policy_reloads: Family<Done, Counter>,
     watch_staleness: Family<Resource, Gauge<f64, AtomicU64>>,
@@ -209,6 +214,9 @@ impl Metrics {
             recalled: cache_lookups.get_or_create_owned(&RECALLED),
             cache_lookups,
             cache_bytes: register(r, CACHE_BYTES, Family::default()),
+            pool_bytes: register(r, POOL_BYTES, Family::default()),
+            connections: register(r, CONNECTIONS, Family::default()),
+            turned_away: register(r, TURNED_AWAY, Family::default()),
             policies: register(r, POLICIES, Family::default()),
             policy_reloads: register(r, POLICY_RELOADS, Family::default()),
             watch_staleness: register(r, WATCH_STALENESS, Family::default()),
@@ -283,6 +291,25 @@ impl Metrics {
     /// A review was of an object that is not of its kind, and denied.
     pub fn malformed(&self) {
         self.answered("denied", "Malformed");
+    }
+
+    /// A review was denied before anyone judged it: `why` is a word of a fixed set.
+    pub fn denied_unread(&self, is_transient: bool, why: &'static str) {
+        self.answered(if is_transient { "unverifiable" } else { "denied" }, why);
+    }
+
+    /// What a pool of bytes holds.
+    pub fn set_pool_bytes(&self, pool: &'static str, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.pool_bytes.get_or_create(&PoolName { pool }).set(bytes);
+    }
+
+    /// How many connections and requests a listener has, and how many it turned away so far.
+    pub fn set_connections(&self, listener: &'static str, load: usize, turned_away: u64) {
+        let listener = Listener { listener };
+        self.connections.get_or_create(&listener).set(i64::try_from(load).unwrap_or(i64::MAX));
+        let counter = self.turned_away.get_or_create(&listener);
+        counter.inner().store(turned_away, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// A review ended in a panic.

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::{Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
-    admission::{Admission, Asked, Judging},
+    admission::{Asked, Judging},
     answer::Answer,
     patch::{self, Affinity},
     wire::Incoming,
 };
 use crate::{
+    api::bulk::has_too_many_values,
     domain::{message, plan::Stage, verdict::Outcome, workload::Workload},
     gather::{ports::Snapshot, review::Review},
 };
@@ -20,52 +21,60 @@ use crate::{
 /// What logs call this.
 pub const MUTATE: &str = "mutate";
 
-impl Admission {
-    pub(super) async fn mutate(
-        &self,
-        incoming: &Incoming<'_>,
-        workload: &Workload,
-        snapshot: Arc<Snapshot>,
-        body: &Bytes,
-        asked: Asked,
-    ) -> Answer {
-        // Templates stay as they were written: whoever compares them with a repository sees no difference.
-        if incoming.kind != "Pod" {
-            return Answer::allowed();
-        }
-        let about = incoming.about(MUTATE);
-        let judging = Judging { about, snapshot, workload, stage: Stage::Draft, asked };
-        let told = |review: &Review| {
-            let kept_to = patch::kept_to(review);
-            let affinity = kept_to.as_ref().map(|_| affinity(body)).unwrap_or_default();
-            let patch = patch::patch(review, &affinity, &workload.placement);
-            // What is kept to some platforms is not shown the others' problems by `/validate` any more.
-            let constrained = review.images.iter().filter(|image| image.verdict.constrained.is_some());
-            let warnings = constrained.filter(|_| review.outcome == Outcome::Allow).flat_map(|image| {
-                let warning = |problem| message::warning(Some(&image.image), &image.verdict, problem);
-                image.verdict.warnings.iter().filter(|problem| problem.avoided).map(warning)
-            });
-            Answer { warnings: warnings.collect(), patch, ..Answer::default() }
-        };
-        let answer = self.judged(&judging, &told).await;
-        // A refusal would hide what `/validate` has to say.
-        Answer { refusal: None, ..answer }
-    }
+/// The most bytes of an affinity that is changed. One that is longer stays as it is, and `/validate` denies what it does not keep out.
+const AFFINITY: usize = 256 * 1024;
+
+/// What is judged of a pod before it is pinned.
+pub(super) fn judging<'a>(
+    incoming: &'a Incoming<'_>,
+    workload: &'a Workload,
+    snapshot: Arc<Snapshot>,
+    asked: Asked,
+) -> Judging<'a> {
+    Judging { about: incoming.about(MUTATE), snapshot, workload, stage: Stage::Draft, asked }
 }
 
-/// The affinity of the pod of a review that was read before.
-fn affinity(body: &[u8]) -> Affinity {
-    #[derive(serde::Deserialize)]
+/// The answer to a review of a draft. `affinity` is the pod's, where it is needed.
+pub(super) fn patched(
+    review: &Review,
+    workload: &Workload,
+    affinity: &dyn Fn() -> Option<Affinity>,
+) -> Answer {
+    let affinity = patch::kept_to(review).and_then(|_| affinity());
+    let patch = patch::patch(review, affinity.as_ref(), &workload.placement);
+    // What is kept to some platforms is not shown the others' problems by `/validate` any more.
+    let constrained = review.images.iter().filter(|image| image.verdict.constrained.is_some());
+    let warnings = constrained.filter(|_| review.outcome == Outcome::Allow).flat_map(|image| {
+        let warning = |problem| message::warning(Some(&image.image), &image.verdict, problem);
+        image.verdict.warnings.iter().filter(|problem| problem.avoided).map(warning)
+    });
+    Answer { warnings: warnings.collect(), patch, ..Answer::default() }
+}
+
+/// The affinity of the pod of a review; `None` where it cannot be changed.
+pub(super) fn affinity(body: &[u8]) -> Option<Affinity> {
+    #[derive(Deserialize)]
     struct Whole<'a> {
         #[serde(borrow)]
         request: Request<'a>,
     }
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Request<'a> {
         #[serde(borrow)]
-        object: &'a RawValue,
+        object: Pod<'a>,
     }
-    let pod = serde_json::from_slice::<Whole<'_>>(body)
-        .and_then(|review| serde_json::from_str::<Value>(review.request.object.get()));
-    pod.map(|pod| Affinity::of(&pod)).unwrap_or_default()
+    #[derive(Deserialize)]
+    struct Pod<'a> {
+        #[serde(borrow)]
+        spec: Spec<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Spec<'a> {
+        #[serde(borrow)]
+        affinity: Option<&'a RawValue>,
+    }
+    let review: Whole<'_> = serde_json::from_slice(body).ok()?;
+    let text = review.request.object.spec.affinity.map_or("null", RawValue::get);
+    let is_usual = text.len() <= AFFINITY && !has_too_many_values(text.as_bytes());
+    is_usual.then(|| serde_json::from_str(text).ok()).flatten().map(Affinity::new)
 }

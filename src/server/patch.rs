@@ -30,12 +30,12 @@ pub struct Operation {
 /// The changes that the answer to a draft of a pod asks for; none where it is not admitted as it stands.
 ///
 /// Applied twice they change nothing more: what has a digest is not pinned again, what is kept to platforms can land on no other.
-pub fn patch(review: &Review, affinity: &Affinity, placement: &Placement) -> Vec<Operation> {
+pub fn patch(review: &Review, affinity: Option<&Affinity>, placement: &Placement) -> Vec<Operation> {
     if review.outcome != Outcome::Allow {
         return Vec::new();
     }
     let mut operations: Vec<Operation> = review.images.iter().filter_map(pin).collect();
-    if let Some(platforms) = kept_to(review)
+    if let (Some(platforms), Some(affinity)) = (kept_to(review), affinity)
         && placement.node_name.is_none()
     {
         operations.extend(affinity.keep_to(&platforms));
@@ -85,9 +85,9 @@ fn pointer(field: &str) -> String {
 pub struct Affinity(Value);
 
 impl Affinity {
-    /// That of a pod object.
-    pub fn of(pod: &Value) -> Self {
-        Self(pod.pointer("/spec/affinity").cloned().unwrap_or(Value::Null))
+    /// `spec.affinity` of a pod.
+    pub const fn new(affinity: Value) -> Self {
+        Self(affinity)
     }
 
     /// The affinity with a requirement in each of its terms: terms are alternatives. One that fits no node stays as it is.

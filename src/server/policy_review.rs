@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     wire,
 };
 use crate::{
+    api::bulk::has_too_many_values,
     api::compile::{Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root},
     gather::ports::Snapshot,
     trust::compile_trust_root,
@@ -19,6 +21,8 @@ use crate::{
 
 /// What logs call this.
 pub const VALIDATE_POLICY: &str = "validate-policy";
+/// The most bytes of a policy or a trust root.
+const OBJECT: usize = 2 * 1024 * 1024;
 /// The most errors that are told at once.
 const ERRORS: usize = 50;
 
@@ -71,10 +75,8 @@ pub fn read(body: &[u8]) -> Result<(PolicyReview, Subject), String> {
     let subject = match request.operation.as_ref() {
         operation @ ("CREATE" | "UPDATE") => {
             let object = request.object.ok_or("the request has no object")?;
-            let object: Value = serde_json::from_str(object.get())
-                .map_err(|error| format!("the object cannot be read: {error}"))?;
             let before = request.old_object.filter(|_| operation == "UPDATE");
-            to_compile(object, before, &request.namespace)
+            to_compile(object, before, &request.namespace)?
         }
         "DELETE" => Subject::Skip("Deleted"),
         _ => Subject::Skip("Operation"),
@@ -89,16 +91,25 @@ pub fn read(body: &[u8]) -> Result<(PolicyReview, Subject), String> {
     Ok((review, subject))
 }
 
-fn to_compile(mut object: Value, before: Option<&RawValue>, namespace: &str) -> Subject {
-    if let Some(before) = before {
-        let is_ending = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
-        // One that was wrong before can still be labelled, and be let go.
-        let before: Value = serde_json::from_str(before.get()).unwrap_or_default();
-        if is_ending {
-            return Subject::Skip("Deleted");
-        } else if before.get("spec").is_some() && before.get("spec") == object.get("spec") {
-            return Subject::Skip("Unchanged");
+fn to_compile(object: &RawValue, before: Option<&RawValue>, namespace: &str) -> Result<Subject, String> {
+    // An object without bounds can still be labelled, and be let go.
+    if let Some(before) = before
+        && let Some(skip) = is_left_alone(object, before)
+    {
+        return Ok(skip);
+    }
+    let parse = |raw: &RawValue| -> Result<Value, String> {
+        if raw.get().len() > OBJECT || has_too_many_values(raw.get().as_bytes()) {
+            return Err(format!(
+                "the object is longer than {OBJECT} bytes, or has more values than are read"
+            ));
         }
+        serde_json::from_str(raw.get()).map_err(|error| format!("the object cannot be read: {error}"))
+    };
+    let mut object = parse(object)?;
+    let before = before.and_then(|before| parse(before).ok()).unwrap_or_default();
+    if before.get("spec").is_some() && before.get("spec") == object.get("spec") {
+        return Ok(Subject::Skip("Unchanged"));
     }
     // What the request says counts: the object need not name its namespace.
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
@@ -106,7 +117,30 @@ fn to_compile(mut object: Value, before: Option<&RawValue>, namespace: &str) -> 
     {
         metadata.insert("namespace".to_owned(), namespace.into());
     }
-    Subject::Compile(object)
+    Ok(Subject::Compile(object))
+}
+
+/// Why an update needs no look, as far as the texts tell.
+fn is_left_alone(object: &RawValue, before: &RawValue) -> Option<Subject> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(default)]
+        metadata: Metadata,
+        #[serde(borrow)]
+        spec: Option<&'a RawValue>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        deletion_timestamp: Option<IgnoredAny>,
+    }
+    let object: Object<'_> = serde_json::from_str(object.get()).ok()?;
+    if object.metadata.deletion_timestamp.is_some() {
+        return Some(Subject::Skip("Deleted"));
+    }
+    let before: Object<'_> = serde_json::from_str(before.get()).ok()?;
+    let is_same = object.spec?.get() == before.spec?.get();
+    is_same.then_some(Subject::Skip("Unchanged"))
 }
 
 impl Admission {

@@ -142,6 +142,19 @@ pub fn malformed(about: &About<'_>, why: &str) {
     );
 }
 
+/// A review was denied before anyone judged it.
+pub fn unread(about: &About<'_>, reason: &'static str, why: &str) {
+    tracing::warn!(
+        verdict = "denied",
+        reasons = reason,
+        webhook = about.webhook,
+        namespace = about.namespace,
+        uid = about.uid,
+        error = why,
+        "review"
+    );
+}
+
 /// A review ended in a panic.
 pub fn panicked(about: &About<'_>, panic: &(dyn Any + Send)) {
     let text = panic

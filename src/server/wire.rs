@@ -44,6 +44,21 @@ pub struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// The same without the bytes that it was read from.
+    pub fn into_owned(self) -> Incoming<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Incoming {
+            uid: owned(self.uid),
+            kind: owned(self.kind),
+            namespace: owned(self.namespace),
+            name: owned(self.name),
+            dry_run: self.dry_run,
+            pod_uid: self.pod_uid,
+            is_new: self.is_new,
+            subject: self.subject,
+        }
+    }
+
     /// What the log says of it.
     pub fn about(&self, webhook: &'static str) -> About<'_> {
         About {

@@ -137,6 +137,7 @@ impl Replica {
                 .fold(Router::new(), |router, path| router.route(path, refuse()))
                 .route("/probe", post(refuse_and_echo)),
             health: health::router(Arc::clone(&readiness), Metrics::new("test")),
+            metrics: Metrics::new("test"),
             readiness,
             certificate: Arc::clone(&self.certificate),
         };

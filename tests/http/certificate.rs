@@ -144,6 +144,7 @@ async fn serve(
         validate: None,
         admission: route,
         health: health::router(Arc::clone(&readiness), Metrics::new("test")),
+        metrics: Metrics::new("test"),
         readiness,
         certificate,
     };

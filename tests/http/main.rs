@@ -3,6 +3,7 @@
 
 mod admission;
 mod certificate;
+mod limits;
 mod pods;
 mod policies;
 mod policy_reviews;

@@ -188,11 +188,9 @@ async fn what_is_no_binding_is_refused() {
     let mut of_pod = binding("web", "n1");
     of_pod["request"]["object"]["target"]["kind"] = json!("Rack");
     for (review, why) in [(made(&["good"]), "not of Pod"), (of_pod, "a Rack, not a Node")] {
-        let request = crate::stand_in::to("bind", "", review.to_string());
-        let response = server().send(request).await;
-        assert_eq!(response.status(), 400);
-        let text = crate::stand_in::body(response).await;
-        assert!(String::from_utf8_lossy(&text).contains(why), "{text:?}");
+        let answer = server().ask("bind", "", &review).await;
+        assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(400)));
+        assert!(answer["status"]["message"].as_str().unwrap().contains(why), "{answer}");
     }
 }
 

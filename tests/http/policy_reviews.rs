@@ -125,7 +125,7 @@ async fn there_are_no_more_errors_than_can_be_read() {
     assert_eq!((lines, causes), (51, 50));
     assert!(message.ends_with("… and 10 more errors"), "{message}");
     // A list without end is one error, and what is beyond its bound is not looked at.
-    wrong["spec"]["signers"][0]["github"]["refs"] = json!(vec!["refs/heads/*"; 100_000]);
+    wrong["spec"]["signers"][0]["github"]["refs"] = json!(vec!["refs/heads/*"; 70_000]);
     let (lines, causes, message) = told(&create(&wrong).await);
     assert_eq!((lines, causes), (1, 1), "{message}");
 }
@@ -140,17 +140,15 @@ async fn what_is_no_review_of_a_policy_is_refused_with_what_is_wrong() {
     other_group["request"]["kind"]["group"] = json!("example.com");
     let no_object = review("CREATE", &Value::Null, &Value::Null);
     let mut told = Vec::new();
-    for text in [
-        String::new(),
-        "{}".to_owned(),
-        good.to_string()[..200].to_owned(),
-        pod.to_string(),
-        other_group.to_string(),
-        no_object.to_string(),
-    ] {
+    for text in [String::new(), "{}".to_owned(), good.to_string()[..200].to_owned()] {
         let response = server.send(to(WEBHOOK, "", text)).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         told.push(String::from_utf8(body(response).await.to_vec()).unwrap());
+    }
+    for review in [pod, other_group, no_object] {
+        let answer = server.ask(WEBHOOK, "", &review).await;
+        assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(400)));
+        told.push(format!("{}\n", answer["status"]["message"].as_str().unwrap()));
     }
     insta::assert_snapshot!(told.concat());
     assert_eq!(server.send(to(WEBHOOK, "", good.to_string())).await.status(), StatusCode::OK);

@@ -34,6 +34,9 @@ catalogue! {
     REGISTRY_SECONDS = "histogram" "bonafide_registry_request_seconds" ["registry"] "Time requests to registries took";
     CACHE_LOOKUPS = "counter" "bonafide_cache_lookups_total" ["cache", "result"] "Look-ups in caches, by result";
     CACHE_BYTES = "gauge" "bonafide_cache_bytes" ["cache"] "Bytes held by caches";
+    POOL_BYTES = "gauge" "bonafide_pool_bytes" ["pool"] "Bytes that reviews hold, by pool";
+    CONNECTIONS = "gauge" "bonafide_connections" ["listener"] "Connections and their requests, by listener";
+    TURNED_AWAY = "counter" "bonafide_connections_turned_away_total" ["listener"] "Connections refused, or closed for their number of requests";
     POLICIES = "gauge" "bonafide_policies" ["state"] "Policies in force, valid and invalid";
     POLICY_RELOADS = "counter" "bonafide_policy_reloads_total" ["result"] "Times the policies were read again because they had changed";
     WATCH_STALENESS = "gauge" "bonafide_watch_staleness_seconds" ["resource"] "For how long a resource of the cluster could not be followed";

@@ -4,7 +4,7 @@ use super::*;
 
 fn keep_to(affinity: &Value, platforms: &[&str]) -> Value {
     let platforms: Vec<Platform> = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
-    let operation = Affinity::of(&json!({"spec": {"affinity": affinity}})).keep_to(&platforms).unwrap();
+    let operation = Affinity::new(affinity.clone()).keep_to(&platforms).unwrap();
     assert_eq!((operation.op, operation.path.as_str()), ("add", "/spec/affinity"));
     operation.value
 }
