@@ -1,5 +1,5 @@
-//! What an image costs whose registry means ill: an answer within the deadline, and so much memory. These tests run one after the other,
-//! for each counts what the whole process allocates.
+//! What an image costs whose registry means ill, and what pods cost whose authors do: an answer within the deadline, and so much memory.
+//! The tests of this process run one after another, for they count what all of it allocates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod gather_support;
@@ -7,8 +7,14 @@ mod memory_support;
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
+use axum::response::IntoResponse as _;
 use bonafide::{
     api::compile::{NoKeys, compile},
+    cluster::{
+        inventory::{ClusterInventory, Watched},
+        keys::KeyObjects,
+        pods::PendingPods,
+    },
     domain::{
         digest::Digest,
         identity::{SignerIdentity, SubjectMatcher, TrustRootName},
@@ -18,7 +24,7 @@ use bonafide::{
         workload::{Platforms, Workload},
     },
     gather::{
-        ports::{Snapshot, Unobserved},
+        ports::{Pods as _, Snapshot, Unmatched, Unobserved},
         reviewer::Reviewer,
     },
     registry::{Client, ClientConfig},
@@ -28,7 +34,7 @@ use bonafide_kit::scenario::{REF, SOURCE, WORKFLOW};
 use memory_support::{ATTACKS, World};
 use peak_alloc::PeakAlloc;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 /// Counts what is asked for, whatever an allocator makes of it and whatever else runs on the machine.
 #[global_allocator]
@@ -171,4 +177,59 @@ async fn b5_an_index_under_many_tags_takes_so_much_memory_however_many_policies_
         let kept = setup.cache_bytes("verdicts");
         assert!(kept <= 4 * (3 << 20), "{kept} bytes of verdicts are kept for four namespaces");
     }
+}
+
+/// How much more memory a list of pods may take, whoever made them: one of them, and what is kept.
+const PODS: usize = 40 << 20;
+/// How many pods one tenant has pending.
+const PENDING: usize = 12;
+/// The most that an API server stores, each character of which is written as six.
+const STORED: usize = 1_400_000;
+
+/// An API server's list of pods of that size, made as it is read.
+fn large_pods() -> axum::response::Response {
+    let begin = r#"{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":["#.to_owned();
+    let pods = (0..PENDING).flat_map(|n| {
+        let comma = if n == 0 { "" } else { "," };
+        let head = format!(
+            r#"{comma}{{"metadata":{{"namespace":"loud","name":"p{n}","uid":"u{n}"}},"spec":{{"containers":[{{"name":"c","image":"i","env":[{{"name":"e","value":""#
+        );
+        let rest = std::iter::repeat_n(r"\u003c".repeat(1000), STORED / 1000);
+        std::iter::once(head).chain(rest).chain([r#""}]}]}}"#.to_owned()])
+    });
+    let last = r#",{"metadata":{"namespace":"quiet","name":"last","uid":"last"},"spec":{"containers":[{"name":"c","image":"i"}]}}]}"#;
+    let chunks = std::iter::once(begin).chain(pods).chain([last.to_owned()]);
+    let chunks = chunks.map(|text| Ok::<_, std::convert::Infallible>(bytes::Bytes::from(text)));
+    axum::body::Body::from_stream(futures::stream::iter(chunks)).into_response()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b4_pending_pods_take_so_much_memory_however_large_they_are() {
+    let _alone = ALONE.lock().await;
+    let list = async |axum::extract::RawQuery(query): axum::extract::RawQuery| {
+        if query.unwrap_or_default().contains("watch=true") {
+            std::future::pending().await
+        } else {
+            large_pods()
+        }
+    };
+    let router = axum::Router::new().route("/api/v1/pods", axum::routing::get(list));
+    let keys = KeyObjects::new("ns".to_owned(), false);
+    let inventory = ClusterInventory::new(Vec::new(), Unmatched::Allow, false, keys);
+    let pods = PendingPods::new(kube::Client::new(router, "ns"), Arc::clone(&inventory));
+    ALLOCATOR.reset_peak_usage();
+    let before = ALLOCATOR.current_usage();
+    let following = tokio::spawn(Arc::clone(&pods).run());
+    while inventory.unlisted().contains(&Watched::Pods) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let more = ALLOCATOR.peak_usage().saturating_sub(before);
+    println!("{PENDING} pods: {} KiB more", more >> 10);
+    assert!(more < PODS, "{} MiB", more >> 20);
+    assert!(pods.bytes() < 1 << 20);
+    for (namespace, name, uid) in [("loud", "p3", "u3"), ("quiet", "last", "last")] {
+        let found = pods.find(namespace, name, uid).await.unwrap().unwrap();
+        assert_eq!(found.images[0].image, "i");
+    }
+    following.abort();
 }

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod pods;
 pub mod pull;
 pub mod roots;
+mod split;
 mod state;
 pub mod status;
 pub mod warm;

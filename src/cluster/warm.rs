@@ -9,14 +9,20 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, api::ListParams};
+use serde::Deserialize;
 
 use super::{inventory::ClusterInventory, pods};
-use crate::{domain::workload::Workload, gather::ports::Inventory as _};
+use crate::{
+    api::workload::{self, Object},
+    domain::workload::Workload,
+    gather::{ports::Inventory as _, weigh},
+};
 
-/// How many pods are read at once: more would be held in memory for nothing.
+/// How many pods are read per request. Of these what they run is held, one whole pod at a time.
 const PAGE: u32 = 500;
+/// The most bytes of what one pod runs. Images of larger ones are inspected when they are asked for.
+const LARGEST: usize = 16 << 10;
 /// How many workloads are judged at once: registries have users to answer, too.
 const AT_ONCE: usize = 4;
 /// How often it is looked whether the cluster is known.
@@ -53,30 +59,42 @@ async fn warm<F: Future<Output = ()>>(
     client: Client,
     judge: impl Fn(Arc<Workload>) -> F,
 ) -> Result<usize, kube::Error> {
-    let pods: Api<Pod> = Api::all(client);
     let mut known = HashSet::new();
     let mut page = ListParams::default().limit(PAGE);
     loop {
-        let list = pods.list(&page).await?;
-        let fresh: Vec<_> = list.items.into_iter().filter_map(|pod| fresh(pod, &mut known)).collect();
-        stream::iter(fresh).for_each_concurrent(AT_ONCE, &judge).await;
-        match list.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) if known.len() < MOST => {
-                page = ListParams::default().limit(PAGE).continue_token(&next);
-            }
-            _ => return Ok(known.len()),
+        let mut unseen = Vec::new();
+        let metadata = pods::read_page(&client, &page, |json| unseen.extend(fresh(json, &mut known))).await?;
+        stream::iter(unseen).for_each_concurrent(AT_ONCE, &judge).await;
+        if metadata.next.is_empty() || known.len() >= MOST {
+            return Ok(known.len());
         }
+        page = page.continue_token(&metadata.next);
     }
 }
 
+/// How far a pod is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Progress<'a> {
+    #[serde(borrow)]
+    status: Option<Phase<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Phase<'a> {
+    #[serde(borrow)]
+    phase: Option<&'a str>,
+}
+
 /// What a pod runs that no pod before it does. The node it runs on is left out: its successors may land elsewhere.
-fn fresh(pod: Pod, known: &mut HashSet<(String, String)>) -> Option<Arc<Workload>> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")) {
+fn fresh(json: &str, known: &mut HashSet<(String, String)>) -> Option<Arc<Workload>> {
+    let Object { mut workload, being_deleted, .. } = workload::read("", "Pod", json).ok()??;
+    let progress: Progress<'_> = serde_json::from_str(json).ok()?;
+    let phase = progress.status.and_then(|status| status.phase);
+    if being_deleted || matches!(phase, Some("Succeeded" | "Failed")) || weigh::workload(&workload) > LARGEST
+    {
         return None;
     }
-    let (_, workload) = pods::known(pod)?;
-    let mut workload = Arc::unwrap_or_clone(workload);
     workload.placement.node_name = None;
     workload.images.retain(|image| known.insert((workload.namespace.clone(), image.image.clone())));
     (!workload.images.is_empty()).then(|| Arc::new(workload))

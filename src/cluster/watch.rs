@@ -8,7 +8,7 @@ use kube::runtime::watcher::{self, Error, Event};
 
 /// How long the server keeps a watch. It goes on where it ended, so a short one costs little, and one whose connection died in
 /// silence is noticed as soon as this is over.
-const WATCH_SECONDS: u32 = 60;
+pub(super) const WATCH_SECONDS: u32 = 60;
 
 /// What happened to the objects of a kind, each as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub async fn follow<K, T>(
 
 /// What went wrong, as far as it says when to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Trouble {
+pub(super) enum Trouble {
     /// 404: the API server does not have the kind.
     Absent,
     /// 403: a right is missing.
@@ -85,12 +85,16 @@ impl Trouble {
         match error {
             Error::InitialListFailed(kube::Error::Api(status))
             | Error::WatchStartFailed(kube::Error::Api(status))
-            | Error::WatchError(status) => match status.code {
-                403 => Self::Forbidden,
-                404 => Self::Absent,
-                410 => Self::Outdated,
-                _ => Self::Other,
-            },
+            | Error::WatchError(status) => Self::of_status(status.code),
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) const fn of_status(code: u16) -> Self {
+        match code {
+            403 => Self::Forbidden,
+            404 => Self::Absent,
+            410 => Self::Outdated,
             _ => Self::Other,
         }
     }
@@ -99,7 +103,7 @@ impl Trouble {
 /// How long to wait before the next try. Policies take effect within two seconds, also those of a kind that was just installed, and
 /// those that Bonafide was just allowed to list.
 #[derive(Debug, Default)]
-struct Patience {
+pub(super) struct Patience {
     trouble: Trouble,
     tries: u32,
 }
@@ -110,7 +114,7 @@ impl Patience {
     /// Somebody installs or allows it at any moment.
     const FEWER_DOUBLINGS: u32 = 3;
 
-    fn next_wait(&mut self, trouble: Trouble) -> Duration {
+    pub(super) fn next_wait(&mut self, trouble: Trouble) -> Duration {
         if self.trouble != trouble {
             *self = Self { trouble, tries: 0 };
         }

@@ -267,13 +267,7 @@ pub struct PodLookupError(pub String);
 
 /// The pods that are on their way to a node.
 pub trait Pods: Send + Sync {
-    /// A pod was admitted: what it runs.
-    fn made(&self, uid: &str, workload: &Workload);
-
-    /// A pod is being changed: what was told of it may not hold any more.
-    fn changed(&self, uid: &str);
-
-    /// What a pod runs; `None` where there is no such pod.
+    /// What a pod runs, as the API server stores it; `None` where there is no such pod.
     fn find<'a>(
         &'a self,
         namespace: &'a str,

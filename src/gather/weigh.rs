@@ -1,7 +1,10 @@
 //! How many bytes things take in memory, roughly and rather too many: caches are bounded by them, since whoever signs an attestation or
 //! writes a pod chooses how large it is.
 
-use std::hash::{BuildHasher, Hash};
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::Arc,
+};
 
 use crate::domain::{
     evidence::{Attestation, CertificateReading, Finding, Keyed, Root, SubjectEvidence, Verified},
@@ -13,7 +16,7 @@ use crate::domain::{
     summary::Summary,
     verdict::{ImageVerdict, PlatformCoverage, Problem, SignedBy},
     vouch::Said,
-    workload::{NodeTerm, Placement, Platforms},
+    workload::{NodeTerm, Placement, Platforms, Workload, WorkloadImage},
 };
 
 /// What an allocation takes beside its content, and an entry of a map or cache.
@@ -201,6 +204,23 @@ pub fn placement(placement: &Placement) -> usize {
         sum([node_name, os, runtime_class].map(|value| option(value.as_ref()))),
         sum(node_selector.iter().map(|(key, value)| text(key).saturating_add(text(value)))),
         sum(affinity.iter().flatten().map(|one| term(one).saturating_add(OVERHEAD))),
+    ])
+}
+
+/// What is judged.
+pub fn workload(workload: &Workload) -> usize {
+    let Workload { kind, namespace, name, images, placement: placed, pull } = workload;
+    let of_image = |image: &Arc<WorkloadImage>| {
+        let WorkloadImage { name, role: _, field, image } = image.as_ref();
+        sum([size_of::<WorkloadImage>(), text(name), text(field), text(image)])
+    };
+    sum([
+        size_of::<Workload>(),
+        sum([kind, namespace, name].map(|value| text(value))),
+        sum(images.iter().map(of_image)),
+        placement(placed),
+        sum(pull.secrets.iter().map(|secret| text(secret))),
+        option(pull.service_account.as_ref()),
     ])
 }
 

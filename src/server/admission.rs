@@ -424,9 +424,7 @@ impl Admission {
             }
             Subject::Judge(workload) => {
                 let judging = judging(incoming, workload, Arc::clone(&snapshot), asked);
-                let answer = self.known(&judging, &|review| review.into()).ok_or(snapshot)?;
-                self.follow(incoming, workload);
-                answer
+                self.known(&judging, &|review| review.into()).ok_or(snapshot)?
             }
             Subject::Skip(why) => self.skipped(&about, why),
             Subject::Unknown { group, kind } => {
@@ -461,9 +459,7 @@ impl Admission {
             without_refusal(self.judge(&judging, &told).await)
         } else {
             let judging = judging(incoming, workload, snapshot, asked);
-            let answer = self.judge(&judging, &|review| review.into()).await;
-            self.follow(incoming, workload);
-            answer
+            self.judge(&judging, &|review| review.into()).await
         };
         wire::write(&incoming.uid, &answer)
     }
@@ -482,17 +478,6 @@ impl Admission {
         self.metrics.skipped(why);
         report::skipped(about, why);
         Answer::allowed()
-    }
-
-    /// Remembers what a pod runs for the time when it is bound to a node.
-    fn follow(&self, incoming: &Incoming<'_>, workload: &Workload) {
-        if let (Some(cluster), Some(uid), false) = (&self.cluster, &incoming.pod_uid, incoming.dry_run) {
-            if incoming.is_new {
-                cluster.pods.made(uid, workload);
-            } else {
-                cluster.pods.changed(uid);
-            }
-        }
     }
 
     /// The answer where every verdict is at hand.

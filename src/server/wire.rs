@@ -35,10 +35,6 @@ pub struct Incoming<'a> {
     pub name: Cow<'a, str>,
     /// Whether nothing will come of it.
     pub dry_run: bool,
-    /// The uid of the object, where it is a pod that is judged.
-    pub pod_uid: Option<String>,
-    /// Whether the object is being made.
-    pub is_new: bool,
     /// What is to be done.
     pub subject: Subject,
 }
@@ -53,8 +49,6 @@ impl Incoming<'_> {
             namespace: owned(self.namespace),
             name: owned(self.name),
             dry_run: self.dry_run,
-            pod_uid: self.pod_uid,
-            is_new: self.is_new,
             subject: self.subject,
         }
     }
@@ -140,8 +134,8 @@ pub fn read(body: &[u8]) -> Result<Incoming<'_>, String> {
         return Ok(incoming);
     }
     let request = request::<&RawValue>(text.as_bytes())?;
-    let (subject, uid) = subject(&request)?;
-    Ok(incoming(request, subject, uid))
+    let subject = subject(&request)?;
+    Ok(incoming(request, subject))
 }
 
 /// The request of a review, with an object of some form.
@@ -181,9 +175,9 @@ fn made_pod(text: &str) -> Option<Incoming<'_>> {
     if !is_one || !is_made || request.uid.is_empty() {
         return None;
     }
-    let Object { mut workload, uid, .. } = (*request.object.take()?).into();
+    let Object { mut workload, .. } = (*request.object.take()?).into();
     place(&mut workload, &request.namespace);
-    Some(incoming(request, Subject::Judge(Box::new(workload)), uid))
+    Some(incoming(request, Subject::Judge(Box::new(workload))))
 }
 
 /// What the request says counts: the object need not name its namespace.
@@ -193,15 +187,13 @@ fn place(workload: &mut Workload, namespace: &str) {
     }
 }
 
-fn incoming<O>(request: RequestIn<'_, O>, subject: Subject, uid: Option<String>) -> Incoming<'_> {
+fn incoming<O>(request: RequestIn<'_, O>, subject: Subject) -> Incoming<'_> {
     // What is made with `generateName` has no name yet.
     let name = match &subject {
         Subject::Judge(workload) if request.name.is_empty() => Cow::Owned(workload.name.clone()),
         _ => request.name,
     };
     Incoming {
-        pod_uid: uid.filter(|_| request.kind.kind == "Pod"),
-        is_new: request.operation == "CREATE",
         uid: request.uid,
         kind: request.kind.kind,
         namespace: request.namespace,
@@ -220,13 +212,7 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-fn subject(request: &RequestIn<'_, &RawValue>) -> Result<(Subject, Option<String>), String> {
-    let mut uid = None;
-    let subject = to_judge(request, &mut uid)?;
-    Ok((subject, uid))
-}
-
-fn to_judge(request: &RequestIn<'_, &RawValue>, uid: &mut Option<String>) -> Result<Subject, String> {
+fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
     match request.operation.as_ref() {
         "CREATE" | "UPDATE" => {}
         "DELETE" => return Ok(Subject::Skip("Deleted")),
@@ -238,7 +224,7 @@ fn to_judge(request: &RequestIn<'_, &RawValue>, uid: &mut Option<String>) -> Res
     }
     let read = |object: &RawValue| workload::read(group, kind, object.get());
     let object = request.object.ok_or("the request has no object")?;
-    let Object { mut workload, being_deleted, uid: of_object } = match read(object) {
+    let Object { mut workload, being_deleted, .. } = match read(object) {
         Ok(Some(object)) => object,
         Ok(None) => return Ok(Subject::Unknown { group: group.to_owned(), kind: kind.to_owned() }),
         Err(error) => {
@@ -247,7 +233,6 @@ fn to_judge(request: &RequestIn<'_, &RawValue>, uid: &mut Option<String>) -> Res
             ))));
         }
     };
-    *uid = of_object;
     let is_update = request.operation == "UPDATE";
     // Nothing is being deleted when it is made, whatever it says.
     if being_deleted && is_update {

@@ -162,15 +162,15 @@ impl Inventory for Known {
 #[derive(Default)]
 pub struct KnownPods(pub Mutex<HashMap<String, Arc<Workload>>>);
 
+impl KnownPods {
+    /// A pod is stored.
+    pub fn put(&self, uid: &str, object: &Value) {
+        let object = bonafide::api::workload::read("", "Pod", &object.to_string()).unwrap().unwrap();
+        self.0.lock().insert(uid.to_owned(), Arc::new(object.workload));
+    }
+}
+
 impl Pods for KnownPods {
-    fn made(&self, uid: &str, workload: &Workload) {
-        self.0.lock().insert(uid.to_owned(), Arc::new(workload.clone()));
-    }
-
-    fn changed(&self, uid: &str) {
-        self.0.lock().remove(uid);
-    }
-
     fn find<'a>(
         &'a self,
         _: &'a str,

@@ -109,8 +109,11 @@ impl Cluster {
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted());
-        let shown = Arc::clone(&inventory);
-        metrics.before_scrape(move |metrics| show(&shown, metrics));
+        let shown = (Arc::clone(&inventory), Arc::clone(&pods));
+        metrics.before_scrape(move |metrics| {
+            show(&shown.0, metrics);
+            metrics.set_cache_bytes("pods", shown.1.bytes());
+        });
         metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
         Ok(Self {
             client,
