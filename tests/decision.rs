@@ -893,13 +893,79 @@ fn what_is_no_draft_or_not_partly_covered_is_not_constrained() {
         assert_ne!(verdict.outcome, Outcome::Allow, "{why}");
         assert_eq!(verdict.constrained, None, "{why}");
     }
-    let covered = partly(|world| world.platforms = vec!["linux/amd64"]).judge();
+    let whole = |world: &mut World| world.found = World::right().found;
+    let covered = partly(whole).judge();
     assert_eq!((covered.outcome, covered.constrained), (Outcome::Allow, None), "nothing need be constrained");
+    let today = partly(|world| {
+        whole(world);
+        world.platforms = vec!["linux/amd64"];
+    });
+    assert_eq!((today.judge().outcome, today.judge().constrained), (Outcome::Allow, None));
+}
+
+#[test]
+fn c9_a_node_that_joins_later_is_thought_of_where_the_index_has_more_than_is_covered() {
+    let today = partly(|world| world.platforms = vec!["linux/amd64"]).judge();
+    assert_eq!(
+        (today.outcome, today.constrained.clone()),
+        (Outcome::Allow, Some(vec![platform("linux/amd64")]))
+    );
+    assert_eq!((today.warnings.len(), today.warnings[0].digest), (1, Some(digest("arm64"))));
+    insta::assert_snapshot!(message::warning(Some(&container()), &today, &today.warnings[0]));
+    // A pod that stays where it is, and one that runs as it is judged, is admitted where it lands today.
+    for stage in [Stage::Final, Stage::Tied] {
+        let verdict = partly(|world| {
+            world.stage = stage;
+            world.platforms = vec!["linux/amd64"];
+        })
+        .judge();
+        assert_eq!((verdict.outcome, verdict.constrained, verdict.warnings.len()), (Outcome::Allow, None, 0));
+    }
+    let denied = partly(|world| world.stage = Stage::Tied).judge();
+    assert_eq!((denied.outcome, denied.constrained), (Outcome::Deny, None));
+}
+
+#[test]
+fn c9_what_nobody_could_find_out_of_a_platform_of_no_node_denies_nothing() {
+    let verdict = partly(|world| {
+        world.platforms = vec!["linux/amd64"];
+        world.found.push((digest("index"), Finding::Untrusted("x".into())));
+        world.gaps = vec![FetchErrorKind::Unavailable];
+    })
+    .judge();
+    assert_eq!((verdict.outcome, verdict.constrained), (Outcome::Allow, Some(vec![platform("linux/amd64")])));
+    assert!(verdict.warnings[0].reason.is_transient(), "so it is not remembered");
+}
+
+#[test]
+fn c9_a_pod_is_steered_to_the_platforms_that_the_image_has() {
+    const MIXED: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    let whole = |platforms: &'static [&'static str]| {
+        partly(|world| {
+            world.found = World::right().found;
+            world.platforms = platforms.to_vec();
+        })
+        .judge()
+    };
+    let steered = whole(&MIXED);
+    let both = vec![platform("linux/amd64"), platform("linux/arm64")];
+    assert_eq!((steered.outcome, steered.constrained.clone()), (Outcome::Allow, Some(both)));
+    insta::assert_snapshot!(message::warning(Some(&container()), &steered, &steered.warnings[0]));
+    assert_eq!(whole(&MIXED[..2]).constrained, None);
+    assert_eq!(whole(&MIXED[2..]).outcome, Outcome::Deny, "there is no node for it");
+}
+
+#[test]
+fn c9_a_daemon_set_is_told_that_its_pods_will_be_refused() {
+    let verdict = partly(|_| {}).judge();
+    insta::assert_snapshot!(message::daemon_set_warning(&container(), &verdict, &verdict.warnings[0]));
 }
 
 #[test]
 fn tags_of_drafts_will_be_pinned() {
-    for (stage, outcome) in [(Stage::Final, Outcome::Deny), (Stage::Draft, Outcome::Allow)] {
+    for (stage, outcome) in
+        [(Stage::Final, Outcome::Deny), (Stage::Draft, Outcome::Allow), (Stage::Tied, Outcome::Allow)]
+    {
         let world = World::with(|world| {
             world.policy.tags = TagRule::Deny;
             world.stage = stage;

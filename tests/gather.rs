@@ -16,7 +16,10 @@ use bonafide::{
         glob::Glob,
         identity::TrustRootName,
         plan::Stage,
-        policy::{ImageSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule, TagRule},
+        policy::{
+            ImageSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule, TagRule,
+            UncoveredRule,
+        },
         verdict::{Outcome, Problem, Reason},
         workload::{Placement, Workload},
     },
@@ -575,4 +578,60 @@ async fn b5_one_verdict_about_a_digest_serves_all_its_tags_and_each_is_told_of_i
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c10_a_placeholder_of_a_template_is_a_warning_and_its_pods_are_judged() {
+    let setup = setup();
+    for image in ["auto", "", " "] {
+        for (kind, outcome) in
+            [("Deployment", Outcome::Allow), ("Pod", Outcome::Deny), ("Job", Outcome::Allow)]
+        {
+            let workload = Workload { kind: kind.to_owned(), ..pod(&[image.to_owned()]) };
+            let policy = Policy { images: everything(), ..gather_support::policy() };
+            let policies = PolicySet::new(vec![PolicyEntry::Valid(Arc::new(policy))], 2);
+            let snapshot = Arc::new(Snapshot { policies, ..Snapshot::default() });
+            let deadline = Instant::now() + Duration::from_secs(5);
+            // Twice: nothing that was learnt of one is told to another.
+            for _ in 0..2 {
+                let review = setup.reviewer.review(&snapshot, &workload, Stage::Final, deadline).await;
+                assert_eq!(review.outcome, outcome, "{kind} {image:?}");
+                let warnings = &review.images[0].verdict.warnings;
+                assert_eq!(
+                    warnings.iter().any(|one| one.reason == Reason::InvalidReference),
+                    outcome == Outcome::Allow
+                );
+            }
+        }
+    }
+    let template = Workload { kind: "Deployment".to_owned(), ..pod(&["auto".to_owned()]) };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let review =
+        setup.reviewer.review(&Arc::new(Snapshot::default()), &template, Stage::Final, deadline).await;
+    assert!(review.images[0].verdict.warnings.is_empty(), "no policy could apply");
+}
+
+fn everything() -> ImageSelector {
+    ImageSelector { include: vec![Glob::new("**").unwrap()], exclude: Vec::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c9_manifests_of_platforms_without_a_node_are_looked_at_before_a_pod_is_kept_from_them() {
+    let attested = |leaves: &'static [&'static str]| async move {
+        let setup = setup_with(|policy| policy.uncovered = UncoveredRule::Constrain);
+        let all = ["amd64", "arm64"].map(|arch| (arch, setup.world.image(arch)));
+        let index = setup.world.index(&all);
+        for (_, leaf) in all.iter().filter(|(arch, _)| leaves.contains(arch)) {
+            setup.world.attest_by_referrer(*leaf);
+        }
+        let snapshot =
+            Snapshot { platforms: vec!["linux/amd64".parse().unwrap()], ..Snapshot::clone(&setup.snapshot) };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let review =
+            setup.reviewer.review(&Arc::new(snapshot), &pod(&[at(index)]), Stage::Draft, deadline).await;
+        assert_eq!(review.outcome, Outcome::Allow);
+        review.images[0].verdict.constrained.clone()
+    };
+    assert_eq!(attested(&["amd64", "arm64"]).await, None);
+    assert_eq!(attested(&["amd64"]).await, Some(vec!["linux/amd64".parse().unwrap()]));
 }

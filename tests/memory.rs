@@ -10,11 +10,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use axum::response::IntoResponse as _;
 use bonafide::{
     api::compile::{NoKeys, compile},
-    cluster::{
-        inventory::{ClusterInventory, Watched},
-        keys::KeyObjects,
-        pods::PendingPods,
-    },
+    cluster::{inventory::ClusterInventory, keys::KeyObjects, pods::PendingPods},
     domain::{
         digest::Digest,
         identity::{SignerIdentity, SubjectMatcher, TrustRootName},
@@ -34,7 +30,7 @@ use bonafide_kit::scenario::{REF, SOURCE, WORKFLOW};
 use memory_support::{ATTACKS, World};
 use peak_alloc::PeakAlloc;
 use serde_json::json;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
 /// Counts what is asked for, whatever an allocator makes of it and whatever else runs on the machine.
 #[global_allocator]
@@ -220,7 +216,7 @@ async fn b4_pending_pods_take_so_much_memory_however_large_they_are() {
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();
     let following = tokio::spawn(Arc::clone(&pods).run());
-    while inventory.unlisted().contains(&Watched::Pods) {
+    while inventory.unlisted().iter().any(|one| one.resource == "pods") {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let more = ALLOCATOR.peak_usage().saturating_sub(before);

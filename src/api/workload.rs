@@ -2,7 +2,11 @@
 //!
 //! This is on the path of every review: the structs name what is needed, borrow what they can, and skip the rest of the object.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -121,6 +125,26 @@ impl From<Pod<'_>> for Object {
 pub fn is_unchanged(before: &Workload, after: &Workload) -> bool {
     // A container that is new runs its image anew, also where another has the same: a tag may have moved meanwhile.
     before.placement == after.placement && before.images == after.images
+}
+
+/// Leaves of a pod that is updated the images that have to be judged: all where it can land elsewhere than before, else those that are
+/// new, or other than what the same list had under the same name.
+pub fn keep_changed(before: &Workload, after: &mut Workload) {
+    if before.placement != after.placement {
+        return;
+    }
+    // A name that stands for several images tells nothing of any.
+    let mut known: HashMap<(ImageRole, &str), Option<&str>> = HashMap::new();
+    for image in &before.images {
+        let one = Some(image.image.as_str());
+        known
+            .entry((image.role, &image.name))
+            .and_modify(|other| *other = other.filter(|_| *other == one))
+            .or_insert(one);
+    }
+    after.images.retain(|image| {
+        known.get(&(image.role, image.name.as_str())).copied().flatten() != Some(image.image.as_str())
+    });
 }
 
 fn text(text: Option<&Text<'_>>) -> String {

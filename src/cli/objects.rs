@@ -34,18 +34,31 @@ impl Found {
 /// # Errors
 /// What cannot be read, is no YAML or JSON, or holds something that is no Kubernetes object.
 pub fn read(path: &Path) -> Result<Vec<Found>, Failure> {
-    let origin =
-        if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let found = read_list(path)?;
+    if found.is_empty() { Err(Failure::new(format!("{} holds no object", origin(path)))) } else { Ok(found) }
+}
+
+fn origin(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// The same, where a list may be empty. A file without any document holds no list.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_list(path: &Path) -> Result<Vec<Found>, Failure> {
+    let origin = self::origin(path);
     let text = load(path).map_err(|error| Failure::new(format!("{origin} cannot be read: {error}")))?;
     let wrong = |error: String| Failure::new(format!("{origin}: {error}"));
+    // What stands between two `---` may be comments alone.
+    let mut documents = documents(&text).map_err(wrong)?;
+    documents.retain(|document| !document.is_null());
+    let is_empty = documents.is_empty();
     let mut found = Vec::new();
-    for document in documents(&text).map_err(wrong)? {
-        // What stands between two `---` may be comments alone.
-        if !document.is_null() {
-            take_apart(document, &origin, &mut found)?;
-        }
+    for document in documents {
+        take_apart(document, &origin, &mut found)?;
     }
-    if found.is_empty() {
+    if is_empty {
         return Err(Failure::new(format!("{origin} holds no object")));
     }
     Ok(found)

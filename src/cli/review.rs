@@ -228,12 +228,19 @@ fn labels(object: &Value) -> BTreeMap<String, String> {
 }
 
 fn nodes(path: &std::path::Path) -> Result<Vec<Arc<Node>>, Failure> {
-    let found = objects::read(path)?;
+    // A cluster without nodes has a list without items.
+    let found = objects::read_list(path)?;
     if let Some(other) = found.iter().find(|found| found.text("/kind") != "Node") {
         return Err(Failure::new(format!("--nodes {}: it holds a {}", path.display(), other.text("/kind")))
             .hint("write it with kubectl get nodes -o yaml"));
     }
-    let node = |found: &Found| Arc::new(Node { name: name(found).to_owned(), labels: labels(&found.object) });
+    let node = |found: &Found| {
+        let (os, architecture) =
+            (found.text("/status/nodeInfo/operatingSystem"), found.text("/status/nodeInfo/architecture"));
+        let platform =
+            (!os.is_empty() && !architecture.is_empty()).then(|| Platform::new(os, architecture, None));
+        Arc::new(Node { name: name(found).to_owned(), labels: labels(&found.object), platform })
+    };
     Ok(found.iter().map(node).collect())
 }
 

@@ -1,5 +1,6 @@
 //! The inventory of a cluster: policies, namespaces, nodes and runtime classes, each followed by a watch of its own.
 
+mod nodes;
 mod policies;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
 use k8s_openapi::api::{
     core::v1::{Namespace, Node as NodeObject},
     node::v1::RuntimeClass,
@@ -24,6 +26,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use self::nodes::NodeLookups;
 use super::{
     keys::KeyObjects,
     state::{KnownPolicy, Reach, Reported, State},
@@ -124,6 +127,7 @@ pub struct ClusterInventory {
     changed: Notify,
     /// Somebody writes the status of policies when they change.
     policies_changed: Notify,
+    nodes: NodeLookups,
 }
 
 impl ClusterInventory {
@@ -144,11 +148,13 @@ impl ClusterInventory {
             courses: Mutex::default(),
             changed: Notify::new(),
             policies_changed: Notify::new(),
+            nodes: NodeLookups::default(),
         })
     }
 
     /// Follows everything for ever.
     pub async fn run(self: Arc<Self>, client: Client) {
+        self.nodes.ask(client.clone());
         tokio::join!(
             self.follow_policies(&client, Watched::Policies, "ProvenancePolicy", Reach::Namespace),
             self.follow_policies(
@@ -160,6 +166,7 @@ impl ClusterInventory {
             self.follow_namespaces(&client),
             self.follow_nodes(&client),
             self.follow_runtime_classes(&client),
+            self.look_up_unlabelled(),
             self.publish(),
         );
     }
@@ -367,7 +374,7 @@ impl ClusterInventory {
         let events = watcher::watcher(objects, watch::settings());
         let convert = |object: PartialObjectMeta<NodeObject>| {
             let (name, labels) = labels(object);
-            Node { name, labels }
+            Node { name, labels, platform: None }
         };
         watch::follow(events, convert, |change| {
             self.take(Watched::Nodes, change, |state, change| match change {
@@ -376,6 +383,7 @@ impl ClusterInventory {
                 Change::Gone(node) => state.node_gone(&node.name),
                 Change::Lost(_) | Change::Absent(_) => false,
             });
+            self.nodes.changed();
         })
         .await;
     }
@@ -401,6 +409,10 @@ impl ClusterInventory {
 impl Inventory for ClusterInventory {
     fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete> {
         self.current.load_full().ok_or_else(|| Incomplete(self.missing()))
+    }
+
+    fn look_up_node<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(self.find_node(name))
     }
 }
 

@@ -83,6 +83,8 @@ pub struct State {
     namespaces: Arc<BTreeMap<String, LabelMap>>,
     nodes: BTreeMap<String, Arc<Node>>,
     runtime_classes: Arc<BTreeMap<String, LabelMap>>,
+    /// How many times nodes have gone.
+    nodes_gone: u64,
     /// Change with what a snapshot is made of.
     requirements: u64,
     landscape: u64,
@@ -99,6 +101,7 @@ impl State {
             namespaces: Arc::default(),
             nodes: BTreeMap::new(),
             runtime_classes: Arc::default(),
+            nodes_gone: 0,
             requirements: 0,
             landscape: 0,
         }
@@ -205,15 +208,17 @@ impl State {
 
     /// These are all the nodes.
     pub fn all_nodes(&mut self, all: Vec<Node>) -> bool {
-        let all: BTreeMap<String, Arc<Node>> =
-            all.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect();
+        let all = all.into_iter().map(|node| (node.name.clone(), Arc::new(self.with_platform(node))));
+        let all: BTreeMap<String, Arc<Node>> = all.collect();
         let changed = self.nodes != all;
+        self.nodes_gone = self.nodes_gone.saturating_add(1);
         self.nodes = all;
         self.landed(changed)
     }
 
     /// A node is there.
     pub fn one_node(&mut self, node: Node) -> bool {
+        let node = self.with_platform(node);
         let changed = self.nodes.get(&node.name).is_none_or(|known| **known != node);
         if changed {
             self.nodes.insert(node.name.clone(), Arc::new(node));
@@ -221,8 +226,25 @@ impl State {
         self.landed(changed)
     }
 
+    /// How many times nodes have gone.
+    pub fn nodes_gone(&self) -> u64 {
+        self.nodes_gone
+    }
+
+    /// A node was looked up when nodes had gone so many times. Whether anything is different: what was there then may be gone.
+    pub fn found_node(&mut self, node: Node, gone: u64) -> bool {
+        gone == self.nodes_gone && self.one_node(node)
+    }
+
+    /// A watch does not tell what the status of a node says: what was found out of it stays.
+    fn with_platform(&self, node: Node) -> Node {
+        let known = self.nodes.get(&node.name).and_then(|known| known.platform.clone());
+        Node { platform: node.platform.or(known), ..node }
+    }
+
     /// A node is gone.
     pub fn node_gone(&mut self, name: &str) -> bool {
+        self.nodes_gone = self.nodes_gone.saturating_add(1);
         let changed = self.nodes.remove(name).is_some();
         self.landed(changed)
     }

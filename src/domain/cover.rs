@@ -26,7 +26,6 @@ use super::{
     evidence::{Attestation, FetchErrorKind, ImageFacts, SubjectEvidence},
     identity::{Certificate, Signer},
     keyed::match_key,
-    landing::Landing,
     looked_at::{self, Spot},
     message,
     plan::ImagePlan,
@@ -81,11 +80,14 @@ enum By<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Looks at what was found about an image that lands so.
-    pub fn new(plan: &'a ImagePlan, facts: &'a ImageFacts, landing: &Landing, now: Timestamp) -> Self {
-        let candidates = landing.candidates.iter();
-        let ours: HashSet<Digest> =
-            candidates.flat_map(|(_, candidate)| relevant(facts, candidate)).collect();
+    /// Looks at what was found about an image of which these manifests are judged.
+    pub fn new<'c>(
+        plan: &'a ImagePlan,
+        facts: &'a ImageFacts,
+        candidates: impl Iterator<Item = &'c Candidate>,
+        now: Timestamp,
+    ) -> Self {
+        let ours: HashSet<Digest> = candidates.flat_map(|candidate| relevant(facts, candidate)).collect();
         let seen = |evidence: &'a Arc<SubjectEvidence>| {
             evidence.attestations.iter().map(|attestation| Seen::new(attestation, &ours)).collect()
         };

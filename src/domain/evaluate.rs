@@ -9,7 +9,7 @@ use super::{
     cover::Judge,
     digest::Digest,
     evidence::{FetchError, FetchErrorKind, ImageFacts},
-    landing::{Landing, entries, landing},
+    landing::{Landing, beyond, entries, landing},
     message,
     plan::ImagePlan,
     platform::Platform,
@@ -67,20 +67,24 @@ pub fn evaluate_while(
 ) -> Option<ImageVerdict> {
     let entries = entries(facts.digest, &facts.root);
     let landing = landing(&entries, platforms);
+    let is_constraining = plan.constraining().next().is_some();
+    let later = if is_constraining { beyond(&entries, platforms, &landing) } else { Vec::new() };
+    let possible = landing.candidates.iter().chain(&later).map(|(_, candidate)| candidate);
+    let mut beyond: Vec<Problem> = Vec::new();
     let mut problems = plan.known_problems();
     let mut proofs: Vec<Proof> = Vec::new();
     let mut valid_until: Option<Timestamp> = None;
     let mut uncovered: HashSet<Digest> = HashSet::new();
     let mut details_left = DETAILS;
 
-    let judge = Judge::new(plan, facts, &landing, now);
+    let judge = Judge::new(plan, facts, possible.clone(), now);
     for policy in plan.valid() {
         if !goes_on() {
             return None;
         }
         // Most policies name no other repository, and share what is worked out once.
         let seen = facts.seen_by(policy);
-        let apart = matches!(seen, Cow::Owned(_)).then(|| Judge::new(plan, &seen, &landing, now));
+        let apart = matches!(seen, Cow::Owned(_)).then(|| Judge::new(plan, &seen, possible.clone(), now));
         let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy);
         let judged = landing.candidates.iter().map(|(platform, candidate)| {
             goes_on().then(|| {
@@ -110,9 +114,22 @@ pub fn evaluate_while(
                 }
             }
         }
+        if policy.mode == Mode::Enforce {
+            for (platform, candidate) in &later {
+                if !goes_on() {
+                    return None;
+                }
+                let Err(mut problem) = ruling.cover(candidate) else { continue };
+                problem.platform.clone_from(platform);
+                bound_details(&mut problem, &mut details_left);
+                beyond.push(located(*problem, plan, candidate.digest, some_covered));
+            }
+        }
     }
-    let constrained = constrain(plan, platforms, &landing, &entries, &mut problems);
-    problems.extend(missing_platforms(plan, &landing));
+    let constrained = constrain(plan, platforms, &landing, &entries, beyond, &mut problems);
+    let avoided = constrained.is_some();
+    problems
+        .extend(missing_platforms(plan, &landing).into_iter().map(|problem| Problem { avoided, ..problem }));
 
     let mut verdict = ImageVerdict::of_problems(plan.reference.written(), problems);
     verdict.digest = Some(facts.digest);

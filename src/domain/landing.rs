@@ -35,7 +35,7 @@ pub fn entries(digest: Digest, root: &Root) -> Cow<'_, [IndexEntry]> {
 /// Which manifests a runtime could pick on `platforms`.
 pub fn landing(entries: &[IndexEntry], platforms: &Platforms) -> Landing {
     match platforms {
-        Platforms::These(list) if !list.is_empty() => {
+        Platforms::These(list) | Platforms::Among { platforms: list, .. } if !list.is_empty() => {
             let mut landing = Landing::default();
             for platform in list {
                 landing.add(platform, std::slice::from_ref(platform), entries);
@@ -43,11 +43,36 @@ pub fn landing(entries: &[IndexEntry], platforms: &Platforms) -> Landing {
             landing
         }
         Platforms::These(_) | Platforms::Unknown => of_systems(&[], entries),
-        Platforms::Within { systems, architectures } if architectures.is_empty() => {
+        Platforms::Within { systems, architectures } | Platforms::Among { systems, architectures, .. }
+            if architectures.is_empty() =>
+        {
             of_systems(systems, entries)
         }
-        Platforms::Within { systems, architectures } => of_architectures(systems, architectures, entries),
+        Platforms::Within { systems, architectures } | Platforms::Among { systems, architectures, .. } => {
+            of_architectures(systems, architectures, entries)
+        }
     }
+}
+
+/// The manifests that only a node could be given that joins later.
+pub fn beyond(
+    entries: &[IndexEntry],
+    platforms: &Platforms,
+    today: &Landing,
+) -> Vec<(Option<Platform>, Candidate)> {
+    let possible = match platforms {
+        Platforms::These(_) => of_systems(&[], entries),
+        Platforms::Among { systems, architectures, .. } => {
+            let (systems, architectures) = (systems.clone(), architectures.clone());
+            landing(entries, &Platforms::Within { systems, architectures })
+        }
+        // All that is possible counts already.
+        Platforms::Within { .. } | Platforms::Unknown => return Vec::new(),
+    };
+    let is_new = |(_, candidate): &(Option<Platform>, Candidate)| {
+        !today.candidates.iter().any(|(_, known)| known.digest == candidate.digest)
+    };
+    possible.candidates.into_iter().filter(is_new).collect()
 }
 
 /// Every manifest of these systems, of any where none is named.

@@ -5,7 +5,7 @@
 
 mod signer;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use signer::signed_by;
 
@@ -13,6 +13,7 @@ use super::{
     identity::Signer,
     level::BuildLevel,
     looked_at,
+    platform::Platform,
     policy::{Policy, PolicyId},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
@@ -42,13 +43,12 @@ pub fn denial(image: Option<&WorkloadImage>, verdict: &ImageVerdict) -> String {
 pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &Problem) -> String {
     let mut text = named(image, verdict, false);
     match (problem.reason, &problem.policy) {
-        // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
-        (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
         (_, Some(policy)) if problem.avoided => {
-            let platforms = verdict.constrained.iter().flatten().map(ToString::to_string);
-            let platforms = platforms.collect::<Vec<_>>().join(", ");
+            let platforms = kept_to(verdict);
             push(&mut text, format_args!(" is kept to {platforms} by {} {policy}", policy.kind()));
         }
+        // These are worth knowing whatever the policy's mode; the others are a denial that the mode softens.
+        (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
         (reason, Some(policy)) if reason.is_transient() => {
             push(&mut text, format_args!(" could not be verified for {} {policy}", policy.kind()));
         }
@@ -58,6 +58,36 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
     }
     push(&mut text, format_args!(": {}", line(problem)));
     text
+}
+
+/// What a `DaemonSet` is told in place of that: each of its pods is made for one node, and cannot be kept to others.
+pub fn daemon_set_warning(image: &WorkloadImage, verdict: &ImageVerdict, problem: &Problem) -> String {
+    let mut text = named(Some(image), verdict, false);
+    let policy = problem.policy.as_ref();
+    let by = policy.map_or_else(String::new, |policy| format!(" by {} {policy}", policy.kind()));
+    let of = |part: fn(&Platform) -> &str| {
+        let values: BTreeSet<&str> = verdict.constrained.iter().flatten().map(part).collect();
+        values.into_iter().collect::<Vec<_>>()
+    };
+    let advice = match (of(Platform::architecture).as_slice(), of(Platform::os).as_slice()) {
+        ([architecture], [os]) => {
+            format!("add the nodeSelector kubernetes.io/arch: {architecture}, kubernetes.io/os: {os}")
+        }
+        (architectures, _) => {
+            format!("add a required node affinity: kubernetes.io/arch in {}", architectures.join(", "))
+        }
+    };
+    let platforms = kept_to(verdict);
+    push(&mut text, format_args!(" will be refused{by} on nodes other than {platforms}."));
+    push(
+        &mut text,
+        format_args!(" A DaemonSet's pods cannot be kept off such nodes: {advice}. {}", line(problem)),
+    );
+    text
+}
+
+fn kept_to(verdict: &ImageVerdict) -> String {
+    verdict.constrained.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The image, and where it is named; `field`: also by the field, where the name is not enough to find it.

@@ -15,6 +15,8 @@ use super::{
 
 const ARCH: &str = "kubernetes.io/arch";
 const OS: &str = "kubernetes.io/os";
+/// The only field of a node that an affinity can name.
+const NAME: &str = "metadata.name";
 /// Labels that older nodes and manifests use for the same.
 const OLD_ARCH: &str = "beta.kubernetes.io/arch";
 const OLD_OS: &str = "beta.kubernetes.io/os";
@@ -24,16 +26,60 @@ const MAX_STATED: usize = 32;
 /// The platforms that a pod can land on.
 ///
 /// Those of the nodes that fit, and every configured platform that the constraints do not rule out. Where there is none, what the
-/// constraints say of system and architecture counts – a node may yet come; where they say nothing, it is unknown. So it is where a
-/// node that fits does not say what it is.
+/// constraints say of system and architecture counts, for a node may yet come; where they say nothing, it is unknown. The same holds
+/// where a node that fits does not say what it is, and where the pod names a node that is not known: that node may be there already,
+/// and configured platforms say nothing of it.
 pub fn platforms<N: Borrow<Node>>(placement: &Placement, nodes: &[N], configured: &[Platform]) -> Platforms {
     let mut found: BTreeSet<Platform> = BTreeSet::new();
     for node in nodes.iter().map(Borrow::borrow).filter(|node| fits(placement, &Known(node))) {
-        let Some(platform) = node_platform(&node.labels) else { return Platforms::Unknown };
+        let Some(platform) = node_platform(node) else { return stated(placement) };
         found.insert(platform);
     }
+    if !unknown_nodes(placement, nodes).is_empty() {
+        return stated(placement);
+    }
     found.extend(configured.iter().filter(|platform| fits(placement, &Possible(platform))).cloned());
-    if found.is_empty() { stated(placement) } else { Platforms::These(found.into_iter().collect()) }
+    if found.is_empty() {
+        return stated(placement);
+    }
+    let platforms = found.into_iter().collect();
+    match stated(placement) {
+        Platforms::Within { systems, architectures } => {
+            Platforms::Among { platforms, systems, architectures }
+        }
+        _ => Platforms::These(platforms),
+    }
+}
+
+/// The nodes that a placement names and of which it is not known what they are: they should be looked up.
+pub fn unknown_nodes<'a, N: Borrow<Node>>(placement: &'a Placement, nodes: &[N]) -> Vec<&'a str> {
+    let is_known = |name: &str| {
+        let node = nodes.iter().map(Borrow::borrow).find(|node| node.name == name);
+        node.is_some_and(|node| node_platform(node).is_some())
+    };
+    let mut unknown: Vec<&str> = named(placement).filter(|name| !is_known(name)).collect();
+    unknown.dedup();
+    unknown
+}
+
+/// Whether a pod can land on nodes that it names and on no others.
+pub fn is_tied(placement: &Placement) -> bool {
+    let by_name = |term: &NodeTerm| term.fields.iter().any(names_nodes);
+    let terms = placement.affinity.as_deref();
+    placement.node_name.is_some() || terms.is_some_and(|terms| !terms.is_empty() && terms.iter().all(by_name))
+}
+
+/// The nodes that a placement names.
+fn named(placement: &Placement) -> impl Iterator<Item = &str> {
+    // Whatever else a pod asks for, it lands on the node of its `nodeName` or nowhere.
+    let terms = if placement.node_name.is_some() { None } else { placement.affinity.as_ref() };
+    let fields = terms.into_iter().flatten().flat_map(|term| &term.fields);
+    let names = fields.filter(|field| names_nodes(field)).flat_map(|field| &field.values);
+    placement.node_name.iter().chain(names).map(String::as_str)
+}
+
+fn names_nodes(field: &NodeRequirement) -> bool {
+    field.key == NAME && field.operator == NodeOperator::In
 }
 
 /// Each system and architecture among platforms, once: what nodes are labelled with, without variants.
@@ -52,10 +98,14 @@ pub fn of_class(placement: &Placement, selector: &BTreeMap<String, String>) -> P
     joined
 }
 
-/// The platform that a node's labels state. Every kubelet sets both; a node made by hand that names no system is one of Linux.
-pub fn node_platform(labels: &BTreeMap<String, String>) -> Option<Platform> {
-    let label = |key, old| labels.get(key).or_else(|| labels.get(old)).map(String::as_str);
-    Some(Platform::new(label(OS, OLD_OS).unwrap_or("linux"), label(ARCH, OLD_ARCH)?, None))
+/// The platform of a node, by its labels, which every kubelet sets, else by its status. A node made by hand that names no system is one
+/// of Linux.
+pub fn node_platform(node: &Node) -> Option<Platform> {
+    let label = |key, old| node.labels.get(key).or_else(|| node.labels.get(old)).map(String::as_str);
+    let stated = node.platform.as_ref();
+    let system = label(OS, OLD_OS).or_else(|| stated.map(Platform::os)).unwrap_or("linux");
+    let architecture = label(ARCH, OLD_ARCH).or_else(|| stated.map(Platform::architecture))?;
+    Some(Platform::new(system, architecture, None))
 }
 
 /// What is known of a label.
@@ -98,12 +148,13 @@ impl Landing for Possible<'_> {
     }
 
     fn name(&self) -> Label<'_> {
-        Label::Unknown
+        // A node that comes has none of the names of those that are there, and a name that nobody knows is looked up.
+        Label::Absent
     }
 }
 
 fn fits(placement: &Placement, node: &impl Landing) -> bool {
-    let named =
+    let is_named =
         placement.node_name.as_deref().is_none_or(|wanted| holds(&node.name(), NodeOperator::In, &[wanted]));
     // A pod with a nodeName is not scheduled: the kubelet takes it, and checks selector and affinity alike. `os` is no label's
     // constraint, but the kubelet's of itself: a node that does not say its system is not ruled out.
@@ -112,7 +163,7 @@ fn fits(placement: &Placement, node: &impl Landing) -> bool {
         (Label::Absent | Label::Unknown, _) => true,
     });
     let mut selected = placement.node_selector.iter();
-    named
+    is_named
         && os
         && selected.all(|(key, value)| holds(&node.label(key), NodeOperator::In, &[value.as_str()]))
         && placement.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term_fits(term, node)))
@@ -127,7 +178,7 @@ fn term_fits(term: &NodeTerm, node: &impl Landing) -> bool {
     !empty
         && term.labels.iter().all(|requirement| fits(requirement, &node.label(&requirement.key)))
         && term.fields.iter().all(|requirement| match requirement.key.as_str() {
-            "metadata.name" => fits(requirement, &node.name()),
+            NAME => fits(requirement, &node.name()),
             // The API server accepts no other field: one that is there rules nothing out.
             _ => true,
         })

@@ -7,7 +7,7 @@ use super::{
     identity::SignerIdentity,
     key::PublicKey,
     looked_at::LookedAt,
-    policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, Unmatched},
+    policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched},
     reference::{Reference, Repository},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
 };
@@ -30,6 +30,8 @@ pub enum Stage {
     /// Its tags will be pinned and its placement may be constrained: a pod before the mutating webhook's answer, a template whose pods
     /// will go through it.
     Draft,
+    /// Its tags will be pinned, but it stays where it is: a pod that is updated or names its node, before the mutating webhook's answer.
+    Tied,
 }
 
 /// An image that policies name.
@@ -55,6 +57,14 @@ impl ImagePlan {
     /// The policy whose verdict weighs most, to name where something fails for all of them.
     pub fn strictest(&self) -> Option<&Policy> {
         self.valid().max_by(|a, b| a.mode.cmp(&b.mode).then_with(|| b.id.cmp(&a.id)))
+    }
+
+    /// The policies for whose sake the pod may be kept to the platforms that are covered.
+    pub fn constraining(&self) -> impl Iterator<Item = &Policy> {
+        let is_draft = self.stage == Stage::Draft;
+        self.valid().filter(move |policy| {
+            is_draft && policy.mode == Mode::Enforce && policy.uncovered == UncoveredRule::Constrain
+        })
     }
 
     /// Whether an attestation of an index can serve any of the policies.
@@ -169,6 +179,31 @@ impl ImagePlan {
         });
         invalid.chain(tags).collect()
     }
+}
+
+/// Whether an image of a template is one that somebody fills in when its pods are made, as `auto` is for Istio.
+pub fn is_placeholder(image: &str) -> bool {
+    matches!(image.trim(), "" | "auto")
+}
+
+/// The verdict about a placeholder of a template: its pods are judged. It is told only where a policy could apply.
+pub fn placeholder(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, image: &str) -> ImageVerdict {
+    let policies = match image.parse::<Reference>() {
+        Ok(reference) => set.matching(scope, reference.repository()).len(),
+        Err(_) => set.in_scope(scope).count(),
+    };
+    let matched = policies > 0 || unmatched != Unmatched::Allow;
+    let problem = matched.then(|| Problem {
+        hint: Some("name the image, unless something fills it in when the pods are made".to_owned()),
+        ..Problem::new(
+            Reason::InvalidReference,
+            Mode::Warn,
+            format!("{image:?} stands in for an image that is named later; the pods are judged when they are created"),
+        )
+    });
+    let mut verdict = ImageVerdict::of_problems(image, problem.into_iter().collect());
+    verdict.matched = matched;
+    verdict
 }
 
 /// Decides what must be asked about `image`, as it was written.

@@ -241,16 +241,20 @@ impl PolicyEntry {
         }
     }
 
-    fn applies(&self, scope: Scope<'_>, repository: &Repository) -> bool {
-        let in_reach = match (scope, &self.id().namespace, self) {
+    /// Whether it is for what is in `scope`, whatever images it names.
+    fn is_in_scope(&self, scope: Scope<'_>) -> bool {
+        match (scope, &self.id().namespace, self) {
             (Scope::Everywhere, _, _) => true,
             (Scope::Namespace { name, .. }, Some(own), _) => own == name,
             (Scope::Namespace { labels, .. }, None, Self::Valid(policy)) => policy.namespaces.selects(labels),
             (Scope::Namespace { labels, .. }, None, Self::Invalid(policy)) => {
                 policy.namespaces.as_ref().is_none_or(|selector| selector.selects(labels))
             }
-        };
-        in_reach
+        }
+    }
+
+    fn applies(&self, scope: Scope<'_>, repository: &Repository) -> bool {
+        self.is_in_scope(scope)
             && match self {
                 Self::Valid(policy) => policy.images.selects(repository),
                 Self::Invalid(policy) => {
@@ -304,6 +308,11 @@ impl PolicySet {
     /// The policies that an image in `scope` must satisfy: all of them.
     pub fn matching(&self, scope: Scope<'_>, repository: &Repository) -> Vec<&PolicyEntry> {
         self.entries.iter().filter(|entry| entry.applies(scope, repository)).collect()
+    }
+
+    /// The policies that are for what is in `scope`, whatever images they name.
+    pub fn in_scope<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a PolicyEntry> {
+        self.entries.iter().filter(move |entry| entry.is_in_scope(scope))
     }
 
     /// The trust roots that signers name, each with the policy.

@@ -115,13 +115,24 @@ pub struct Node {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What its status says that it is (`status.nodeInfo`), where its labels do not and somebody looked.
+    pub platform: Option<Platform>,
 }
 
 /// The platforms a pod can land on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Platforms {
-    /// These, in order, without repeats.
+    /// These, in order, without repeats. A node that joins later may be of any other.
     These(Vec<Platform>),
+    /// These, of a pod whose own constraints say what a node that joins later must be. An empty list: any at all.
+    Among {
+        /// The platforms of today, in order, without repeats.
+        platforms: Vec<Platform>,
+        /// The operating systems, in Go's words.
+        systems: Vec<String>,
+        /// The architectures, in Go's words.
+        architectures: Vec<String>,
+    },
     /// No node is known, but what the pod asks of one: any of these systems, any of these architectures. An empty list: any at all.
     Within {
         /// The operating systems, in Go's words.

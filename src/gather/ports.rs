@@ -258,6 +258,11 @@ pub trait Inventory: Send + Sync {
     /// # Errors
     /// [`Incomplete`] until everything that a verdict depends on was listed once. From then on there is always a snapshot.
     fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete>;
+
+    /// Looks up a node of which the snapshot does not say what it is. If there is one, the next snapshot has it.
+    fn look_up_node<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Why it cannot be known what a pod runs.

@@ -29,7 +29,7 @@ use crate::domain::{
     digest::Digest,
     evaluate::{STOPPED, evaluate_while, unavailable},
     evidence::{FetchError, FetchErrorKind, ImageFacts, Root},
-    plan::{ImagePlan, Plan, Stage, plan},
+    plan::{ImagePlan, Plan, Stage, is_placeholder, placeholder, plan},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
     verdict::{ImageVerdict, Outcome, Reason},
@@ -42,6 +42,8 @@ const AT_ONCE: usize = 16;
 const WITHOUT_DENIAL: Duration = Duration::from_millis(900);
 /// The most attestations and manifests, for all policies together, that are evaluated on the thread that answers other reviews.
 const QUICK: usize = 64;
+/// How often manifests that are not covered yet are looked at.
+const ROUNDS: usize = 2;
 
 /// Judges workloads and single images. One for the process's life: it owns the caches.
 pub struct Reviewer {
@@ -129,7 +131,9 @@ impl Reviewer {
     /// The review of a workload of which every verdict is at hand: nobody is asked anything.
     pub fn known(&self, snapshot: &Snapshot, workload: &Workload, stage: Stage) -> Option<Review> {
         let start = Instant::now();
-        if workload.images.len() > MAX_IMAGES {
+        if workload.images.len() > MAX_IMAGES
+            || workload.images.iter().any(|image| stands_in(workload, &image.image))
+        {
             return None;
         }
         let platforms = self.landings.of(snapshot, &workload.placement);
@@ -170,6 +174,10 @@ impl Reviewer {
         for image in &workload.images {
             let image = image.image.as_str();
             if judged.iter().any(|(known, ..)| *known == image) || unknown.contains(&image) {
+                continue;
+            }
+            if stands_in(workload, image) {
+                unknown.push(image);
                 continue;
             }
             let start = Instant::now();
@@ -315,6 +323,10 @@ impl Reviewer {
             Scope::Everywhere => None,
             Scope::Namespace { name, .. } => Some(name),
         };
+        if asking.workload.is_some_and(|workload| stands_in(workload, image)) {
+            let verdict = placeholder(&snapshot.policies, scope, snapshot.unmatched, image);
+            return (Arc::new(verdict), phases);
+        }
         let question = self.question(snapshot, namespace, image, platforms, stage);
         if let Some(verdict) = self.recall(question) {
             phases.plan = start.elapsed();
@@ -440,17 +452,22 @@ impl Reviewer {
         let Places { home, elsewhere } = places;
         let mut known = self.facts.of_root(home, elsewhere, digest, freshness).await?;
         self.facts.check_keys(&mut known, &keys, &home.errand).await?;
-        let verdict = evaluated(&known).await?;
-        let mut uncovered: Vec<Digest> = findings(&verdict).filter_map(|problem| problem.digest).collect();
-        uncovered.sort_unstable();
-        uncovered.dedup();
-        uncovered.retain(|manifest| *manifest != digest);
-        if uncovered.is_empty() {
-            return Ok((verdict, known.oldest));
+        let mut verdict = evaluated(&known).await?;
+        // What nodes of today could be given; then, where a pod may be kept to what is covered, what nodes to come could.
+        for _ in 0..ROUNDS {
+            let mut uncovered: Vec<Digest> =
+                findings(&verdict).filter_map(|problem| problem.digest).collect();
+            uncovered.sort_unstable();
+            uncovered.dedup();
+            uncovered.retain(|manifest| !known.facts.evidence.contains_key(manifest));
+            if uncovered.is_empty() {
+                break;
+            }
+            self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await;
+            self.facts.check_keys(&mut known, &keys, &home.errand).await?;
+            verdict = evaluated(&known).await?;
         }
-        self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await;
-        self.facts.check_keys(&mut known, &keys, &home.errand).await?;
-        Ok((evaluated(&known).await?, known.oldest))
+        Ok((verdict, known.oldest))
     }
 
     /// The evaluation: one that may take its time, on a thread that answers no other review, and not longer than until `deadline`.
@@ -496,6 +513,11 @@ fn work(asked: &ImagePlan, facts: &ImageFacts) -> usize {
     let evidence = facts.evidence.values().chain(facts.elsewhere.values().flat_map(HashMap::values));
     let attestations = evidence.map(|evidence| evidence.attestations.len()).sum::<usize>();
     entries.saturating_add(attestations).saturating_mul(asked.valid().count())
+}
+
+/// Whether a template names no image there yet.
+fn stands_in(workload: &Workload, image: &str) -> bool {
+    workload.kind != "Pod" && is_placeholder(image)
 }
 
 /// One definite no is enough; only where every no may heal is it worth asking again.

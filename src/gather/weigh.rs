@@ -187,6 +187,10 @@ pub fn platforms(platforms: &Platforms) -> usize {
         Platforms::Within { systems, architectures } => {
             sum(systems.iter().chain(architectures).map(|value| text(value)))
         }
+        Platforms::Among { platforms, systems, architectures } => {
+            let texts = systems.iter().chain(architectures).map(|value| text(value));
+            sum(platforms.iter().map(platform).chain(texts))
+        }
         Platforms::Unknown => 0,
     }
 }

@@ -48,7 +48,11 @@ use super::{
 use crate::{
     api::compile::Keys,
     cluster::{install::Probes, webhooks::PROBE_PATH},
-    domain::{plan::Stage, workload::Workload},
+    domain::{
+        placement,
+        plan::Stage,
+        workload::{Placement, Workload},
+    },
     gather::{
         ports::{Findings, Incomplete, Inventory, Pods, Snapshot},
         review::Review,
@@ -61,6 +65,9 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// From how many bytes on a review is parsed off the threads that answer.
 const LARGE: usize = 1024 * 1024;
+
+/// The most nodes that are looked up for one workload.
+const NODES: usize = 8;
 
 /// Who judges workloads: the [`Reviewer`], or a test's stand-in.
 pub trait Judge: Send + Sync {
@@ -414,17 +421,24 @@ impl Admission {
             Ok(snapshot) => snapshot,
             Err(refusal) => return Ok(Answer::refused(refusal)),
         };
+        let is_answered = endpoint == Endpoint::Mutate && incoming.kind != "Pod";
+        if let Subject::Judge(workload) = &incoming.subject
+            && !is_answered
+            && !placement::unknown_nodes(&workload.placement, &snapshot.nodes).is_empty()
+        {
+            return Err(snapshot);
+        }
         Ok(match &incoming.subject {
             // Templates stay as they were written: whoever compares them with a repository sees no difference.
-            Subject::Judge(_) if endpoint == Endpoint::Mutate && incoming.kind != "Pod" => Answer::allowed(),
+            Subject::Judge(_) if is_answered => Answer::allowed(),
             Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
                 let judging = mutation::judging(incoming, workload, Arc::clone(&snapshot), asked);
-                let answer = |review: &Review| mutation::patched(review, workload, affinity);
+                let answer = |review: &Review| mutation::patched(incoming, review, workload, affinity);
                 self.known(&judging, &answer).map(without_refusal).ok_or(snapshot)?
             }
             Subject::Judge(workload) => {
                 let judging = judging(incoming, workload, Arc::clone(&snapshot), asked);
-                self.known(&judging, &|review| review.into()).ok_or(snapshot)?
+                self.known(&judging, &|review| Answer::about(review, &workload.kind)).ok_or(snapshot)?
             }
             Subject::Skip(why) => self.skipped(&about, why),
             Subject::Unknown { group, kind } => {
@@ -452,14 +466,15 @@ impl Admission {
             // What is not judged was answered at once.
             return wire::write(&incoming.uid, &Answer::refused(Refused::fault().denial()));
         };
+        let snapshot = self.surroundings(snapshot, &workload.placement, asked).await;
         let answer = if endpoint == Endpoint::Mutate {
             let judging = mutation::judging(incoming, workload, snapshot, asked);
             let affinity = || affinity.cloned();
-            let told = |review: &Review| mutation::patched(review, workload, &affinity);
+            let told = |review: &Review| mutation::patched(incoming, review, workload, &affinity);
             without_refusal(self.judge(&judging, &told).await)
         } else {
             let judging = judging(incoming, workload, snapshot, asked);
-            self.judge(&judging, &|review| review.into()).await
+            self.judge(&judging, &|review| Answer::about(review, &workload.kind)).await
         };
         wire::write(&incoming.uid, &answer)
     }
@@ -478,6 +493,23 @@ impl Admission {
         self.metrics.skipped(why);
         report::skipped(about, why);
         Answer::allowed()
+    }
+
+    /// The snapshot, after the nodes that the placement names and that are not known have been looked up.
+    pub(super) async fn surroundings(
+        &self,
+        snapshot: Arc<Snapshot>,
+        placement: &Placement,
+        asked: Asked,
+    ) -> Arc<Snapshot> {
+        let unknown = placement::unknown_nodes(placement, &snapshot.nodes);
+        if unknown.is_empty() {
+            return snapshot;
+        }
+        let looking = unknown.into_iter().take(NODES).map(|name| self.inventory.look_up_node(name));
+        // What could not be looked up in time stays unknown.
+        let _ = timeout_at(asked.deadline, futures::future::join_all(looking)).await;
+        self.inventory.snapshot().unwrap_or(snapshot)
     }
 
     /// The answer where every verdict is at hand.
@@ -606,7 +638,11 @@ fn judging<'a>(
 ) -> Judging<'a> {
     // The pods of a template go through the mutating webhook, where there is one.
     let is_template = incoming.kind != "Pod";
-    let stage = if is_template && snapshot.pinning { Stage::Draft } else { Stage::Final };
+    let stage = match (is_template && snapshot.pinning, placement::is_tied(&workload.placement)) {
+        (false, _) => Stage::Final,
+        (true, false) => Stage::Draft,
+        (true, true) => Stage::Tied,
+    };
     Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked }
 }
 

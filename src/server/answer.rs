@@ -103,6 +103,24 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// The answer about an object of a kind.
+    pub fn about(review: &Review, kind: &str) -> Self {
+        let answer = Self::from(review);
+        if kind != "DaemonSet" {
+            return answer;
+        }
+        let warnings = review.images.iter().flat_map(|ReviewedImage { image, verdict }| {
+            // Once for each image: the advice is the same.
+            let mut avoided = verdict.warnings.iter().filter(|problem| problem.avoided);
+            let avoided = avoided.next().map(|problem| message::daemon_set_warning(image, verdict, problem));
+            let others = verdict.warnings.iter().filter(|problem| !problem.avoided);
+            avoided.into_iter().chain(others.map(|problem| message::warning(Some(image), verdict, problem)))
+        });
+        Self { warnings: warnings.collect(), ..answer }
+    }
+}
+
 impl From<&Review> for Answer {
     fn from(review: &Review) -> Self {
         let refusal = match review.outcome {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
+        placement,
         plan::Stage,
         verdict::Outcome,
         workload::{Placement, Workload},
@@ -133,16 +134,21 @@ impl Admission {
         };
         // The look-up may have taken a while, and the node may have come meanwhile.
         let snapshot = self.inventory.snapshot().unwrap_or(snapshot);
-        let is_known = snapshot.nodes.iter().any(|node| node.name == binding.node);
         let placement = Placement { node_name: Some(binding.node.to_string()), ..Placement::default() };
+        let snapshot = self.surroundings(snapshot, &placement, asked).await;
+        let is_known = placement::unknown_nodes(&placement, &snapshot.nodes).is_empty();
         let workload =
             Workload { namespace: binding.namespace.to_string(), placement, ..Workload::clone(&pod) };
         let judging = Judging { about, snapshot, workload: &workload, stage: Stage::Final, asked };
         let told = |review: &Review| {
             let mut answer = Answer::from(review);
-            // Of a node that is not known yet every platform of the image counts; that is no reason for a definite no.
-            if !is_known && review.outcome == Outcome::Deny {
-                let message = format!("node {} is not known yet", binding.node);
+            // It is judged where it is known what the node is. What no policy names may go anywhere.
+            let is_named = || review.images.iter().any(|image| image.verdict.matched);
+            if !is_known && (review.outcome != Outcome::Allow || is_named()) {
+                let message = format!(
+                    "node {} is not known yet, or does not say its architecture: the pod can be bound to it once it does",
+                    binding.node
+                );
                 answer.refusal = Some(Refusal::unavailable(message));
             }
             answer

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::bulk::has_too_many_values,
-    domain::{message, plan::Stage, verdict::Outcome, workload::Workload},
+    domain::{message, placement, plan::Stage, verdict::Outcome, workload::Workload},
     gather::{ports::Snapshot, review::Review},
 };
 
@@ -31,17 +31,21 @@ pub(super) fn judging<'a>(
     snapshot: Arc<Snapshot>,
     asked: Asked,
 ) -> Judging<'a> {
-    Judging { about: incoming.about(MUTATE), snapshot, workload, stage: Stage::Draft, asked }
+    // The affinity of a pod that is there cannot be changed, and a node that is named takes its pods whatever their affinity says.
+    let is_tied = incoming.is_update || placement::is_tied(&workload.placement);
+    let stage = if is_tied { Stage::Tied } else { Stage::Draft };
+    Judging { about: incoming.about(MUTATE), snapshot, workload, stage, asked }
 }
 
 /// The answer to a review of a draft. `affinity` is the pod's, where it is needed.
 pub(super) fn patched(
+    incoming: &Incoming<'_>,
     review: &Review,
     workload: &Workload,
     affinity: &dyn Fn() -> Option<Affinity>,
 ) -> Answer {
     let affinity = patch::kept_to(review).and_then(|_| affinity());
-    let patch = patch::patch(review, affinity.as_ref(), &workload.placement);
+    let patch = patch::patch(review, affinity.as_ref(), &workload.placement, incoming.is_update);
     // What is kept to some platforms is not shown the others' problems by `/validate` any more.
     let constrained = review.images.iter().filter(|image| image.verdict.constrained.is_some());
     let warnings = constrained.filter(|_| review.outcome == Outcome::Allow).flat_map(|image| {

@@ -1,7 +1,7 @@
 //! What `/mutate` changes of a pod (JSON Patch, RFC 6902): tags become the digests that were verified in this very review, and
 //! where a policy says so, the pod is kept to the architectures that are covered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
         platform::Platform,
         reference::Reference,
         verdict::{ImageVerdict, Outcome},
-        workload::Placement,
+        workload::{ImageRole, Placement},
     },
     gather::review::{Review, ReviewedImage},
 };
@@ -30,15 +30,25 @@ pub struct Operation {
 /// The changes that the answer to a draft of a pod asks for; none where it is not admitted as it stands.
 ///
 /// Applied twice they change nothing more: what has a digest is not pinned again, what is kept to platforms can land on no other.
-pub fn patch(review: &Review, affinity: Option<&Affinity>, placement: &Placement) -> Vec<Operation> {
+pub fn patch(
+    review: &Review,
+    affinity: Option<&Affinity>,
+    placement: &Placement,
+    is_update: bool,
+) -> Vec<Operation> {
     if review.outcome != Outcome::Allow {
         return Vec::new();
     }
-    let mut operations: Vec<Operation> = review.images.iter().filter_map(pin).collect();
-    if let (Some(platforms), Some(affinity)) = (kept_to(review), affinity)
+    // A volume cannot be changed once its pod is there.
+    let can_be_pinned = |image: &&ReviewedImage| !is_update || image.image.role != ImageRole::Volume;
+    let mut operations: Vec<Operation> = review.images.iter().filter(can_be_pinned).filter_map(pin).collect();
+    // Where no platform is covered for all images there is none to keep the pod to, and `/validate` says why.
+    let platforms = kept_to(review).filter(|platforms| !platforms.is_empty());
+    if let (Some(platforms), Some(affinity)) = (platforms, affinity)
         && placement.node_name.is_none()
+        && !is_update
     {
-        operations.extend(affinity.keep_to(&platforms));
+        operations.extend(affinity.keep_to(&platforms, &placement.node_selector));
     }
     operations
 }
@@ -90,21 +100,24 @@ impl Affinity {
         Self(affinity)
     }
 
-    /// The affinity with a requirement in each of its terms: terms are alternatives. One that fits no node stays as it is.
-    fn keep_to(&self, platforms: &[Platform]) -> Option<Operation> {
-        let terms = self
-            .0
-            .pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms")
-            .and_then(Value::as_array);
-        let kept: Vec<Value> = match terms {
-            None => narrowed(&json!({}), platforms),
-            Some(terms) => terms
-                .iter()
-                .flat_map(
-                    |term| if fits_nothing(term) { vec![term.clone()] } else { narrowed(term, platforms) },
-                )
-                .collect(),
+    /// The affinity with a requirement in each of its terms, for terms are alternatives. A term that fits no node stays as it is, and so
+    /// does one that asks for no other platforms already; none, where nothing has to be added.
+    fn keep_to(&self, platforms: &[Platform], selector: &BTreeMap<String, String>) -> Option<Operation> {
+        let required = self.0.pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution");
+        let terms = match required.filter(|required| !required.is_null()) {
+            None => vec![json!({})],
+            // One without terms fits no node, and must not begin to.
+            Some(required) => {
+                required.get("nodeSelectorTerms")?.as_array().filter(|terms| !terms.is_empty())?.clone()
+            }
         };
+        let is_new = required.is_none_or(Value::is_null);
+        let stays = |term: &Value| (!is_new && fits_nothing(term)) || is_kept(term, selector, platforms);
+        if terms.iter().all(stays) {
+            return None;
+        }
+        let narrow = |term: Value| if stays(&term) { vec![term] } else { narrowed(&term, platforms) };
+        let kept: Vec<Value> = terms.into_iter().flat_map(narrow).collect();
         let mut affinity = self.0.clone();
         let mut at = &mut affinity;
         for name in ["nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"] {
@@ -116,6 +129,27 @@ impl Affinity {
         *at = json!({"nodeSelectorTerms": kept});
         Some(Operation { op: "add", path: "/spec/affinity".to_owned(), value: affinity })
     }
+}
+
+/// Whether a term, with the pod's node selector, asks for none but these platforms.
+fn is_kept(term: &Value, selector: &BTreeMap<String, String>, platforms: &[Platform]) -> bool {
+    let asked = |key: &str| -> Option<Vec<String>> {
+        if let Some(value) = selector.get(key) {
+            return Some(vec![value.clone()]);
+        }
+        let expressions = term.get("matchExpressions").and_then(Value::as_array);
+        let one_of = |expression: &&Value| {
+            expression.get("key").is_some_and(|is| is == key)
+                && expression.get("operator").is_some_and(|is| is == "In")
+        };
+        let values = expressions?.iter().find(one_of)?.get("values")?.as_array()?;
+        values.iter().map(|value| value.as_str().map(ToOwned::to_owned)).collect()
+    };
+    let (Some(architectures), Some(systems)) = (asked(ARCH), asked(OS)) else { return false };
+    systems.iter().all(|os| {
+        let is_one = |architecture: &String| platforms.contains(&Platform::new(os, architecture, None));
+        architectures.iter().all(is_one)
+    })
 }
 
 /// A term without requirements.
@@ -130,11 +164,10 @@ fn narrowed(term: &Value, platforms: &[Platform]) -> Vec<Value> {
     let expressions = |os: &&str| {
         let of = platforms.iter().filter(|platform| platform.os() == *os).map(Platform::architecture);
         let architectures: BTreeSet<&str> = of.collect();
-        let mut asked = vec![json!({"key": ARCH, "operator": "In", "values": architectures})];
-        if systems.len() > 1 {
-            asked.push(json!({"key": OS, "operator": "In", "values": [os]}));
-        }
-        asked
+        vec![
+            json!({"key": ARCH, "operator": "In", "values": architectures}),
+            json!({"key": OS, "operator": "In", "values": [os]}),
+        ]
     };
     let with = |added: Vec<Value>| {
         let mut term = term.clone();

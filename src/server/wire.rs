@@ -35,6 +35,8 @@ pub struct Incoming<'a> {
     pub name: Cow<'a, str>,
     /// Whether nothing will come of it.
     pub dry_run: bool,
+    /// Whether the object is there already.
+    pub is_update: bool,
     /// What is to be done.
     pub subject: Subject,
 }
@@ -49,6 +51,7 @@ impl Incoming<'_> {
             namespace: owned(self.namespace),
             name: owned(self.name),
             dry_run: self.dry_run,
+            is_update: self.is_update,
             subject: self.subject,
         }
     }
@@ -194,6 +197,7 @@ fn incoming<O>(request: RequestIn<'_, O>, subject: Subject) -> Incoming<'_> {
         _ => request.name,
     };
     Incoming {
+        is_update: request.operation == "UPDATE",
         uid: request.uid,
         kind: request.kind.kind,
         namespace: request.namespace,
@@ -241,8 +245,17 @@ fn subject(request: &RequestIn<'_, &RawValue>) -> Result<Subject, String> {
     place(&mut workload, &request.namespace);
     // An old object that cannot be read has been changed into one that can.
     let before = request.old_object.filter(|_| is_update).and_then(|old| read(old).ok()?);
-    if before.is_some_and(|before| workload::is_unchanged(&before.workload, &workload)) {
-        return Ok(Subject::Skip("Unchanged"));
+    if let Some(before) = before {
+        if workload::is_unchanged(&before.workload, &workload) {
+            return Ok(Subject::Skip("Unchanged"));
+        }
+        // What runs already goes on running, whatever is said of it.
+        if (group, kind) == ("", "Pod") {
+            workload::keep_changed(&before.workload, &mut workload);
+            if workload.images.is_empty() {
+                return Ok(Subject::Skip("Unchanged"));
+            }
+        }
     }
     Ok(Subject::Judge(Box::new(workload)))
 }

@@ -62,7 +62,8 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
         "patch",
         "",
     ),
-    (true, "", "namespaces nodes", "list watch", ""),
+    (true, "", "namespaces", "list watch", ""),
+    (true, "", "nodes", "get list watch", ""),
     (true, "", "pods", "get list watch", ""),
     (true, "node.k8s.io", "runtimeclasses", "list watch", ""),
     (

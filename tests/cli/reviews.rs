@@ -90,6 +90,9 @@ fn nodes_say_where_a_pod_can_land() {
         (nodes(&["amd64"]), 0, ""),
         (nodes(&["amd64", "arm64"]), 0, "linux/arm64"),
         (nodes(&["arm64"]), 1, "PlatformMissing"),
+        // A cluster without nodes says nothing of where pods can land.
+        (nodes(&[]), 0, ""),
+        (file("no-nodes.yaml", "apiVersion: v1\nitems: []\nkind: List\n"), 0, ""),
     ] {
         let Some(ran) =
             review(MANIFESTS, "slsa-github-generator-v1.4.0", &["--nodes", nodes.to_str().unwrap()])

@@ -75,7 +75,8 @@ async fn a_pod_is_kept_to_the_covered_platforms_and_told_why() {
     let server = Server::new();
     let answer = server.ask("mutate", "", &create(&pod(&["partly"]))).await;
     let kept = json!([{"matchExpressions": [
-        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]);
+        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]},
+        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]);
     let operations = patch(&answer);
     assert_eq!(operations[1]["path"], "/spec/affinity");
     assert_eq!(
@@ -128,6 +129,7 @@ fn server() -> Server {
     let node = Node {
         name: "n1".to_owned(),
         labels: [("kubernetes.io/arch".to_owned(), "arm64".to_owned())].into(),
+        platform: None,
     };
     Server::knowing(Snapshot { nodes: [Arc::new(node)].into(), ..Snapshot::default() })
 }
@@ -157,7 +159,9 @@ async fn e1_no_answer_to_a_binding_has_the_scheduler_sleep() {
     let unknown = server.ask("bind", "", &binding("web", "n2")).await;
     assert_eq!(unknown["status"]["code"], 503);
     assert_eq!(unknown["status"].get("details"), None, "the scheduler would sleep inside the call");
-    assert_eq!(unknown["status"]["message"], "node n2 is not known yet");
+    let words =
+        "node n2 is not known yet, or does not say its architecture: the pod can be bound to it once it does";
+    assert_eq!(unknown["status"]["message"], words);
     let lost = server.ask("bind", "", &binding("lost", "n1")).await;
     assert_eq!(lost["status"]["code"], 503);
     assert_eq!(lost["status"].get("details"), None);
@@ -210,4 +214,85 @@ async fn owners_of_policies_are_told_what_denied_nothing_and_what_could_not_be_f
     let before = server.events.0.lock().len();
     server.ask("mutate", "", &create(&pod(&["audited"]))).await;
     assert_eq!(server.events.0.lock().len(), before);
+}
+
+#[tokio::test]
+async fn a3_a_binding_to_a_node_that_is_not_known_waits_until_it_is() {
+    let server = server();
+    server.pods.put(UID, &stored(&["good:v1"]));
+    assert_eq!(server.ask("bind", "", &binding("web", "n2")).await["status"]["code"], 503);
+    let node = |name: &str| Node {
+        name: name.to_owned(),
+        labels: [("kubernetes.io/arch".to_owned(), "amd64".to_owned())].into(),
+        platform: None,
+    };
+    server.inventory.coming.lock().push(node("n2"));
+    assert_eq!(server.ask("bind", "", &binding("web", "n2")).await["allowed"], true);
+    assert_eq!(*server.inventory.looked_up.lock(), ["n2", "n2"]);
+    // What no policy names is held up by nothing.
+    server.pods.put(UID, &stored(&["unmatched"]));
+    assert_eq!(server.ask("bind", "", &binding("web", "n3")).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn a3_nodes_that_a_pod_names_are_looked_up_before_it_is_judged() {
+    let server = server();
+    let mut named = pod(&["good:v1"]);
+    named["spec"]["nodeName"] = json!("n2");
+    let mut tied = pod(&["good:v1"]);
+    tied["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n3"]}]}]}}});
+    for object in [pod(&["good:v1"]), named, tied] {
+        server.review(&create(&object)).await;
+        server.ask("mutate", "", &create(&object)).await;
+    }
+    assert_eq!(*server.inventory.looked_up.lock(), ["n2", "n2", "n3", "n3"]);
+}
+
+fn updated(before: &Value, after: &Value) -> Value {
+    with(create(after), &json!({"operation": "UPDATE", "oldObject": before}))
+}
+
+#[tokio::test]
+async fn c6_what_runs_already_is_neither_judged_nor_pinned_when_a_pod_is_updated() {
+    let server = Server::new();
+    let mut before = pod(&["unsigned", "good:v1"]);
+    before["spec"]["volumes"] = json!([{"name": "v", "image": {"reference": "good:v3"}}]);
+    let mut debugged = before.clone();
+    debugged["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "good:v2"}]);
+    let review = with(updated(&before, &debugged), &json!({"subResource": "ephemeralcontainers"}));
+    assert_eq!(server.review(&review).await["allowed"], true);
+    let pinned = json!([replaced("/spec/ephemeralContainers/0/image", &format!("good:v2@{DIGEST}"))]);
+    assert_eq!(patch(&server.ask("mutate", "", &review).await), pinned);
+
+    let mut denied = debugged.clone();
+    denied["spec"]["ephemeralContainers"][0]["image"] = json!("unsigned");
+    assert_eq!(server.review(&updated(&before, &denied)).await["allowed"], false);
+    // Elsewhere other manifests are pulled, and without an object to compare with everything is judged.
+    let mut gated = debugged.clone();
+    gated["spec"]["nodeSelector"] = json!({"kubernetes.io/arch": "arm64"});
+    assert_eq!(server.review(&updated(&before, &gated)).await["allowed"], false);
+    assert_eq!(server.review(&updated(&Value::Null, &debugged)).await["allowed"], false);
+    // A volume and the affinity of a pod that is there cannot be changed.
+    let mut volume = before.clone();
+    volume["spec"]["containers"] = json!([{"name": "c0", "image": "good:v9"}]);
+    volume["spec"]["volumes"] = json!([{"name": "v", "image": {"reference": "good:v4"}}]);
+    let pinned = json!([replaced("/spec/containers/0/image", &format!("good:v9@{DIGEST}"))]);
+    assert_eq!(patch(&server.ask("mutate", "", &updated(&before, &volume)).await), pinned);
+    let partly = patch(&server.ask("mutate", "", &updated(&before, &pod(&["partly"]))).await);
+    assert_eq!(partly.as_array().unwrap().len(), 1, "{partly}");
+    assert_eq!(server.judge.last.lock().as_ref().unwrap().1, Stage::Tied);
+}
+
+#[tokio::test]
+async fn c9_a_daemon_set_is_not_told_that_it_is_kept_to_platforms() {
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "partly"}]}});
+    for (kind, words) in [("DaemonSet", "will be refused"), ("Deployment", "is kept to linux/amd64")] {
+        let object = json!({"kind": kind, "metadata": {"name": "web"}, "spec": {"template": template}});
+        let review =
+            with(create(&object), &json!({"kind": {"group": "apps", "version": "v1", "kind": kind}}));
+        let answer = Server::new().review(&review).await;
+        assert_eq!(answer["allowed"], true);
+        assert!(answer["warnings"][0].as_str().unwrap().contains(words), "{answer}");
+    }
 }

@@ -26,7 +26,7 @@ use bonafide::{
         policy::{Mode, PolicyId},
         provenance::Provenance,
         verdict::{ImageVerdict, Outcome, Problem, Proof, Reason, SignedBy},
-        workload::Workload,
+        workload::{Node, Workload},
     },
     gather::{
         ports::{Findings, Incomplete, Inventory, PodLookupError, Pods, Snapshot, Unlisted},
@@ -118,6 +118,7 @@ pub async fn verdict(image: &str) -> ImageVerdict {
         _ => Vec::new(),
     };
     let mut verdict = ImageVerdict::of_problems(image, problems);
+    verdict.matched = image != "unmatched";
     if image == "partly" {
         verdict.constrained = Some(vec!["linux/amd64".parse().unwrap()]);
     }
@@ -149,12 +150,29 @@ pub async fn verdict(image: &str) -> ImageVerdict {
 }
 
 /// What was listed; nothing at first, where it is `None`.
-pub struct Known(pub Mutex<Option<Arc<Snapshot>>>);
+pub struct Known {
+    pub snapshot: Mutex<Option<Arc<Snapshot>>>,
+    /// Nodes that are there when they are looked up.
+    pub coming: Mutex<Vec<Node>>,
+    pub looked_up: Mutex<Vec<String>>,
+}
 
 impl Inventory for Known {
     fn snapshot(&self) -> Result<Arc<Snapshot>, Incomplete> {
         let unlisted = |resource| Unlisted { resource, error: None };
-        self.0.lock().clone().ok_or_else(|| Incomplete(["provenancepolicies", "nodes"].map(unlisted).into()))
+        let snapshot = self.snapshot.lock().clone();
+        snapshot.ok_or_else(|| Incomplete(["provenancepolicies", "nodes"].map(unlisted).into()))
+    }
+
+    fn look_up_node<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
+        self.looked_up.lock().push(name.to_owned());
+        let mut snapshot = self.snapshot.lock();
+        let coming = self.coming.lock().iter().find(|node| node.name == name).cloned();
+        if let (Some(known), Some(node)) = (snapshot.as_mut(), coming) {
+            let nodes = known.nodes.iter().cloned().chain([Arc::new(node)]).collect();
+            *known = Arc::new(Snapshot { nodes, ..Snapshot::clone(known) });
+        }
+        async {}.boxed()
     }
 }
 
@@ -236,7 +254,11 @@ impl Server {
             keys,
             probes: Arc::default(),
         };
-        let inventory = Arc::new(Known(Mutex::new(snapshot.map(Arc::new))));
+        let inventory = Arc::new(Known {
+            snapshot: Mutex::new(snapshot.map(Arc::new)),
+            coming: Mutex::default(),
+            looked_up: Mutex::default(),
+        });
         let known: Arc<dyn Inventory> = Arc::<Known>::clone(&inventory);
         let timeout = Duration::from_secs(10);
         let readiness = Arc::new(Readiness::default());

@@ -55,7 +55,7 @@ async fn a1_every_review_is_denied_until_the_cluster_was_listed() {
     server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="Unlisted"} 7"#);
     insta::assert_json_snapshot!(server.review(&create(&pod(&["good"]))).await);
 
-    *server.inventory.0.lock() = Some(Arc::new(Snapshot::default()));
+    *server.inventory.snapshot.lock() = Some(Arc::new(Snapshot::default()));
     for (webhook, review) in reviews() {
         let answer = server.ask(webhook, "", &review).await;
         assert_eq!(answer["allowed"], true, "{webhook}: {answer}");

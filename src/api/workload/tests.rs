@@ -109,3 +109,36 @@ fn an_update_is_unchanged_when_images_and_placement_are() {
     assert!(!is_unchanged(&pod("a", "n"), &pod("b", "n")));
     assert!(!is_unchanged(&pod("a", ""), &pod("a", "n")));
 }
+
+#[test]
+fn c6_of_an_updated_pod_what_is_new_or_other_is_judged() {
+    let pod = |init: &Value, regular: &Value, debug: &Value, node: &str| {
+        let spec = json!({"nodeName": node, "initContainers": init, "containers": regular, "ephemeralContainers": debug});
+        read_value("", "Pod", &json!({"spec": spec})).workload
+    };
+    let one = |name: &str, image: &str| json!([{"name": name, "image": image}]);
+    let before = pod(&one("i", "x"), &one("a", "y"), &json!([]), "n");
+    let judged = |before: &Workload, mut after: Workload| {
+        keep_changed(before, &mut after);
+        after.images.iter().map(|image| format!("{} {}", image.field, image.image)).collect::<Vec<_>>()
+    };
+    let debugged = pod(&one("i", "x"), &one("a", "y"), &one("d", "z"), "n");
+    assert_eq!(judged(&before, debugged), ["spec.ephemeralContainers[0].image z"]);
+    let set = pod(&one("i", "x"), &one("a", "w"), &json!([]), "n");
+    assert_eq!(judged(&before, set), ["spec.containers[0].image w"]);
+    let moved = pod(&one("i", "x"), &one("a", "y"), &json!([]), "m");
+    assert_eq!(judged(&before, moved).len(), 2, "elsewhere other manifests are pulled");
+    let renamed = pod(&one("i", "x"), &one("b", "y"), &json!([]), "n");
+    assert_eq!(judged(&before, renamed), ["spec.containers[0].image y"]);
+    // The same name in another list is another container.
+    let swapped = pod(&one("a", "y"), &one("i", "x"), &json!([]), "n");
+    assert_eq!(judged(&before, swapped).len(), 2);
+    // A name that stood for two images tells nothing.
+    let twice = json!([{"name": "a", "image": "y"}, {"name": "a", "image": "w"}]);
+    let odd = pod(&json!([]), &twice, &json!([]), "n");
+    assert_eq!(
+        judged(&odd, pod(&json!([]), &one("a", "w"), &json!([]), "n")),
+        ["spec.containers[0].image w"]
+    );
+    assert_eq!(judged(&before, before.clone()), Vec::<String>::new());
+}

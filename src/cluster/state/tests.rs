@@ -28,7 +28,7 @@ fn one(state: &mut State, (id, policy): (PolicyId, KnownPolicy)) -> bool {
 
 fn node(name: &str, labels: &[(&str, &str)]) -> Node {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Node { name: name.to_owned(), labels }
+    Node { name: name.to_owned(), labels, platform: None }
 }
 
 #[test]

@@ -6,7 +6,11 @@ use super::*;
 
 fn node(name: &str, arch: &str, more: &[(&str, &str)]) -> Node {
     let labels = [(ARCH, arch), (OS, "linux")].into_iter().chain(more.iter().copied());
-    Node { name: name.into(), labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect() }
+    Node {
+        name: name.into(),
+        labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        platform: None,
+    }
 }
 
 fn nodes() -> Vec<Node> {
@@ -24,7 +28,9 @@ fn term(labels: Vec<NodeRequirement>) -> NodeTerm {
 fn on(placement: &Placement, nodes: &[Node], configured: &[&str]) -> Vec<String> {
     let configured: Vec<Platform> = configured.iter().map(|text| text.parse().unwrap()).collect();
     match platforms(placement, nodes, &configured) {
-        Platforms::These(list) => list.iter().map(ToString::to_string).collect(),
+        Platforms::These(list) | Platforms::Among { platforms: list, .. } => {
+            list.iter().map(ToString::to_string).collect()
+        }
         Platforms::Within { systems, architectures } => {
             let shown = |list: Vec<String>| if list.is_empty() { "*".to_owned() } else { list.join(",") };
             vec![format!("{}/{}", shown(systems), shown(architectures))]
@@ -113,20 +119,84 @@ fn with_nothing_known_what_is_stated_counts_and_nothing_is_assumed() {
 #[test]
 fn a_node_that_does_not_say_what_it_is_makes_it_unknown() {
     let mut all = nodes();
-    all.push(Node { name: "c".into(), labels: BTreeMap::from([("pool".to_owned(), "x".to_owned())]) });
+    let labels = BTreeMap::from([("pool".to_owned(), "x".to_owned())]);
+    all.push(Node { name: "c".into(), labels, platform: None });
     assert_eq!(on(&Placement::default(), &all, &["linux/amd64"]), ["unknown"]);
     assert_eq!(on(&select(ARCH, "arm64"), &all, &[]), ["linux/arm64"], "it is ruled out");
     let linux = Placement { os: Some("linux".into()), ..Placement::default() };
-    assert_eq!(on(&linux, &all, &[]), ["unknown"]);
-    let no_system =
-        Node { name: "d".into(), labels: BTreeMap::from([(ARCH.to_owned(), "amd64".to_owned())]) };
+    assert_eq!(on(&linux, &all, &[]), ["linux/*"], "the kubelet refuses a pod for another system");
+    let labels = BTreeMap::from([(ARCH.to_owned(), "amd64".to_owned())]);
+    let no_system = Node { name: "d".into(), labels, platform: None };
     assert_eq!(on(&Placement::default(), &[no_system], &[]), ["linux/amd64"], "it was made by hand");
+}
+
+fn named(name: &str) -> Placement {
+    Placement { node_name: Some(name.into()), ..Placement::default() }
+}
+
+fn by_field(operator: NodeOperator, names: &[&str]) -> Placement {
+    affine(vec![NodeTerm { labels: Vec::new(), fields: vec![requirement("metadata.name", operator, names)] }])
+}
+
+#[test]
+fn a3_a_node_that_is_named_and_not_known_may_be_anything_whatever_is_configured() {
+    let configured = ["linux/amd64"];
+    for placement in [
+        named("coming"),
+        by_field(NodeOperator::In, &["coming"]),
+        by_field(NodeOperator::In, &["a", "coming"]),
+    ] {
+        assert_eq!(on(&placement, &nodes(), &configured), ["unknown"], "{placement:?}");
+        assert_eq!(unknown_nodes(&placement, &nodes()), ["coming"]);
+        assert!(is_tied(&placement));
+    }
+    // The kubelet holds a pod against its node's labels.
+    let selected = Placement { node_name: Some("coming".into()), ..select(ARCH, "amd64") };
+    assert_eq!(on(&selected, &nodes(), &["linux/s390x"]), ["*/amd64"]);
+    let unlabelled = [Node { name: "coming".into(), labels: BTreeMap::new(), platform: None }];
+    assert_eq!(on(&named("coming"), &unlabelled, &configured), ["unknown"]);
+    assert_eq!(unknown_nodes(&named("coming"), &unlabelled), ["coming"]);
+}
+
+#[test]
+fn a3_a_node_that_is_named_and_known_is_what_it_is_and_nothing_else() {
+    let configured = ["linux/amd64", "linux/s390x"];
+    for placement in [named("b"), by_field(NodeOperator::In, &["b"])] {
+        assert_eq!(on(&placement, &nodes(), &configured), ["linux/arm64"], "{placement:?}");
+        assert!(unknown_nodes(&placement, &nodes()).is_empty());
+    }
+    // What comes has another name.
+    let others = by_field(NodeOperator::NotIn, &["b"]);
+    assert_eq!(on(&others, &nodes(), &configured), configured);
+    assert!(unknown_nodes(&others, &nodes()).is_empty() && !is_tied(&others));
+}
+
+#[test]
+fn c15_a_node_without_labels_is_what_its_status_says() {
+    let unlabelled = |platform: Option<&str>| {
+        let platform = platform.map(|text| text.parse().unwrap());
+        [Node { name: "c".into(), labels: BTreeMap::new(), platform }]
+    };
+    assert_eq!(on(&Placement::default(), &unlabelled(Some("linux/arm64")), &[]), ["linux/arm64"]);
+    assert_eq!(on(&Placement::default(), &unlabelled(None), &["linux/amd64"]), ["unknown"]);
+    let labels = BTreeMap::from([(ARCH.to_owned(), "amd64".to_owned())]);
+    let both = [Node { labels, ..unlabelled(Some("windows/arm64"))[0].clone() }];
+    assert_eq!(on(&Placement::default(), &both, &[]), ["windows/amd64"]);
+}
+
+#[test]
+fn c15_several_architectures_are_those_that_are_named_where_no_node_has_labels() {
+    let unlabelled = [Node { name: "c".into(), labels: BTreeMap::new(), platform: None }];
+    let both = affine(vec![term(vec![requirement(ARCH, NodeOperator::In, &["amd64", "arm64"])])]);
+    assert_eq!(on(&both, &unlabelled, &[]), ["*/amd64,arm64"]);
+    let pool = affine(vec![term(vec![requirement("pool", NodeOperator::DoesNotExist, &[])])]);
+    assert_eq!(on(&pool, &unlabelled, &[]), ["unknown"]);
 }
 
 #[test]
 fn labels_of_older_nodes_count() {
     let labels = [(OLD_ARCH, "arm64"), (OLD_OS, "windows")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let old = [Node { name: "o".into(), labels: labels.into() }];
+    let old = [Node { name: "o".into(), labels: labels.into(), platform: None }];
     assert_eq!(on(&Placement::default(), &old, &[]), ["windows/arm64"]);
     let of = |os: &str| Placement { os: Some(os.into()), ..Placement::default() };
     assert_eq!(on(&of("windows"), &old, &[]), ["windows/arm64"]);
@@ -172,7 +242,7 @@ proptest! {
     #[test]
     fn a_configured_platform_fits_wherever_a_node_of_it_does(placement in some_placement(), nodes in some_nodes()) {
         for node in nodes.iter().filter(|node| fits(&placement, &Known(node))) {
-            let platform = node_platform(&node.labels).unwrap();
+            let platform = node_platform(node).unwrap();
             prop_assert!(fits(&placement, &Possible(&platform)));
         }
     }
@@ -180,9 +250,11 @@ proptest! {
     /// The platform of every node that fits is in the answer, and no platform is there twice.
     #[test]
     fn every_node_that_fits_counts(placement in some_placement(), nodes in some_nodes()) {
-        let Platforms::These(list) = platforms(&placement, &nodes, &[]) else { return Ok(()) };
+        let (Platforms::These(list) | Platforms::Among { platforms: list, .. }) = platforms(&placement, &nodes, &[]) else {
+            return Ok(());
+        };
         for node in nodes.iter().filter(|node| fits(&placement, &Known(node))) {
-            prop_assert!(list.contains(&node_platform(&node.labels).unwrap()));
+            prop_assert!(list.contains(&node_platform(node).unwrap()));
         }
         prop_assert_eq!(list.iter().collect::<BTreeSet<_>>().len(), list.len());
     }
@@ -191,7 +263,7 @@ proptest! {
     #[test]
     fn without_constraints_every_node_and_platform_counts(nodes in some_nodes()) {
         let configured = [Platform::new("windows", "amd64", None)];
-        let mut expected: BTreeSet<Platform> = nodes.iter().filter_map(|node| node_platform(&node.labels)).collect();
+        let mut expected: BTreeSet<Platform> = nodes.iter().filter_map(node_platform).collect();
         expected.extend(configured.clone());
         prop_assert_eq!(platforms(&Placement::default(), &nodes, &configured), Platforms::These(expected.into_iter().collect()));
     }
