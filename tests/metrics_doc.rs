@@ -96,6 +96,7 @@ fn touched() -> Arc<Metrics> {
         phases: Phases::default(),
     };
     metrics.reviewed(&review, Duration::from_micros(7));
+    metrics.dry_run(&review);
     metrics.skipped("Deleted");
     metrics.panicked();
     drop(metrics.begin());
@@ -115,6 +116,7 @@ fn touched() -> Arc<Metrics> {
     metrics.set_webhook_entries(&[("workloads", EntryState::Fail)]);
     metrics.set_webhook_unreached(Duration::from_secs(2));
     metrics.set_leading(true);
+    metrics.set_events_dropped(1);
     metrics.before_scrape(|metrics| metrics.set_log_dropped(3));
     metrics
 }

@@ -14,6 +14,7 @@ mod root;
 mod selector;
 mod shape;
 mod signer;
+mod unknown_roots;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -40,6 +41,7 @@ pub use keys::{
 pub use root::{AuthoritySource, CompiledRoot, RootSource, TufSource, compile_root, mirror};
 pub use selector::is_label_key;
 use shape::Misshapen;
+pub use unknown_roots::unknown_roots;
 
 /// What a policy object became.
 #[derive(Debug, Clone)]

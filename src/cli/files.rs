@@ -8,7 +8,7 @@ use std::{
 use super::{exit::Failure, inline::InlineArgs, terminal};
 use crate::{
     api::{
-        compile::{GivenKeys, NoKeys, Note, compile},
+        compile::{GivenKeys, NoKeys, Note, compile, unknown_roots},
         manifest::{self, Documents, PolicyDocument, RootDocument, SyntaxError},
     },
     domain::{
@@ -86,13 +86,11 @@ impl PolicyFile {
         let mut found = Vec::new();
         for document in self.content.iter().flat_map(|content| &content.policies) {
             let PolicyEntry::Valid(policy) = &document.compiled.entry else { continue };
-            for (at, signer) in policy.signers.iter().enumerate() {
-                let Some(root) = signer.root().filter(|root| !known.contains(root)) else { continue };
-                let note = Note {
-                    field: format!("spec.signers[{at}].trustRoot"),
-                    value: Some(root.to_string()),
-                    message: "is neither built in nor a TrustRoot in these files; without it, nothing satisfies this signer".to_owned(),
-                };
+            let lack = |root: &TrustRootName| {
+                (!known.contains(root))
+                    .then(|| "is neither built in nor a TrustRoot in these files".to_owned())
+            };
+            for note in unknown_roots(policy, lack) {
                 found.push(error(document.line_of(&note), &note));
             }
         }

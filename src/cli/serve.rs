@@ -122,7 +122,7 @@ pub async fn run(args: Args, version: &str) -> ExitCode {
 /// Where policies, nodes and namespaces come from.
 enum Source {
     Folders(Arc<PolicyFolders>),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 impl Source {
@@ -172,7 +172,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
 
     let roots = parts::trust_roots(&args)?;
     let mut source = if args.in_cluster.cluster {
-        Source::Cluster(Cluster::start(&args, &metrics, &readiness, &certificate, &roots).await?)
+        Source::Cluster(Box::new(Cluster::start(&args, &metrics, &readiness, &certificate, &roots).await?))
     } else {
         let policies = Arc::new(policies(&args, &roots, &metrics)?);
         readiness.policies_loaded();

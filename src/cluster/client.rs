@@ -1,8 +1,11 @@
 //! The client of the API server.
 
+mod away;
+
 use std::time::Duration;
 
-use kube::{Client, Config};
+use away::TellWhenAway;
+use kube::{Client, Config, client::ClientBuilder};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -29,5 +32,5 @@ pub async fn infer() -> Result<Client, ClientError> {
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     config.write_timeout = Some(SILENCE);
-    Ok(Client::try_from(config)?)
+    Ok(ClientBuilder::try_from(config)?.with_layer(&TellWhenAway::default()).build())
 }

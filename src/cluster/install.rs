@@ -6,26 +6,24 @@
 //! because a webhook that was reached is not reached any more.
 
 pub mod announce;
+mod bundle;
 mod entries;
 mod pace;
 mod probe;
+mod proof;
 mod report;
+mod write;
 
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
+use bundle::read_bundle;
 use entries::{Entries, Kind, Stage, others};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-    core::DynamicObject,
-    runtime::watcher,
-};
+use kube::{Api, Client, core::DynamicObject, runtime::watcher};
 use pace::Pace;
 use probe::Answer;
 pub use probe::{PROBE_ANNOTATION, Probes, echo};
+use proof::Proof;
 pub use report::{Concern, EntryState, Reachability, WebhookReport};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -37,6 +35,7 @@ use super::{
     watch::{self as follow, Change},
     webhooks::{FailurePolicy, WebhookSettings},
 };
+use write::write;
 
 /// Who is named as the one that wrote a field.
 const MANAGER: &str = "bonafide";
@@ -44,14 +43,6 @@ const MANAGER: &str = "bonafide";
 const LOOK: Duration = Duration::from_secs(2);
 /// How soon they are looked at again while something is to come.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long it may take until the API server reaches a webhook that was just made known to it.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How often a leader that sees the API server reach the webhook looks whether it still does.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// How long a probe that arrived counts.
-const PROOF_LASTS: Duration = Duration::from_secs(15);
-/// The most that a bundle in a file may be long.
-const BUNDLE_LIMIT: u64 = 256 * 1024;
 
 /// Whom the API server is to trust.
 #[derive(Debug)]
@@ -179,34 +170,6 @@ fn modify(report: &watch::Sender<WebhookReport>, change: impl FnOnce(&mut Webhoo
         change(known);
         *known != before
     });
-}
-
-/// When the API server was seen to reach the webhook.
-#[derive(Debug, Default)]
-struct Proof {
-    last: Option<Instant>,
-    /// Since when nothing has been seen.
-    waits_since: Option<Instant>,
-    /// When the last probe was sent.
-    probed: Option<Instant>,
-    why: Option<String>,
-}
-
-impl Proof {
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.last.is_some_and(|last| now.duration_since(last) < PROOF_LASTS)
-    }
-
-    /// Whether it is time for another probe.
-    fn is_due(&self, now: Instant) -> bool {
-        let pause = if self.is_fresh(now) { PROBE_EVERY } else { LOOK_AGAIN };
-        self.probed.is_none_or(|probed| now.duration_since(probed) >= pause)
-    }
-
-    /// Whether it was waited for long enough to say that the webhook is not reached.
-    fn is_overdue(&self, now: Instant) -> bool {
-        self.waits_since.is_some_and(|since| now.duration_since(since) >= PATIENCE)
-    }
 }
 
 struct Keeper {
@@ -433,55 +396,6 @@ impl Keeper {
         };
         modify(&self.report, |report| report.reachability = reachability);
         is_reached
-    }
-}
-
-/// Writes the entries. Where somebody added to them what an apply does not remove, such as a condition of his own, the list is replaced.
-async fn write(
-    kind: Kind,
-    api: &Api<DynamicObject>,
-    name: &str,
-    object: &DynamicObject,
-    wanted: &Entries,
-) -> Result<(), kube::Error> {
-    let resource = kind.resource();
-    // With the uid, an object that was removed meanwhile is not made anew.
-    let body = |metadata: Value, webhooks: &[Value]| {
-        json!({
-            "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "webhooks": webhooks,
-        })
-    };
-    let uid = &object.metadata.uid;
-    let applied = {
-        let patch = Patch::Apply(body(json!({"name": name, "uid": uid}), wanted.json()));
-        let params = PatchParams::apply(MANAGER).force();
-        call::within(call::LIMIT, api.patch(name, &params, &patch)).await?
-    };
-    let seen = Entries::seen(&applied);
-    if seen.are(wanted) {
-        return Ok(());
-    }
-    let version = &applied.metadata.resource_version;
-    let metadata = json!({"uid": uid, "resourceVersion": version});
-    let patch = Patch::Merge(body(metadata, &seen.replaced(wanted)));
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    call::within(call::LIMIT, api.patch(name, &params, &patch)).await.map(drop)
-}
-
-async fn read_bundle(path: PathBuf) -> Result<Bundle, String> {
-    let read = tokio::task::spawn_blocking(move || {
-        let length = std::fs::metadata(&path)?.len();
-        if length > BUNDLE_LIMIT {
-            return Err(std::io::Error::other(format!("it is longer than {BUNDLE_LIMIT} bytes")));
-        }
-        std::fs::read(&path)
-    });
-    let bytes = read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match certificates {
-        Ok(found) if !found.is_empty() => Ok(bytes.into()),
-        Ok(_) => Err("it holds no PEM certificate".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use self::nodes::NodeLookups;
 use super::{
     keys::KeyObjects,
-    state::{KnownPolicy, Reach, Reported, State},
+    state::{KnownPolicy, Reach, Reported, Reviewed, State},
     watch::{self, Change},
 };
 use crate::{
@@ -420,15 +420,29 @@ fn labels<K>(object: PartialObjectMeta<K>) -> (String, LabelMap) {
     (object.metadata.name.unwrap_or_default(), object.metadata.labels.unwrap_or_default())
 }
 
-/// What the condition `Ready` of a status says.
+/// What the conditions of a status say.
 pub(super) fn reported(status: &Value) -> Option<Reported> {
     let conditions = status.get("conditions")?.as_array()?;
-    let ready = conditions.iter().find(|condition| condition.get("type").is_some_and(|is| is == "Ready"))?;
+    let of_type = |name: &str| {
+        conditions.iter().find(|condition| condition.get("type").is_some_and(|found| *found == *name))
+    };
+    let text =
+        |condition: &Value, field: &str| condition.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
+    let reviewed = of_type("Reviewed").and_then(|condition| {
+        Some(Reviewed {
+            is_true: condition.get("status")? == "True",
+            reason: text(condition, "reason")?,
+            message: text(condition, "message")?,
+            since: text(condition, "lastTransitionTime"),
+        })
+    });
+    let ready = of_type("Ready")?;
     Some(Reported {
         generation: ready.get("observedGeneration")?.as_i64()?,
         ready: ready.get("status")? == "True",
-        message: ready.get("message")?.as_str()?.to_owned(),
-        since: ready.get("lastTransitionTime").and_then(Value::as_str).map(ToOwned::to_owned),
+        message: text(ready, "message")?,
+        since: text(ready, "lastTransitionTime"),
+        reviewed,
     })
 }
 

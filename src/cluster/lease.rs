@@ -5,6 +5,7 @@
 //! Lease has ended once this process has seen it unchanged for as long as it is granted.
 
 mod elector;
+mod owner;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use elector::{Elector, Step};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::{Api, Client, api::PostParams};
+use owner::Owner;
 use tokio::{sync::watch, time::Instant};
 
 use super::call::{self, Trouble};
@@ -69,6 +71,7 @@ pub async fn run(
     let mut candidate = Candidate {
         api,
         elector: Elector::new(settings.identity.clone(), settings.timing),
+        owner: Owner::default(),
         settings,
         trouble: Trouble::new("keep the Lease"),
     };
@@ -94,6 +97,7 @@ fn publish(leads: &watch::Sender<bool>, leading: bool) {
 struct Candidate {
     api: Api<Lease>,
     elector: Elector,
+    owner: Owner,
     settings: Settings,
     trouble: Trouble,
 }
@@ -134,11 +138,13 @@ impl Candidate {
         let Step::Write(spec) = self.elector.look(spec.as_ref(), sent, Timestamp::now()) else {
             return Ok(());
         };
-        let written = if let Some(lease) = seen {
+        let mut lease = Lease { spec: Some(spec), ..seen.clone().unwrap_or_default() };
+        let owned =
+            self.owner.own(self.api.clone().into_client(), &self.settings.namespace, &mut lease).await;
+        let written = if seen.is_some() {
             // The resource version that was read goes back with it: whoever writes in between wins.
-            self.api.replace(name, &params, &Lease { spec: Some(spec), ..lease }).await
+            self.api.replace(name, &params, &lease).await
         } else {
-            let mut lease = Lease { spec: Some(spec), ..Lease::default() };
             lease.metadata.name = Some(name.clone());
             self.api.create(&params, &lease).await
         };
@@ -146,6 +152,11 @@ impl Candidate {
             Ok(_) => self.elector.renewed(sent),
             // Somebody else was faster: the next look tells who.
             Err(kube::Error::Api(status)) if status.code == 409 => self.elector.refused(),
+            // Some clusters let only those set an owner who may delete the object. To lead is worth more.
+            Err(kube::Error::Api(status)) if status.code == 403 && owned => {
+                self.owner.give_up(&status.message);
+                self.elector.refused();
+            }
             Err(error) => return Err(error),
         }
         Ok(())

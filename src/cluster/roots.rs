@@ -138,6 +138,7 @@ impl TrustRootObjects {
                     ready: report.ready,
                     message: shortened(report.message),
                     since: None,
+                    reviewed: None,
                 };
                 // What was written comes back by the watch; until then it need not be written again.
                 let is_there = root.reported.as_ref().is_some_and(|reported| reported.says(&wanted))

@@ -56,6 +56,42 @@ pub struct Reported {
     pub message: String,
     /// Since when (`lastTransitionTime`).
     pub since: Option<String>,
+    /// The condition `Reviewed`, which policies have.
+    pub reviewed: Option<Reviewed>,
+}
+
+/// What the condition `Reviewed` of a policy's status says: whether the API server sends workloads to the webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewed {
+    /// Whether it does.
+    pub is_true: bool,
+    /// How, in one word.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// Since when (`lastTransitionTime`).
+    pub since: Option<String>,
+}
+
+impl Reviewed {
+    /// Whether this is what the condition should say.
+    pub fn says(&self, wanted: &Self) -> bool {
+        (self.is_true, &self.reason, &self.message) == (wanted.is_true, &wanted.reason, &wanted.message)
+    }
+}
+
+impl Reported {
+    /// Whether this is what the status should say; since when is nobody's wish.
+    pub fn says(&self, wanted: &Self) -> bool {
+        let is_reviewed = match (&self.reviewed, &wanted.reviewed) {
+            (Some(known), Some(wanted)) => known.says(wanted),
+            (known, wanted) => known.is_none() && wanted.is_none(),
+        };
+        self.generation == wanted.generation
+            && self.ready == wanted.ready
+            && self.message == wanted.message
+            && is_reviewed
+    }
 }
 
 /// Whether policies are namespaced.

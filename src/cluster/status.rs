@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
+    install::{Concern, EntryState, WebhookReport},
     inventory::{ClusterInventory, Watched},
-    state::{KnownPolicy, Reported},
+    state::{KnownPolicy, Reported, Reviewed},
 };
 use crate::{
     domain::{
@@ -32,11 +33,24 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long changes are gathered: a folder of policies is applied one by one.
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// Writes statuses for ever, while `leads` says that it is this replica's to do.
+/// How long the first look of a new leader waits until it is known how the webhook configurations stand.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// What the status of policies says besides the policies themselves.
+pub struct Surroundings {
+    /// The trust roots that are in force.
+    pub roots: Arc<dyn RootKeeper>,
+    /// How the webhook configurations stand.
+    pub webhooks: watch::Receiver<WebhookReport>,
+    /// When this process last answered a review.
+    pub last_review: Box<dyn Fn() -> Option<Timestamp> + Send + Sync>,
+}
+
+/// Writes statuses forever, while `leads` says that it is this replica's to do.
 pub async fn run(
     client: Client,
     inventory: Arc<ClusterInventory>,
-    roots: Arc<dyn RootKeeper>,
+    mut surroundings: Surroundings,
     mut leads: watch::Receiver<bool>,
 ) {
     let mut written: HashMap<PolicyId, (String, Reported)> = HashMap::new();
@@ -46,20 +60,24 @@ pub async fn run(
             if leads.changed().await.is_err() {
                 return;
             }
+            let known = surroundings.webhooks.wait_for(|report| report.workloads().is_some());
+            let _ = tokio::time::timeout(FIRST_LOOK, known).await;
             continue;
         }
+        let webhooks = surroundings.webhooks.borrow_and_update().clone();
+        let last_review = (surroundings.last_review)();
         let policies = inventory.policies();
         written
             .retain(|id, (uid, _)| policies.iter().any(|(known, policy)| known == id && policy.uid == *uid));
         for (id, policy) in policies {
-            let wanted = report(&policy, &roots.known());
+            let (wanted, reason) = report(&policy, &surroundings.roots.known(), &webhooks, last_review);
             // What was written comes back by the watch; until then it need not be written again.
             let is_there = policy.reported.as_ref().is_some_and(|reported| reported.says(&wanted))
                 || written.get(&id).is_some_and(|(_, written)| written.says(&wanted));
             if is_there || !*leads.borrow() {
                 continue;
             }
-            match write(&client, &id, &policy, &wanted).await {
+            match write(&client, &id, &policy, &wanted, reason).await {
                 Ok(()) => {
                     written.insert(id, (policy.uid, wanted));
                 }
@@ -75,34 +93,85 @@ pub async fn run(
         tokio::select! {
             () = inventory.policies_changed() => tokio::time::sleep(GATHERING).await,
             _ = leads.changed() => {}
+            Ok(()) = surroundings.webhooks.changed() => tokio::time::sleep(GATHERING).await,
             () = tokio::time::sleep(LOOK) => written.clear(),
         }
     }
 }
 
-impl Reported {
-    pub(super) fn says(&self, wanted: &Self) -> bool {
-        self.generation == wanted.generation && self.ready == wanted.ready && self.message == wanted.message
-    }
-}
-
-/// What the status should say.
-fn report(policy: &KnownPolicy, roots: &KnownRoots) -> Reported {
-    let (ready, message) = match &policy.entry {
+/// What the status should say, and the reason of the condition `Ready`.
+fn report(
+    policy: &KnownPolicy,
+    roots: &KnownRoots,
+    webhooks: &WebhookReport,
+    last_review: Option<Timestamp>,
+) -> (Reported, &'static str) {
+    let before = policy.reported.as_ref().and_then(|reported| reported.reviewed.as_ref());
+    let reviewed = reviewed(webhooks, last_review, before);
+    let concern = match &reviewed {
+        Some(_) => webhooks.concern(),
+        None => Some(Concern {
+            reason: "WebhookUnknown",
+            message: "it is not known whether the API server sends workloads to the webhook".to_owned(),
+            why: None,
+            is_open: true,
+        }),
+    };
+    let also = concern.as_ref().map(|concern| format!("; {}", concern.message)).unwrap_or_default();
+    let (ready, reason, message) = match &policy.entry {
         PolicyEntry::Valid(policy) => {
             let lack = |signer: &Signer| {
-                roots
-                    .lack(signer.root()?)
-                    .map(|lack| format!("; nothing satisfies the signer {}: {lack}", signer.name))
+                let lack = roots.lack(signer.root()?)?;
+                Some(format!("nothing satisfies the signer {}: {lack}", signer.name))
             };
-            let lacking: String = policy.signers.iter().filter_map(lack).collect();
-            (true, format!("the policy is in force{lacking}"))
+            let lacking: Vec<String> = policy.signers.iter().filter_map(lack).collect();
+            match concern {
+                _ if !lacking.is_empty() => {
+                    (false, "TrustRootNotInForce", format!("{}{also}", lacking.join("; ")))
+                }
+                Some(concern) if concern.is_open => {
+                    (false, concern.reason, format!("the policy is not in force: {}", concern.message))
+                }
+                _ => (true, "Compiled", format!("the policy is in force{also}")),
+            }
         }
         PolicyEntry::Invalid(invalid) => {
-            (false, format!("the policy denies every image it is for: {}", invalid.errors.join("; ")))
+            let errors = invalid.errors.join("; ");
+            (false, "Invalid", format!("the policy denies every image it is for: {errors}{also}"))
         }
     };
-    Reported { generation: policy.generation, ready, message: shortened(message), since: None }
+    let message = shortened(message);
+    (Reported { generation: policy.generation, ready, message, since: None, reviewed }, reason)
+}
+
+/// What the last part of the message of `Reviewed` begins with.
+const LAST_REVIEW: &str = "a review was last seen ";
+
+/// Whether the API server sends workloads to the webhook; `None` while that is not known. The time of the last review is told by the
+/// hour, so that statuses are written rarely; until this process has seen one, what `before` says of it stays.
+fn reviewed(
+    webhooks: &WebhookReport,
+    last_review: Option<Timestamp>,
+    before: Option<&Reviewed>,
+) -> Option<Reviewed> {
+    let (is_true, reason) = match (webhooks.concern(), webhooks.workloads()?) {
+        (Some(concern), _) => (!concern.is_open, concern.reason),
+        (None, EntryState::Absent) => (false, "WebhookNotInstalled"),
+        (None, EntryState::Ignore) => (true, "FailurePolicyIgnore"),
+        (None, EntryState::Fail) => (true, "FailurePolicyFail"),
+    };
+    let entries = webhooks.entries();
+    let reviewing = entries.iter().filter(|(name, _)| !matches!(*name, "policies" | "lease"));
+    let entries: Vec<String> = reviewing.map(|(name, state)| format!("{name} {}", state.as_str())).collect();
+    let seen = match (last_review, before) {
+        (Some(at), _) => at.strftime(&format!("{LAST_REVIEW}on %Y-%m-%d after %H:00 UTC")).to_string(),
+        (None, Some(before)) if before.message.contains(LAST_REVIEW) => {
+            before.message.rsplit("; ").next().unwrap_or_default().to_owned()
+        }
+        (None, _) => "no review was seen yet".to_owned(),
+    };
+    let message = format!("webhook entries: {}; {seen}", entries.join(", "));
+    Some(Reviewed { is_true, reason: reason.to_owned(), message, since: None })
 }
 
 pub(super) fn shortened(mut message: String) -> String {
@@ -115,19 +184,28 @@ pub(super) fn shortened(mut message: String) -> String {
 
 /// The status object (`metav1.Condition`); the time stays where the condition does.
 pub(super) fn status(wanted: &Reported, reason: &str, before: Option<&Reported>, now: Timestamp) -> Value {
-    let since = before.filter(|before| before.ready == wanted.ready).and_then(|before| before.since.clone());
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    json!({
-        "observedGeneration": wanted.generation,
-        "conditions": [{
-            "type": "Ready",
-            "status": if wanted.ready { "True" } else { "False" },
+    let condition = |kind: &str, is_true: bool, reason: &str, message: &str, since: Option<String>| {
+        json!({
+            "type": kind,
+            "status": if is_true { "True" } else { "False" },
             "reason": reason,
-            "message": wanted.message,
+            "message": message,
             "observedGeneration": wanted.generation,
-            "lastTransitionTime": since.unwrap_or(now),
-        }],
-    })
+            "lastTransitionTime": since.unwrap_or_else(|| now.clone()),
+        })
+    };
+    let since = before.filter(|before| before.ready == wanted.ready).and_then(|before| before.since.clone());
+    let mut conditions = vec![condition("Ready", wanted.ready, reason, &wanted.message, since)];
+    if let Some(reviewed) = &wanted.reviewed {
+        let before = before.and_then(|before| before.reviewed.as_ref());
+        let since = before
+            .filter(|before| before.is_true == reviewed.is_true)
+            .and_then(|before| before.since.clone());
+        let (reason, message) = (&reviewed.reason, &reviewed.message);
+        conditions.push(condition("Reviewed", reviewed.is_true, reason, message, since));
+    }
+    json!({"observedGeneration": wanted.generation, "conditions": conditions})
 }
 
 async fn write(
@@ -135,9 +213,9 @@ async fn write(
     id: &PolicyId,
     policy: &KnownPolicy,
     wanted: &Reported,
+    reason: &str,
 ) -> Result<(), kube::Error> {
     let api = policies(client, id);
-    let reason = if wanted.ready { "Compiled" } else { "Invalid" };
     // The uid sees to it that another object of the name is left alone.
     let patch = json!({
         "metadata": {"uid": policy.uid},
@@ -161,32 +239,4 @@ fn policies(client: &Client, id: &PolicyId) -> Api<DynamicObject> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reported(ready: bool, since: &str) -> Reported {
-        Reported { generation: 3, ready, message: "m".to_owned(), since: Some(since.to_owned()) }
-    }
-
-    #[test]
-    fn the_time_of_a_condition_is_that_of_its_last_change() {
-        let now: Timestamp = "2026-11-23T08:00:00.5Z".parse().unwrap();
-        let wanted = Reported { since: None, ..reported(true, "") };
-        let time = |before: Option<&Reported>| {
-            status(&wanted, "Compiled", before, now)["conditions"][0]["lastTransitionTime"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        };
-        assert_eq!(time(None), "2026-11-23T08:00:00Z");
-        assert_eq!(time(Some(&reported(false, "2026-01-01T00:00:00Z"))), "2026-11-23T08:00:00Z");
-        assert_eq!(time(Some(&reported(true, "2026-01-01T00:00:00Z"))), "2026-01-01T00:00:00Z");
-    }
-
-    #[test]
-    fn a_long_message_is_cut_between_characters() {
-        let long = shortened("é".repeat(MESSAGE_LIMIT));
-        assert!(long.len() <= MESSAGE_LIMIT + '…'.len_utf8() && long.ends_with('…'));
-        assert_eq!(shortened("short".to_owned()), "short");
-    }
-}
+mod tests;

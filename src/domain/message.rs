@@ -14,7 +14,7 @@ use super::{
     level::BuildLevel,
     looked_at,
     platform::Platform,
-    policy::{Policy, PolicyId},
+    policy::{Mode, Policy, PolicyId},
     reference::Reference,
     verdict::{ImageVerdict, Problem, Reason},
     workload::{ImageRole, WorkloadImage},
@@ -51,6 +51,9 @@ pub fn warning(image: Option<&WorkloadImage>, verdict: &ImageVerdict, problem: &
         (Reason::PlatformMissing | Reason::UnpinnedTag | Reason::UnmatchedImage, _) | (_, None) => {}
         (reason, Some(policy)) if reason.is_transient() => {
             push(&mut text, format_args!(" could not be verified for {} {policy}", policy.kind()));
+        }
+        (_, Some(policy)) if problem.mode == Mode::Enforce => {
+            push(&mut text, format_args!(" is not admitted by {} {policy}", policy.kind()));
         }
         (_, Some(policy)) => {
             push(&mut text, format_args!(" would not be admitted by {} {policy}", policy.kind()));

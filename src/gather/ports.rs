@@ -315,10 +315,25 @@ pub trait Agents: Send + Sync {
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting>;
 }
 
-/// Who is told what was found under a policy although nothing was denied for it, and what could not be found out.
+/// What was found under a policy about one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyFinding<'a> {
+    /// The policy.
+    pub policy: &'a PolicyId,
+    /// What was found, in one word.
+    pub reason: Reason,
+    /// The object's kind.
+    pub kind: &'a str,
+    /// The object's namespace.
+    pub namespace: &'a str,
+    /// The object's name.
+    pub name: &'a str,
+}
+
+/// The events on policies: what was denied, what was found although nothing was denied for it, and what could not be found out.
 pub trait Findings: Send + Sync {
     /// Something was found; `note` says what, where it is wanted.
-    fn found(&self, policy: &PolicyId, reason: Reason, note: &dyn Fn() -> String);
+    fn found(&self, finding: &PolicyFinding<'_>, note: &dyn Fn() -> String);
 }
 
 /// What happens in `gather` and below, for metrics. Every method is cheap and never fails.

@@ -54,7 +54,7 @@ use crate::{
         workload::{Placement, Workload},
     },
     gather::{
-        ports::{Findings, Incomplete, Inventory, Pods, Snapshot},
+        ports::{Findings, Incomplete, Inventory, Pods, RootKeeper, Snapshot},
         review::Review,
         reviewer::Reviewer,
     },
@@ -113,6 +113,8 @@ pub struct InCluster {
     pub keys: Arc<dyn Keys>,
     /// Which probes arrived at this process.
     pub probes: Arc<Probes>,
+    /// The trust roots that signers may name.
+    pub roots: Arc<dyn RootKeeper>,
 }
 
 /// What admission needs.
@@ -490,7 +492,11 @@ impl Admission {
 
     /// Admitted without judging anything: `why` is a word of a fixed set.
     pub(super) fn skipped(&self, about: &About<'_>, why: &'static str) -> Answer {
-        self.metrics.skipped(why);
+        if about.dry_run {
+            self.metrics.dry_run_skipped(why);
+        } else {
+            self.metrics.skipped(why);
+        }
         report::skipped(about, why);
         Answer::allowed()
     }
@@ -577,10 +583,15 @@ impl Admission {
         let took = judging.asked.begun.elapsed();
         // What is mutated is validated next.
         if about.webhook != mutation::MUTATE {
-            self.metrics.reviewed(review, took);
             report::reviewed(about, review, took);
-            if let Some(cluster) = &self.cluster {
-                report::found(about, review, cluster.findings.as_ref());
+            // A dry run leaves nothing behind, no event either: the entries promise so.
+            if about.dry_run {
+                self.metrics.dry_run(review);
+            } else {
+                self.metrics.reviewed(review, took);
+                if let Some(cluster) = &self.cluster {
+                    report::found(about, review, cluster.findings.as_ref());
+                }
             }
         }
         answer

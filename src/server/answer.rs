@@ -9,7 +9,7 @@ use crate::{
     api::compile::Note,
     domain::{
         message,
-        verdict::{ImageVerdict, Outcome, Problem, SignedBy},
+        verdict::{ImageVerdict, Outcome, Problem, Reason, SignedBy},
         workload::{ImageRole, WorkloadImage},
     },
     gather::review::{Review, ReviewedImage},
@@ -131,7 +131,11 @@ impl From<&Review> for Answer {
         let warnings = review.images.iter().flat_map(|image| {
             let verdict = &image.verdict;
             let warning = |problem| message::warning(Some(&image.image), verdict, problem);
-            verdict.warnings.iter().map(warning)
+            // Who is denied has something else to read first: a pinned image would be denied as well.
+            let is_worth_it = |problem: &&Problem| {
+                review.outcome == Outcome::Allow || problem.reason != Reason::UnpinnedTag
+            };
+            verdict.warnings.iter().filter(is_worth_it).map(warning)
         });
         Self { refusal, warnings: warnings.collect(), audit: audit(review), patch: Vec::new() }
     }

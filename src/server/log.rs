@@ -21,6 +21,9 @@ use super::metrics::Metrics;
 /// How many bytes a thread keeps for its next line.
 const LONGEST_KEPT: usize = 4096;
 
+/// Where the client of the API server tells of each request that failed, without the cause. `cluster::client` tells that better.
+const KUBE_REQUESTS: &str = "kube_client::client::builder";
+
 /// The forms of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -63,7 +66,9 @@ pub fn init(format: Format) -> io::Result<Logs> {
 /// Lines of a form; `write` is given each in one piece.
 pub fn lines(format: Format, write: impl Fn(&[u8]) + Send + Sync + 'static) -> Dispatch {
     let asked = env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let usual =
+        || Targets::new().with_default(LevelFilter::INFO).with_target(KUBE_REQUESTS, LevelFilter::OFF);
+    let filter = asked.unwrap_or_else(usual);
     Dispatch::new(Lines { format, filter, write })
 }
 

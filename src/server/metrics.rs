@@ -4,6 +4,8 @@
 //! Labels whose values people choose (registries, kinds) are capped, so that nobody can fill the memory of whoever scrapes.
 
 mod catalogue;
+mod surroundings;
+mod webhook;
 
 pub use self::catalogue::{CATALOGUE, Described};
 
@@ -14,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -28,13 +31,12 @@ use prometheus_client::{
 };
 
 use self::catalogue::{
-    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONNECTIONS, IN_FLIGHT,
-    LEADER, LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS, POOL_BYTES, PROBLEMS, REFUSED,
-    REGISTRY_REQUESTS, REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, TURNED_AWAY, UNKNOWN_KINDS,
-    WATCH_STALENESS, WEBHOOK_ENTRIES, WEBHOOK_UNREACHED,
+    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONNECTIONS, DRY_RUNS,
+    EVENTS_DROPPED, IN_FLIGHT, LAST_REVIEW, LEADER, LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS,
+    POOL_BYTES, PROBLEMS, REFUSED, REGISTRY_REQUESTS, REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, TURNED_AWAY,
+    UNKNOWN_KINDS, WATCH_STALENESS, WEBHOOK_ENTRIES, WEBHOOK_UNREACHED,
 };
 use crate::{
-    cluster::install::EntryState,
     domain::verdict::{Outcome, Reason},
     gather::{ports::Observer, review::Review},
 };
@@ -132,6 +134,8 @@ pub struct Metrics {
     reviews: Family<Verdict, Counter>,
     /// Of what nearly every review is, resolved once.
     admitted: Counter,
+    dry_runs: Family<Verdict, Counter>,
+    last_review: Gauge,
     problems: Family<Effect, Counter>,
     phases: PhaseTimes,
     in_flight: Gauge,
@@ -159,6 +163,7 @@ pub struct Metrics {
     webhook_unreached: Gauge<f64, AtomicU64>,
     leader: Gauge,
     log_dropped: Counter,
+    events_dropped: Counter,
     probes: RwLock<Vec<Probe>>,
 }
 
@@ -192,6 +197,8 @@ impl Metrics {
         let metrics = Self {
             admitted: reviews.get_or_create_owned(&ADMITTED),
             reviews,
+            dry_runs: register(r, DRY_RUNS, Family::default()),
+            last_review: register(r, LAST_REVIEW, Gauge::default()),
             problems: register(r, PROBLEMS, Family::default()),
             phases: PhaseTimes {
                 plan: phase("plan"),
@@ -226,6 +233,7 @@ impl Metrics {
             webhook_entries: register(r, WEBHOOK_ENTRIES, Family::default()),
             webhook_unreached: register(r, WEBHOOK_UNREACHED, Gauge::default()),
             leader: register(r, LEADER, Gauge::default()),
+            events_dropped: register(r, EVENTS_DROPPED, Counter::default()),
             log_dropped: register(r, LOG_DROPPED, Counter::default()),
             probes: RwLock::default(),
             registry: Registry::default(),
@@ -256,14 +264,14 @@ impl Metrics {
         self.probes.write().push(Box::new(probe));
     }
 
+    fn saw_review(&self) {
+        self.last_review.set(Timestamp::now().as_second());
+    }
+
     /// A review was answered by judging its images.
     pub fn reviewed(&self, review: &Review, took: Duration) {
-        let verdict = match review.outcome {
-            Outcome::Allow => "allowed",
-            Outcome::Deny => "denied",
-            Outcome::Unverifiable => "unverifiable",
-        };
-        self.answered(verdict, first_reason(review).map_or("none", Reason::as_str));
+        let Verdict { verdict, reason } = verdict_of(review);
+        self.answered(verdict, reason);
         for image in &review.images {
             let verdict = &image.verdict;
             let found = [(&verdict.problems, "deny"), (&verdict.warnings, "warn"), (&verdict.audit, "audit")];
@@ -334,6 +342,7 @@ impl Metrics {
     }
 
     fn answered(&self, verdict: &'static str, reason: &'static str) {
+        self.saw_review();
         let labels = Verdict { verdict, reason };
         if labels == ADMITTED {
             self.admitted.inc();
@@ -368,65 +377,19 @@ impl Metrics {
         self.cache_bytes.get_or_create(&CacheName { cache }).set(bytes);
     }
 
-    /// How many policies are in force.
-    pub fn set_policies(&self, valid: usize, invalid: usize) {
-        for (state, count) in [("valid", valid), ("invalid", invalid)] {
-            self.policies.get_or_create(&State { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// The policies were read again because they had changed.
-    pub fn policies_reloaded(&self, result: Reload) {
-        self.policy_reloads.get_or_create(&Done { result: result.word() }).inc();
-    }
-
-    /// For how long a resource of the cluster has not been followed.
-    pub fn set_watch_staleness(&self, resource: &'static str, staleness: Duration) {
-        self.watch_staleness.get_or_create(&Resource { resource }).set(staleness.as_secs_f64());
-    }
-
-    /// How old each trust root is; these are all.
-    pub fn set_trust_root_ages(&self, ages: impl Iterator<Item = (String, Duration)>) {
-        self.trust_root_age.clear();
-        for (trust_root, age) in ages {
-            self.trust_root_age.get_or_create(&Root { trust_root }).set(age.as_secs_f64());
-        }
-    }
-
-    /// When the serving certificate ends to be valid.
-    pub fn set_certificate_expiry(&self, unix_seconds: i64) {
-        self.certificate_expiry.set(unix_seconds);
-    }
-
-    /// The serving certificate was read again because it had changed.
-    pub fn certificate_reloaded(&self, result: Reload) {
-        self.certificate_reloads.get_or_create(&Done { result: result.word() }).inc();
-    }
-
-    /// How each entry of the webhook configurations stands.
-    pub fn set_webhook_entries(&self, entries: &[(&'static str, EntryState)]) {
-        for (entry, stands) in entries {
-            for state in EntryState::ALL {
-                let labels = Entry { entry, state: state.as_str() };
-                self.webhook_entries.get_or_create(&labels).set(i64::from(state == *stands));
-            }
-        }
-    }
-
-    /// For how long the API server has not been seen to reach the webhook.
-    pub fn set_webhook_unreached(&self, time: Duration) {
-        self.webhook_unreached.set(time.as_secs_f64());
-    }
-
-    /// Whether this replica leads.
-    pub fn set_leading(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
-    }
-
     /// How many log lines have been dropped so far.
     pub fn set_log_dropped(&self, lines: u64) {
         self.log_dropped.inner().store(lines, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+fn verdict_of(review: &Review) -> Verdict {
+    let verdict = match review.outcome {
+        Outcome::Allow => "allowed",
+        Outcome::Deny => "denied",
+        Outcome::Unverifiable => "unverifiable",
+    };
+    Verdict { verdict, reason: first_reason(review).map_or("none", Reason::as_str) }
 }
 
 /// The first reason of the first image that decided the outcome.

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     api::bulk::has_too_many_values,
-    api::compile::{Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root},
+    api::compile::{
+        Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root, unknown_roots,
+    },
+    domain::policy::PolicyEntry,
     gather::ports::Snapshot,
     trust::compile_trust_root,
 };
@@ -164,14 +167,20 @@ impl Admission {
             Some(cluster) => Arc::clone(&cluster.keys),
             None => Arc::new(NoKeys),
         };
+        let roots = self.cluster.as_ref().map(|cluster| cluster.roots.known());
         // Many patterns take their time; reviews of workloads do not wait for it.
         let compiling = tokio::task::spawn_blocking(move || {
             if is_trust_root(GROUP, &kind) {
                 let compiled = compile_trust_root(&object);
                 return (compiled.errors, compiled.warnings);
             }
-            let Compiled { mut errors, mut warnings, unmet, .. } =
+            let Compiled { mut errors, mut warnings, unmet, entry, .. } =
                 compile_object(&kind, &mut object, pinning, keys.as_ref());
+            if let (Some(roots), PolicyEntry::Valid(policy)) = (roots, &entry) {
+                warnings.extend(unknown_roots(policy, |root| {
+                    roots.lack(root).map(|lack| format!("cannot be used: {lack}"))
+                }));
+            }
             // Objects may come after the policy that references them. Until then it denies what it covers.
             errors.retain(|error| !unmet.contains(error));
             warnings.extend(unmet);

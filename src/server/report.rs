@@ -7,10 +7,11 @@ use std::{any::Any, borrow::Cow, fmt::Write as _, time::Duration};
 use crate::{
     domain::{
         message,
+        policy::PolicyId,
         verdict::{Outcome, Reason},
     },
     gather::{
-        ports::Findings,
+        ports::{Findings, PolicyFinding},
         review::{Review, ReviewedImage},
     },
 };
@@ -45,9 +46,12 @@ pub fn reviewed(about: &About<'_>, review: &Review, took: Duration) {
         Outcome::Deny => "denied",
         Outcome::Unverifiable => "unverifiable",
     };
+    let denial = (review.outcome != Outcome::Allow).then(|| denial(review));
     tracing::info!(
         verdict,
         reasons = reasons(review),
+        policies = policies(review),
+        denial = denial.as_deref(),
         webhook = about.webhook,
         kind = about.kind,
         namespace = about.namespace,
@@ -77,20 +81,22 @@ pub fn skipped(about: &About<'_>, why: &'static str) {
     );
 }
 
-/// Tells the owners of policies what their policies found and denied nothing for, and what could not be found out.
+/// Tells the owners of policies what their policies denied, what they found and denied nothing for, and what could not be found out.
 pub fn found(about: &About<'_>, review: &Review, findings: &dyn Findings) {
+    // What is bound is a pod.
+    let kind = if about.kind == "Binding" { "Pod" } else { about.kind };
     for ReviewedImage { image, verdict } in &review.images {
-        let outages = verdict.problems.iter().filter(|problem| problem.reason.is_transient());
         let softened = verdict.warnings.iter().chain(&verdict.audit).filter(|problem| {
             !problem.avoided && !matches!(problem.reason, Reason::PlatformMissing | Reason::UnpinnedTag)
         });
-        for problem in outages.chain(softened) {
+        for problem in verdict.problems.iter().chain(softened) {
             let Some(policy) = &problem.policy else { continue };
             let note = || {
                 let text = message::warning(Some(image), verdict, problem);
-                format!("{} {}/{}: {text}", about.kind, about.namespace, about.name)
+                format!("{kind} {}/{}: {text}", about.namespace, about.name)
             };
-            findings.found(policy, problem.reason, &note);
+            let (namespace, name) = (about.namespace, about.name);
+            findings.found(&PolicyFinding { policy, reason: problem.reason, kind, namespace, name }, &note);
         }
     }
 }
@@ -205,6 +211,54 @@ fn reasons(review: &Review) -> String {
         }
     }
     words.join(",")
+}
+
+/// The policies that decided: those whose problems were found, else those that are satisfied; each once, in order.
+fn policies(review: &Review) -> String {
+    let problems = |image: &'_ ReviewedImage| -> Vec<PolicyId> {
+        let verdict = &image.verdict;
+        let problems = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
+        let proofs = verdict.proofs.iter().map(|proof| proof.policy.clone());
+        problems.filter_map(|problem| problem.policy.clone()).chain(proofs).collect()
+    };
+    let mut list = String::new();
+    let mut known: Vec<PolicyId> = Vec::new();
+    for policy in review.images.iter().flat_map(problems) {
+        if known.contains(&policy) {
+            continue;
+        }
+        if list.len() > LIST_LIMIT {
+            list.push_str(" …");
+            break;
+        }
+        if !list.is_empty() {
+            list.push(' ');
+        }
+        // Writing to a string does not fail.
+        let _ = write!(list, "{policy}");
+        known.push(policy);
+    }
+    list
+}
+
+/// What the person who applies is told of the images that are not admitted.
+fn denial(review: &Review) -> String {
+    let mut text = String::new();
+    for ReviewedImage { image, verdict } in &review.images {
+        if verdict.outcome == Outcome::Allow {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&message::denial(Some(image), verdict));
+        if text.len() > LIST_LIMIT {
+            text.truncate(text.floor_char_boundary(LIST_LIMIT));
+            text.push_str(" …");
+            break;
+        }
+    }
+    text
 }
 
 /// The images and what each stood for.

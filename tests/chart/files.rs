@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use bonafide::server::metrics::CATALOGUE;
 use serde_json::Value;
 
-use crate::helm::{Helm, chart};
+use crate::helm::{Helm, chart, of_kind};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -75,6 +75,45 @@ fn the_dashboard_shows_what_there_is() {
     let all: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
     let missing: Vec<&&str> = all.difference(&shown).collect();
     assert!(missing.is_empty(), "not on the dashboard: {missing:?}");
+}
+
+/// Every alert is about metrics that there are, and is documented; one of them is for those who want to be closed alone.
+#[test]
+fn b9_the_alerts_are_about_what_there_is() {
+    let Some(helm) = Helm::find() else { return };
+    let alerts = |set: &[&str]| -> Vec<String> {
+        let objects = helm.render(&[&["prometheusRule.enabled=true"], set].concat());
+        let rules = of_kind(&objects, "PrometheusRule")["spec"]["groups"][0]["rules"].clone();
+        let rules = rules.as_array().unwrap();
+        for rule in rules {
+            let query = rule["expr"].as_str().unwrap();
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let names = query.split(|c| !is_name(c)).filter(|word| word.starts_with("bonafide_"));
+            for name in names {
+                assert!(CATALOGUE.iter().any(|metric| metric.name == name), "{query}: there is no {name}");
+            }
+            for (label, of) in selected(query).into_iter().filter(|(label, _)| *label != "namespace") {
+                let metric = CATALOGUE.iter().find(|metric| of == metric.name).unwrap();
+                assert!(metric.labels.contains(&label), "{query}: {of} has no {label}");
+            }
+        }
+        rules.iter().map(|rule| rule["alert"].as_str().unwrap().to_owned()).collect()
+    };
+    let page = read("docs/metrics.md");
+    for alert in alerts(&[]) {
+        assert!(page.contains(&format!("alert: {alert}\n")), "{alert} is not documented");
+    }
+    assert!(alerts(&[]).contains(&"BonafideOpen".to_owned()));
+    assert!(!alerts(&["failurePolicy=Ignore"]).contains(&"BonafideOpen".to_owned()));
+}
+
+/// The definitions are no part of what is applied and deleted as one, or everybody's policies would go with them.
+#[test]
+fn e8_the_definitions_are_apart_from_what_is_uninstalled() {
+    let kustomization: Value = serde_saphyr::from_str(&read("deploy/kustomization.yaml")).unwrap();
+    assert_eq!(kustomization["resources"], serde_json::json!(["namespace.yaml", "bonafide.yaml"]));
+    assert!(!read("deploy/bonafide.yaml").contains("kind: CustomResourceDefinition"));
+    assert!(read("deploy/crds.yaml").contains("kind: CustomResourceDefinition"));
 }
 
 /// The labels by which a query selects, besides Prometheus' own, each with its metric.

@@ -80,6 +80,7 @@ fn values_switch_objects_on_and_off() {
         (&["podDisruptionBudget.enabled=false"], "-PodDisruptionBudget/bonafide"),
         (&["serviceAccount.create=false", "serviceAccount.name=mine"], "-ServiceAccount/bonafide"),
         (&["serviceMonitor.enabled=true"], "+ServiceMonitor/bonafide"),
+        (&["prometheusRule.enabled=true"], "+PrometheusRule/bonafide"),
         (&["dashboard.enabled=true"], "+ConfigMap/bonafide-dashboard"),
         (
             &["rbac.create=false"],
@@ -121,7 +122,10 @@ fn what_the_leader_fills_in_is_left_out() {
 #[test]
 fn everything_that_has_a_namespace_names_it() {
     let Some(helm) = Helm::find() else { return };
-    for set in [&["dashboard.enabled=true", "serviceMonitor.enabled=true"][..], ISSUED] {
+    for set in [
+        &["dashboard.enabled=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true"][..],
+        ISSUED,
+    ] {
         for object in helm.render(set) {
             let kind = object["kind"].as_str().unwrap();
             let whole = kind.starts_with("ClusterRole") || kind.ends_with("WebhookConfiguration");

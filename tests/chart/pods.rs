@@ -249,3 +249,18 @@ fn a_pod_gets_the_time_it_takes_to_end() {
     let delay = 5; // of `--shutdown-delay` in a cluster
     assert!(grace.as_u64().unwrap() > bonafide::server::listen::DRAIN.as_secs() + delay + 5);
 }
+
+#[test]
+fn b11_an_old_pod_goes_first_where_both_would_need_the_same_port() {
+    let Some(helm) = Helm::find() else { return };
+    let strategy = |set: &[&str]| of_kind(&helm.render(set), "Deployment")["spec"]["strategy"].clone();
+    let rolling = |unavailable: u8, surge: u8| json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}});
+    assert_eq!(strategy(&[]), rolling(0, 1));
+    assert_eq!(strategy(&["hostNetwork=true"]), rolling(1, 0));
+    for network in ["hostNetwork=true", "hostNetwork=false"] {
+        let own = ["updateStrategy.rollingUpdate.maxUnavailable=25%", "updateStrategy.type=RollingUpdate"];
+        let expected = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}});
+        assert_eq!(strategy(&[&own[..], &[network]].concat()), expected);
+        assert_eq!(strategy(&["updateStrategy.type=Recreate", network]), json!({"type": "Recreate"}));
+    }
+}

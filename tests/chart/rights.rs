@@ -73,6 +73,7 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
         "get list watch patch",
         "bonafide",
     ),
+    (true, "authentication.k8s.io", "selfsubjectreviews", "create", ""),
     (true, "events.k8s.io", "events", "create patch", ""),
     (false, "coordination.k8s.io", "leases", "create", ""),
     (false, "coordination.k8s.io", "leases", "get update", "bonafide"),

@@ -125,10 +125,12 @@ fn upgrades_leave_to_the_leader_what_is_its_own() {
 }
 
 #[test]
-fn the_plain_manifests_and_the_policies_are_applied_as_they_are() {
+fn e8_the_plain_manifests_and_the_policies_are_applied_as_they_are_and_definitions_outlive_them() {
     let Some(plane) = alone() else { return };
     let (manifests, policies) = (repository("deploy"), repository("policies"));
+    let definitions = format!("{manifests}/crds.yaml");
     for _ in 0..2 {
+        plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &definitions]).ok();
         plane.kubectl(&["apply", "--server-side", "-k", &manifests]).ok();
     }
     eventually("two pods", || {
@@ -141,8 +143,7 @@ fn the_plain_manifests_and_the_policies_are_applied_as_they_are() {
     assert!(applied.contains("clusterprovenancepolicy.bonafide.dev/bonafide created"), "{applied}");
 
     plane.kubectl(&["delete", "-k", &policies]).ok();
-    // The definitions stay: other tests have policies.
-    for file in ["bonafide.yaml", "namespace.yaml"] {
-        plane.kubectl(&["delete", "--timeout=60s", "-f", &format!("{manifests}/{file}")]).ok();
-    }
+    // The definitions stay, and so do everybody's policies.
+    plane.kubectl(&["delete", "--timeout=60s", "-k", &manifests]).ok();
+    plane.get(&["customresourcedefinition", "provenancepolicies.bonafide.dev"]).unwrap();
 }

@@ -27,6 +27,7 @@ mod objects;
 mod placement;
 mod plane;
 mod pulling;
+mod reached;
 mod release;
 mod rights;
 mod roots;

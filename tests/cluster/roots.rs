@@ -6,7 +6,7 @@ use bonafide_kit::{
 };
 use serde_json::{Value, json};
 
-use crate::{objects::pod, release::Release, shared::alone, webhook::Webhook};
+use crate::{installation::Installation, objects::pod, release::Release, shared::alone, webhook::Webhook};
 
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/bonafide/crds/bonafide.dev_trustroots.yaml");
 
@@ -32,9 +32,9 @@ fn ready(plane: &ControlPlane, what: &[&str], status: &str, words: &str) -> Valu
 async fn a_signer_is_satisfied_while_the_root_it_names_is_there() {
     let Some(plane) = alone() else { return };
     let world = Scenario::start().await;
-    let release = Release::new(&plane, "rooted", &world);
-    let webhook = release.replica(release.port);
-    release.configure(&webhook);
+    let release = Installation::of(&plane, "rooted", &world);
+    let webhook = release.replica("one");
+    release.enforced();
     let shop = plane.namespace("rooted-shop");
     let policy = world.policy().replace("namespace: shop", "namespace: rooted-shop");
     shop.apply(&policy.replace("- name: release", "- name: release\n      trustRoot: corp")).ok();
@@ -52,7 +52,7 @@ async fn a_signer_is_satisfied_while_the_root_it_names_is_there() {
         });
     };
 
-    ready(&plane, &of_policy, "True", "nothing satisfies the signer release: there is no trust root corp");
+    ready(&plane, &of_policy, "False", "nothing satisfies the signer release: there is no trust root corp");
     denied("hint: nothing satisfies the signer release: there is no trust root corp");
 
     // The same root that the replica was given as its public one.

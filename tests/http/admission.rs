@@ -337,6 +337,8 @@ async fn a_review_is_one_line_of_log() {
     let json: Value = serde_json::from_str(&logged(log::Format::Json, "unsigned").await).unwrap();
     assert_eq!(json["verdict"], "denied");
     assert_eq!(json["reasons"], "NoProvenance");
+    assert_eq!(json["policies"], "team/release");
+    assert!(json["denial"].as_str().unwrap().contains("nothing is attached"), "{json}");
     assert_eq!(json["namespace"], "team");
     assert_eq!(json["uid"], "0df28fbd-5f5f-11e8-bc74-36e6bb280816");
     assert!(json["total_us"].is_u64() && json["plan_us"].is_u64());

@@ -200,13 +200,13 @@ async fn what_is_no_binding_is_refused() {
 }
 
 #[tokio::test]
-async fn owners_of_policies_are_told_what_denied_nothing_and_what_could_not_be_found_out() {
+async fn e7_owners_of_policies_are_told_what_was_found_and_what_could_not_be_found_out() {
     let server = server();
-    for image in ["good:v1", "unsigned", "tagged", "noisy"] {
+    for image in ["good:v1", "tagged", "noisy"] {
         server.review(&create(&pod(&[image]))).await;
     }
-    assert_eq!(*server.events.0.lock(), Vec::<String>::new(), "who applies it is told");
-    for image in ["audited", "throttled"] {
+    assert_eq!(*server.events.0.lock(), Vec::<String>::new(), "there is nothing to tell");
+    for image in ["audited", "throttled", "unsigned"] {
         server.review(&create(&pod(&[image]))).await;
     }
     insta::assert_json_snapshot!(*server.events.0.lock());
@@ -295,4 +295,31 @@ async fn c9_a_daemon_set_is_not_told_that_it_is_kept_to_platforms() {
         assert_eq!(answer["allowed"], true);
         assert!(answer["warnings"][0].as_str().unwrap().contains(words), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn e7_a_dry_run_leaves_no_event_and_is_counted_apart() {
+    let server = server();
+    let denied = r#"{verdict="denied",reason="NoProvenance"} 1"#;
+    let mut review = create(&pod(&["unsigned"]));
+    review["request"]["dryRun"] = json!(true);
+    server.review(&review).await;
+    server.counted(&format!("bonafide_dry_run_reviews_total{denied}"));
+    assert_eq!(*server.events.0.lock(), Vec::<String>::new());
+    // Its twin is real.
+    review["request"]["dryRun"] = json!(false);
+    server.review(&review).await;
+    server.counted(&format!("bonafide_reviews_total{denied}"));
+    server.counted(&format!("bonafide_dry_run_reviews_total{denied}"));
+    server.counted(r#"bonafide_problems_total{reason="NoProvenance",effect="deny"} 1"#);
+    assert_eq!(server.events.0.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn e8_a_denied_pod_is_not_told_of_tags_and_an_admitted_one_is() {
+    let server = server();
+    let denied = server.review(&create(&pod(&["unsigned", "tagged"]))).await;
+    assert_eq!((&denied["allowed"], denied.get("warnings")), (&json!(false), None), "{denied}");
+    let admitted = server.review(&create(&pod(&["good:v1", "tagged"]))).await;
+    assert!(admitted["warnings"][0].as_str().unwrap().contains("UnpinnedTag"), "{admitted}");
 }

@@ -49,6 +49,15 @@ async fn what_is_right_is_taken_without_a_word() {
 }
 
 #[tokio::test]
+async fn e6_a_signer_whose_trust_root_is_not_there_is_warned_of() {
+    let mut policy = policy();
+    policy["spec"]["signers"][0]["trustRoot"] = json!("corp");
+    let answer = create(&policy).await;
+    assert_eq!(answer["allowed"], true);
+    insta::assert_json_snapshot!(answer["warnings"]);
+}
+
+#[tokio::test]
 async fn every_error_is_told_at_its_field() {
     let mut wrong = with("/spec/signers/0/github/refs", json!(["main", "refs/tags/${image.tg}"]));
     wrong["spec"]["images"]["include"][0] = json!("nginx");

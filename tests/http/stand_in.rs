@@ -18,7 +18,7 @@ use bonafide::{
     api::compile::{Keys, NoKeys},
     domain::{
         digest::Digest,
-        evidence::Layout,
+        evidence::{KnownRoots, Layout},
         identity::{Certificate, TrustRootName},
         level::BuildLevel,
         looked_at::Spot,
@@ -29,7 +29,10 @@ use bonafide::{
         workload::{Node, Workload},
     },
     gather::{
-        ports::{Findings, Incomplete, Inventory, PodLookupError, Pods, Snapshot, Unlisted},
+        ports::{
+            Findings, Incomplete, Inventory, PodLookupError, Pods, PolicyFinding, RootKeeper, RootReport,
+            Snapshot, Unlisted,
+        },
         review::{Phases, Review, ReviewedImage},
     },
     server::{
@@ -208,8 +211,23 @@ impl Pods for KnownPods {
 pub struct Events(pub Mutex<Vec<String>>);
 
 impl Findings for Events {
-    fn found(&self, policy: &PolicyId, reason: Reason, note: &dyn Fn() -> String) {
-        self.0.lock().push(format!("{policy} {reason} {}", note()));
+    fn found(&self, finding: &PolicyFinding<'_>, note: &dyn Fn() -> String) {
+        self.0.lock().push(format!("{} {} {}", finding.policy, finding.reason, note()));
+    }
+}
+
+/// The public instance of Sigstore is in force, and nothing else.
+struct OnlyBuiltIn;
+
+impl RootKeeper for OnlyBuiltIn {
+    fn keep(&self, _: &[Value]) {}
+
+    fn report(&self, _: &TrustRootName) -> Option<RootReport> {
+        None
+    }
+
+    fn known(&self) -> Arc<KnownRoots> {
+        Arc::new(KnownRoots { in_force: [TrustRootName::default()].into(), ..KnownRoots::default() })
     }
 }
 
@@ -253,6 +271,7 @@ impl Server {
             findings: Arc::<Events>::clone(&events),
             keys,
             probes: Arc::default(),
+            roots: Arc::new(OnlyBuiltIn),
         };
         let inventory = Arc::new(Known {
             snapshot: Mutex::new(snapshot.map(Arc::new)),

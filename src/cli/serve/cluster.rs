@@ -45,6 +45,7 @@ pub(super) struct Cluster {
     pull_secrets: Option<Arc<PullSecrets>>,
     keys: Arc<KeyObjects>,
     probes: Arc<Probes>,
+    roots: Arc<dyn RootKeeper>,
     /// Says when it is over.
     over: watch::Sender<bool>,
     vital: Vital,
@@ -63,7 +64,7 @@ impl Cluster {
     /// Begins to follow the cluster, and to take part in keeping what all replicas share.
     pub(super) async fn start(
         args: &Args,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
         readiness: &Readiness,
         certificate: &Arc<Certificate>,
         roots: &Arc<Keeper>,
@@ -90,6 +91,12 @@ impl Cluster {
         let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
         let links = Shared { leading, leads: leads.clone(), reporting, probes: Arc::clone(&probes) };
         let keeping = keep(&vital, &client, flags, lifetimes, certificate, links, &ends);
+        let counted = Arc::clone(metrics);
+        let surroundings = status::Surroundings {
+            roots: Arc::clone(&keeper),
+            webhooks: report.clone(),
+            last_review: Box::new(move || counted.last_review()),
+        };
         let following = vec![
             vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
             vital.spawn("reading keys", Arc::clone(&keys).run(client.clone(), Arc::clone(&inventory))),
@@ -97,7 +104,7 @@ impl Cluster {
             vital.spawn("writing events", writer.run()),
             vital.spawn(
                 "writing statuses",
-                status::run(client.clone(), Arc::clone(&inventory), Arc::clone(&keeper), leads.clone()),
+                status::run(client.clone(), Arc::clone(&inventory), surroundings, leads.clone()),
             ),
             vital.spawn(
                 "telling of the webhook configurations",
@@ -115,6 +122,8 @@ impl Cluster {
             metrics.set_cache_bytes("pods", shown.1.bytes());
         });
         metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
+        let told = Arc::clone(&events);
+        metrics.before_scrape(move |metrics| metrics.set_events_dropped(told.dropped()));
         Ok(Self {
             client,
             inventory,
@@ -123,6 +132,7 @@ impl Cluster {
             pull_secrets,
             keys,
             probes,
+            roots: keeper,
             over,
             vital,
             keeping,
@@ -173,6 +183,7 @@ impl Cluster {
             findings: Arc::<PolicyEvents>::clone(&self.events),
             keys: Arc::<KeyObjects>::clone(&self.keys),
             probes: Arc::clone(&self.probes),
+            roots: Arc::clone(&self.roots),
         }
     }
 }

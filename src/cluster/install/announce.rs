@@ -65,7 +65,10 @@ enum News {
 
 fn event(news: &News) -> Event {
     let (type_, reason, note) = match news {
-        News::Wrong(concern) => (EventType::Warning, concern.reason, concern.message.clone()),
+        News::Wrong(Concern { reason, message, why, .. }) => {
+            let why = why.as_ref().map(|why| format!(". {why}")).unwrap_or_default();
+            (EventType::Warning, *reason, format!("{message}{why}"))
+        }
         News::Right => {
             (EventType::Normal, "WebhookInForce", "workloads are reviewed as was asked for again".to_owned())
         }
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn b9_what_lasts_is_told_once_and_again_later_and_so_is_its_end() {
         let start = Instant::now();
-        let concern = |reason| Some(Concern { reason, message: "m".to_owned(), is_open: true });
+        let concern = |reason| Some(Concern { reason, message: "m".to_owned(), why: None, is_open: true });
         let mut told = Told::default();
         let mut at = |seconds: u64, concern: Option<Concern>| {
             let now = start + Duration::from_secs(seconds);

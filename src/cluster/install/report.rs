@@ -77,6 +77,8 @@ pub struct Concern {
     pub reason: &'static str,
     /// What it means, for people.
     pub message: String,
+    /// What the last probe met.
+    pub why: Option<String>,
     /// Whether workloads are admitted without a review because of it.
     pub is_open: bool,
 }
@@ -141,61 +143,87 @@ impl WebhookReport {
     /// The most important thing that is wrong; `None` where workloads are reviewed as was asked for, or nothing is known yet.
     pub fn concern(&self) -> Option<Concern> {
         let (validating, mutating) = (self.validating.as_ref()?, self.mutating.as_ref()?);
-        let name = &self.name;
-        let open = |reason, message| Some(Concern { reason, message, is_open: true });
-        if !validating.is_there {
-            let message = format!(
-                "there is no ValidatingWebhookConfiguration {name}: workloads are admitted without a review. \
-                 `helm upgrade` (or `kubectl apply`) makes it again"
-            );
-            return open("ConfigurationMissing", message);
-        }
-        let workloads = self.workloads()?;
+        let (name, workloads) = (&self.name, self.workloads()?);
         let why = match &self.reachability {
-            Reachability::NotReached { why, .. } => Some(why),
+            Reachability::NotReached { why, .. } => Some(why.clone()),
             Reachability::Unknown | Reachability::Reached => None,
         };
-        match (workloads, why) {
-            (EntryState::Absent, Some(why)) => {
-                let message = format!(
-                    "the API server has not been seen to reach the webhook: workloads are admitted without a review. {why}"
-                );
-                open("WebhookNotReached", message)
-            }
-            (EntryState::Absent, None) => {
-                let message = format!(
-                    "the ValidatingWebhookConfiguration {name} has no entry for workloads yet: they are admitted without a review"
-                );
-                open("WebhookNotInstalled", message)
-            }
-            (EntryState::Ignore, Some(why)) => {
-                let message = format!(
-                    "the API server does not reach the webhook any more: workloads are admitted without a review (failurePolicy Ignore). {why}"
-                );
-                open("WebhookNotReached", message)
-            }
-            (EntryState::Fail, Some(why)) => Some(Concern {
-                reason: "WebhookNotReached",
-                message: format!(
-                    "the API server does not reach the webhook any more: workloads are refused (failurePolicy Fail). {why}"
+        let is_lost = why.is_some();
+        let (reason, is_open, message) = match workloads {
+            _ if !validating.is_there => (
+                "ConfigurationMissing",
+                true,
+                format!(
+                    "there is no ValidatingWebhookConfiguration {name}: workloads are admitted without a review. \
+                     `helm upgrade` (or `kubectl apply`) makes it again"
                 ),
-                is_open: false,
-            }),
-            (EntryState::Ignore, None) if self.asked == FailurePolicy::Fail => {
-                let message = "the entry for workloads has failurePolicy Ignore, and Fail was asked for: \
-                               workloads are admitted without a review while no replica answers"
-                    .to_owned();
-                Some(Concern { reason: "WebhookOpen", message, is_open: false })
-            }
-            _ if self.pinning && !mutating.is_there => Some(Concern {
-                reason: "ConfigurationMissing",
-                message: format!(
+            ),
+            EntryState::Absent if is_lost => (
+                "WebhookNotReached",
+                true,
+                "the API server has not been seen to reach the webhook: workloads are admitted without a review"
+                    .to_owned(),
+            ),
+            EntryState::Absent => (
+                "WebhookNotInstalled",
+                true,
+                format!(
+                    "the ValidatingWebhookConfiguration {name} has no entry for workloads yet: \
+                     they are admitted without a review"
+                ),
+            ),
+            EntryState::Ignore if is_lost => (
+                "WebhookNotReached",
+                true,
+                "the API server does not reach the webhook any more: workloads are admitted without a review \
+                 (failurePolicy Ignore)"
+                    .to_owned(),
+            ),
+            EntryState::Fail if is_lost => (
+                "WebhookNotReached",
+                false,
+                "the API server does not reach the webhook any more: workloads are refused (failurePolicy Fail)"
+                    .to_owned(),
+            ),
+            EntryState::Ignore if self.asked == FailurePolicy::Fail => (
+                "WebhookOpen",
+                false,
+                "the entry for workloads has failurePolicy Ignore, and Fail was asked for: \
+                 workloads are admitted without a review while no replica answers"
+                    .to_owned(),
+            ),
+            _ if self.pinning && !mutating.is_there => (
+                "ConfigurationMissing",
+                false,
+                format!(
                     "there is no MutatingWebhookConfiguration {name}: tags are not pinned. \
                      `helm upgrade` (or `kubectl apply`) makes it again"
                 ),
-                is_open: false,
-            }),
-            _ => None,
+            ),
+            EntryState::Ignore | EntryState::Fail => return None,
+        };
+        Some(Concern { reason, message, why, is_open })
+    }
+}
+
+#[cfg(test)]
+impl WebhookReport {
+    /// Both configurations as the leader writes them.
+    pub(in crate::cluster) fn complete(settings: &WebhookSettings, reachability: Reachability) -> Self {
+        let mut report = Self::new(settings);
+        for kind in Kind::ALL {
+            let stage = super::Stage::Complete(settings.failure_policy);
+            let entries = kind.wanted(settings, stage).unwrap();
+            report.see(kind, Some((None, &entries)));
+        }
+        report.reachability = reachability;
+        report
+    }
+
+    /// Both configurations as an installation makes them.
+    pub(in crate::cluster) fn remove_entries(&mut self) {
+        for kind in Kind::ALL {
+            self.see(kind, Some((None, &Entries::default())));
         }
     }
 }

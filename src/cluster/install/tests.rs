@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bonafide_kit::apiserver::{ApiServer, Outage};
+use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::*;

@@ -76,6 +76,7 @@ async fn one_of_many_leads() {
     insta::assert_debug_snapshot!(verbs, @r#"
     {
         "GET /apis/coordination.k8s.io/v1/namespaces/ns/leases/bonafide",
+        "POST /apis/authentication.k8s.io/v1/selfsubjectreviews",
         "POST /apis/coordination.k8s.io/v1/namespaces/ns/leases",
         "PUT /apis/coordination.k8s.io/v1/namespaces/ns/leases/bonafide",
     }

@@ -53,7 +53,8 @@ fn a_status_alone_changes_no_verdict() {
     assert!(one(&mut state, policy(None, "all", "1", 1)));
     let before = state.snapshot().policies.generation;
     let (id, mut reported) = policy(None, "all", "1", 1);
-    reported.reported = Some(Reported { generation: 1, ready: false, message: String::new(), since: None });
+    reported.reported =
+        Some(Reported { generation: 1, ready: false, message: String::new(), since: None, reviewed: None });
     assert!(!state.one_policy(id, reported.clone()));
     assert_eq!(state.snapshot().policies.generation, before);
     assert_eq!(state.policies().next().unwrap().1.reported, reported.reported);

@@ -24,6 +24,8 @@ macro_rules! catalogue {
 
 catalogue! {
     REVIEWS = "counter" "bonafide_reviews_total" ["verdict", "reason"] "Reviews answered, by verdict and the first reason";
+    DRY_RUNS = "counter" "bonafide_dry_run_reviews_total" ["verdict", "reason"] "Reviews of dry runs answered, which no other metric of reviews counts";
+    LAST_REVIEW = "gauge" "bonafide_last_review_timestamp_seconds" [] "When this replica last answered a review, in Unix time; 0 where it has not";
     PROBLEMS = "counter" "bonafide_problems_total" ["reason", "effect"] "Things found against images, by reason and what they did";
     PHASES = "histogram" "bonafide_review_phase_seconds" ["phase"] "Time a review took, by phase";
     IN_FLIGHT = "gauge" "bonafide_reviews_in_flight" [] "Reviews that are being answered now";
@@ -46,6 +48,7 @@ catalogue! {
     WEBHOOK_ENTRIES = "gauge" "bonafide_webhook_entries" ["entry", "state"] "Whether an entry of the webhook configurations is absent, or there with failurePolicy Ignore or Fail";
     WEBHOOK_UNREACHED = "gauge" "bonafide_webhook_unreached_seconds" [] "For how long the leader has not seen the API server reach the webhook";
     LEADER = "gauge" "bonafide_leader" [] "Whether this replica leads";
+    EVENTS_DROPPED = "counter" "bonafide_events_dropped_total" [] "Events on policies that were dropped because there were too many";
     LOG_DROPPED = "counter" "bonafide_log_lines_dropped_total" [] "Log lines dropped because they came faster than they could be written";
     BUILD = "info" "bonafide_build_info" ["version"] "The version that runs";
 }
