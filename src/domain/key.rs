@@ -14,6 +14,8 @@ pub enum KeyKind {
     P256,
     /// ECDSA on P-384.
     P384,
+    /// ECDSA on P-521.
+    P521,
     /// RSA of so many bits.
     Rsa(usize),
     /// Ed25519.
@@ -25,6 +27,7 @@ impl fmt::Display for KeyKind {
         match self {
             Self::P256 => f.write_str("P-256"),
             Self::P384 => f.write_str("P-384"),
+            Self::P521 => f.write_str("P-521"),
             Self::Rsa(bits) => write!(f, "RSA {bits}"),
             Self::Ed25519 => f.write_str("Ed25519"),
         }

@@ -5,7 +5,6 @@
 //! are of logs that the root does not know.
 
 use jiff::Timestamp;
-use sigstore_tsa::verify_timestamp_for_authority;
 use sigstore_types::{DerCertificate, DsseEnvelope, TimestampToken};
 
 use super::{certificate, legacy, log::CLOCK_SKEW, refusal::Refusal, root::Root};
@@ -49,15 +48,16 @@ fn times(
     stamps: &[TimestampToken],
     now: Timestamp,
 ) -> Result<Vec<Timestamp>, Refusal> {
-    let time = |stamp: &TimestampToken| {
-        let by = |authority| verify_timestamp_for_authority(stamp, &envelope.signature.sig, authority).ok();
-        root.timestamp_authorities.iter().find_map(by)
-    };
-    let times: Vec<Timestamp> = stamps.iter().filter_map(time).collect();
+    let (mut times, mut refusal) = (Vec::new(), Refusal::NoTime);
+    for stamp in stamps {
+        match root.timestamp_authorities.time(stamp, &envelope.signature.sig) {
+            Ok(time) => times.push(time),
+            Err(why) => refusal = why,
+        }
+    }
     match times.iter().find(|time| time.duration_since(now) > CLOCK_SKEW) {
         Some(time) => Err(Refusal::Future(*time)),
-        None if times.is_empty() && stamps.is_empty() => Err(Refusal::NoTime),
-        None if times.is_empty() => Err(Refusal::Timestamp),
+        None if times.is_empty() => Err(refusal),
         None => Ok(times),
     }
 }

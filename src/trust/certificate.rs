@@ -36,10 +36,7 @@ pub(super) fn read(certificate: &[u8], usual: Option<&str>) -> Result<Certificat
     if claims.raw(7).is_some() {
         return Err(says("holds a user name (7) as an extension"));
     }
-    let time = |time: x509_cert::time::Time| {
-        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-        Timestamp::from_second(seconds).map_err(|_| says("has a validity that is out of range"))
-    };
+    let validity = Validity::of(&parsed)?;
     let issuer = claims.either(8, 1)?.or_else(|| usual.map(ToOwned::to_owned));
     let issuer = issuer.ok_or_else(|| says("names no OIDC issuer"))?;
     let of_github =
@@ -63,10 +60,34 @@ pub(super) fn read(certificate: &[u8], usual: Option<&str>) -> Result<Certificat
         source_visibility: claims.modern(22)?,
         environment: claims.modern(23)?,
         token_subject: claims.modern(24)?,
-        not_before: time(tbs.validity().not_before)?,
-        not_after: time(tbs.validity().not_after)?,
+        not_before: validity.not_before,
+        not_after: validity.not_after,
         issuer,
     })
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+}
+
+impl Validity {
+    /// What a certificate says of itself.
+    pub(super) fn of(certificate: &x509_cert::Certificate) -> Result<Self, Refusal> {
+        let time = |time: x509_cert::time::Time| {
+            let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).map_err(|_| says("has a validity that is out of range"))
+        };
+        let validity = certificate.tbs_certificate().validity();
+        Ok(Self { not_before: time(validity.not_before)?, not_after: time(validity.not_after)? })
+    }
+
+    /// Whether the certificate was valid at this time.
+    pub(super) fn contains(&self, time: Timestamp) -> bool {
+        (self.not_before..=self.not_after).contains(&time)
+    }
 }
 
 /// Parses a certificate; nothing may stand behind it.

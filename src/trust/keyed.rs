@@ -6,27 +6,23 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey, VerificationAlgorithm,
-};
 use jiff::Timestamp;
 use serde::Deserialize;
-use sigstore_crypto::{KeyAlgorithm, verify_signature};
 use sigstore_types::{
     Artifact, DerPublicKey, DsseEnvelope, DsseSignature, KeyId as SignatureKeyId, PayloadBytes,
     SignatureBytes,
 };
-use sigstore_verify::PublicKeyVerificationPolicy;
 
 use super::{
     Subject,
     bundle::SigstoreBundle,
-    entry::{Signed, Verifier, describes},
+    entry::{Content, Signed, Verifier, describes},
     legacy::{self, LOG_ENTRY},
     limits,
     log::LoggedEntry,
     refusal::Refusal,
     root::Root,
+    signature,
 };
 use crate::{
     api::statement,
@@ -120,7 +116,8 @@ fn check_layer(
     Ok(in_logs(roots, |root| {
         let entry = entry.as_ref().map_err(Clone::clone)?;
         let time = entry.verify(&root.logs, now, &root.name.0)?;
-        describes(entry.body(), &Signed { bytes, envelope: &envelope, verifier: Verifier::Key(key) })?;
+        let content = Content::Envelope { envelope: &envelope, bytes: Some(bytes) };
+        describes(entry.body(), None, &Signed { content, verifier: Verifier::Key(key) })?;
         Ok(Some(time))
     }))
 }
@@ -154,52 +151,17 @@ pub(super) fn logged(
     key: &DerPublicKey,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Refusal> {
-    read.check_entries(root, true, now)?;
-    let verifier = Verifier::Key(key);
-    let material = &read.bundle.verification_material;
-    let by_library = !material.tlog_entries.is_empty();
-    if !by_library && material.timestamp_verification_data.rfc3161_timestamps.is_empty() {
-        // To the library, what has neither an entry that it knows nor a timestamp is no bundle. Of a key, the time need not
-        // be known.
-        signature(read.envelope().ok_or(Refusal::EntryMismatch)?, key)?;
-        if !read.names(artifact) {
-            return Err(Refusal::Artifact);
-        }
-        return read.check_others(root, verifier).map(|()| None);
-    }
-    let mut policy = PublicKeyVerificationPolicy::new(key.clone());
-    if !by_library {
-        policy = policy.skip_tlog_unsafe();
-    }
-    let result = root.verifier.verify(artifact.clone(), &read.bundle, &policy).map_err(|error| match read
-        .explained(Refusal::of_library(&error, &root.name.0), artifact, verifier)
-    {
-        Refusal::Signature => Refusal::KeySignature,
-        refusal => refusal,
-    })?;
-    read.check_others(root, verifier)?;
-    read.check_times(root, result.verified_timestamps(), now)?;
-    if by_library && !result.tlog_verified() {
-        return Err(Refusal::Other("not every check of it was made".to_owned()));
-    }
-    Ok(result.verified_timestamps().iter().min().copied())
+    let times = read.times(root, true, now)?;
+    let refusal = |refusal| if refusal == Refusal::Signature { Refusal::KeySignature } else { refusal };
+    read.check_content(key, artifact, Verifier::Key(key)).map_err(refusal)?;
+    Ok(times.into_iter().min())
 }
 
 /// Whether the envelope's signature is by the key. Of ECDSA it is in ASN.1, or the two numbers side by side, as signers
 /// outside of Sigstore write it.
 fn signature(envelope: &DsseEnvelope, key: &DerPublicKey) -> Result<(), Refusal> {
-    let algorithm = KeyAlgorithm::from_spki(key).map_err(|_| Refusal::KeySignature)?;
     let (signed, signature) = (envelope.pae(), &envelope.signature.sig);
-    if verify_signature(key, &signed, signature, algorithm.default_signing_scheme()).is_ok() {
-        return Ok(());
-    }
-    let fixed: &dyn VerificationAlgorithm = match algorithm {
-        KeyAlgorithm::EcdsaP256 => &ECDSA_P256_SHA256_FIXED,
-        KeyAlgorithm::EcdsaP384 => &ECDSA_P384_SHA384_FIXED,
-        _ => return Err(Refusal::KeySignature),
-    };
-    ParsedPublicKey::new(fixed, key.as_bytes())
-        .map_err(|_| Refusal::KeySignature)?
-        .verify_sig(&signed, signature.as_bytes())
+    signature::verify(key, &signed, signature)
+        .or_else(|_| signature::verify_fixed(key, &signed, signature))
         .map_err(|_| Refusal::KeySignature)
 }

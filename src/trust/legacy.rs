@@ -8,16 +8,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sigstore_crypto::{parse_certificate_info, verify_signature};
 use sigstore_types::{DerCertificate, DsseEnvelope};
 
 use super::{
     authority, certificate,
-    entry::{Signed, Verifier, describes},
+    entry::{Content, Signed, Verifier, describes},
     limits,
     log::LoggedEntry,
     refusal::{Refusal, quoted},
     root::Root,
+    signature,
 };
 use crate::{
     api::statement::{self, PAYLOAD_TYPE},
@@ -74,8 +74,8 @@ impl<'a> Layer<'a> {
             root.ct_logs.verify(certificate.as_bytes(), &issuer)?;
         }
         signature(envelope, certificate)?;
-        let verifier = Verifier::Certificate(certificate);
-        describes(entry.body(), &Signed { bytes, envelope, verifier })?;
+        let content = Content::Envelope { envelope, bytes: Some(bytes) };
+        describes(entry.body(), None, &Signed { content, verifier: Verifier::Certificate(certificate) })?;
         Ok(claims)
     }
 
@@ -106,9 +106,6 @@ pub(super) fn annotation<'a>(
 
 /// That the envelope is signed with the certificate's key.
 pub(super) fn signature(envelope: &DsseEnvelope, certificate: &DerCertificate) -> Result<(), Refusal> {
-    let key = parse_certificate_info(certificate)
-        .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
-    let scheme = key.key_algorithm.default_signing_scheme();
-    verify_signature(&key.public_key, &envelope.pae(), &envelope.signature.sig, scheme)
-        .map_err(|_| Refusal::Signature)
+    let key = signature::key_of(certificate)?;
+    signature::verify(&key, &envelope.pae(), &envelope.signature.sig)
 }

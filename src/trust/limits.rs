@@ -1,9 +1,6 @@
 //! What is refused for its size before anything reads it. Whoever may push to a repository chooses these bytes.
 
-use sigstore_types::{
-    TransparencyLogEntry,
-    bundle::{VerificationMaterial, VerificationMaterialContent},
-};
+use sigstore_types::bundle::{VerificationMaterial, VerificationMaterialContent};
 
 use super::refusal::Refusal;
 use crate::api::bulk::{MAX_JSON_VALUES, has_too_many_values};
@@ -89,13 +86,10 @@ pub(super) fn signatures(count: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parts of a bundle; `entries` are all its log entries, whether or not they are in `material`.
-pub(super) fn material<'a>(
-    material: &VerificationMaterial,
-    entries: impl Iterator<Item = &'a TransparencyLogEntry>,
-) -> Result<(), Refusal> {
+/// The parts of a bundle.
+pub(super) fn material(material: &VerificationMaterial) -> Result<(), Refusal> {
     let timestamps = &material.timestamp_verification_data.rfc3161_timestamps;
-    let entries: Vec<_> = entries.collect();
+    let entries = &material.tlog_entries;
     at_most(MAX_LOG_ENTRIES, entries.len(), "log entries")?;
     at_most(MAX_TIMESTAMPS, timestamps.len(), "timestamps")?;
     for timestamp in timestamps {

@@ -66,7 +66,8 @@ impl LoggedEntry {
             return Err(Refusal::NoTime);
         }
         let key = logs.key_at(&self.log, self.time).ok_or_else(|| Refusal::UnknownLog(root.to_owned()))?;
-        key.verify(self.signed(), &self.signature).map_err(|_| Refusal::EntryTimestamp)?;
+        let signed = set_payload(&self.body, self.time, &self.log, self.index);
+        key.verify(signed, &self.signature).map_err(|_| Refusal::EntryTimestamp)?;
         if self.time.duration_since(now) > CLOCK_SKEW {
             return Err(Refusal::Future(self.time));
         }
@@ -77,11 +78,10 @@ impl LoggedEntry {
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
+}
 
-    /// The canonical JSON (RFC 8785) that the log signed. No text in it needs escaping.
-    fn signed(&self) -> String {
-        let (body, time, log, index) =
-            (STANDARD.encode(&self.body), self.time.as_second(), self.log.to_hex(), self.index);
-        format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{log}","logIndex":{index}}}"#)
-    }
+/// The canonical JSON (RFC 8785) of an entry and its time, which the log signed. No text in it needs escaping.
+pub(super) fn set_payload(body: &[u8], time: Timestamp, log: &Sha256Hash, index: u64) -> String {
+    let (body, time, log) = (STANDARD.encode(body), time.as_second(), log.to_hex());
+    format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{log}","logIndex":{index}}}"#)
 }

@@ -18,9 +18,11 @@ mod limits;
 mod log;
 mod object;
 mod refusal;
-mod rekor2;
+mod rekor;
 mod root;
 mod sct;
+mod signature;
+mod tsa;
 pub mod tuf;
 
 use std::{

@@ -3,7 +3,6 @@
 //! Text that the attestation's author chose is escaped and cut; nothing is formatted for debugging.
 
 use jiff::Timestamp;
-use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError};
 
 use crate::{api::statement::StatementError, domain::evidence::Finding};
 
@@ -60,6 +59,11 @@ pub enum Refusal {
     /// A log entry by a log that the root does not know.
     #[error("its transparency log entry is of a log that the trust root {0} does not know at that time")]
     UnknownLog(String),
+    /// A log entry without a time, by a log that has ended.
+    #[error(
+        "nothing says when it was signed or logged, and the trust root {0} no longer uses the log of its transparency log entry"
+    )]
+    RetiredLog(String),
     /// The signed entry timestamp.
     #[error("its log entry's signed timestamp (SET) does not verify")]
     EntryTimestamp,
@@ -113,65 +117,15 @@ impl Refusal {
         matches!(self, Self::Chain(_) | Self::UnknownLog(_))
     }
 
-    /// What a library found, about the root of this name.
-    pub(super) fn of_library(error: &Error, root: &str) -> Self {
+    /// The bundle is not of the shape that its version demands.
+    pub(super) fn of_shape(error: &sigstore_bundle::Error) -> Self {
+        use sigstore_bundle::Error;
         match error {
-            Error::SignatureInvalid(_) => Self::Signature,
-            Error::ArtifactMismatch(_) => Self::Artifact,
-            Error::Certificate(error) => Self::of_certificate(error, root),
-            Error::TransparencyLog(error) => Self::of_log(error, root),
-            Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))
-            | Error::Bundle(sigstore_bundle::Error::MissingSigningTimeEvidence) => Self::NoTime,
-            Error::Timestamp(TimestampError::OutsideAuthorityValidity { time }) => {
-                Self::TimestampAuthority(*time)
-            }
-            Error::Timestamp(_) => Self::Timestamp,
-            Error::Bundle(
-                sigstore_bundle::Error::CheckpointRootMismatch | sigstore_bundle::Error::MissingCheckpoint,
-            ) => Self::Checkpoint,
-            Error::Bundle(
-                sigstore_bundle::Error::MissingInclusionProof(_)
-                | sigstore_bundle::Error::LogIndexOutOfRange { .. },
-            ) => Self::InclusionProof,
-            Error::Bundle(sigstore_bundle::Error::MissingInclusionPromise(_)) => Self::EntryTimestamp,
-            Error::InvalidBundle(detail) => Self::unreadable("the bundle is not well formed", detail),
-            Error::Bundle(error) => Self::unreadable("the bundle is not well formed", error),
-            Error::Types(error) => Self::unreadable("the bundle is not well formed", error),
-            Error::UnsupportedBundle(detail) => {
-                Self::Other(format!("the bundle is of a kind that is not supported ({})", quoted(detail)))
-            }
-            other => Self::Other(format!("it does not verify ({})", quoted(&other.to_string()))),
-        }
-    }
-
-    fn of_certificate(error: &CertificateError, root: &str) -> Self {
-        match error {
-            CertificateError::Malformed(detail) => {
-                Self::Malformed(format!("its certificate cannot be read ({})", quoted(detail)))
-            }
-            CertificateError::NotYetValid { time, .. } | CertificateError::Expired { time, .. } => {
-                Self::CertificateTime(*time)
-            }
-            CertificateError::Sct(_) => Self::Sct,
-            CertificateError::NoValidAuthority { time } => {
-                Self::AuthorityTime { root: root.to_owned(), time: *time }
-            }
-            // `ChainInvalid`, and what a later version may add.
-            _ => Self::chain(root),
-        }
-    }
-
-    fn of_log(error: &TransparencyLogError, root: &str) -> Self {
-        match error {
-            TransparencyLogError::UnknownLog { .. } => Self::UnknownLog(root.to_owned()),
-            TransparencyLogError::InclusionProof(_) => Self::InclusionProof,
-            TransparencyLogError::Checkpoint(_) => Self::Checkpoint,
-            TransparencyLogError::InclusionPromise(_) => Self::EntryTimestamp,
-            TransparencyLogError::EntryMismatch(_) => Self::EntryMismatch,
-            TransparencyLogError::MalformedEntry(detail) => {
-                Self::Malformed(format!("its log entry cannot be read ({})", quoted(detail)))
-            }
-            other => Self::Other(format!("its log entry does not verify ({})", quoted(&other.to_string()))),
+            Error::MissingSigningTimeEvidence | Error::MissingTimestamp => Self::NoTime,
+            Error::CheckpointRootMismatch | Error::MissingCheckpoint => Self::Checkpoint,
+            Error::MissingInclusionProof(_) | Error::LogIndexOutOfRange { .. } => Self::InclusionProof,
+            Error::MissingInclusionPromise(_) => Self::EntryTimestamp,
+            error => Self::unreadable("the bundle is not well formed", error),
         }
     }
 }

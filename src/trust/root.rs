@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use serde_json::json;
 use sigstore_crypto::Keyring;
 use sigstore_trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot, TsaAuthority,
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
 };
 use sigstore_verify::Verifier;
 
-use super::{authority::Alone, chain::Authorities, sct::CtLogs};
+use super::{authority::Alone, chain::Authorities, refusal::Refusal, sct::CtLogs, tsa::TimestampAuthorities};
 use crate::{
     api::compile::AuthoritySource,
     domain::{digest::Digest, identity::TrustRootName},
@@ -26,7 +26,7 @@ pub enum RootError {
     Unusable(#[from] sigstore_verify::Error),
     /// An authority's certificate cannot be used.
     #[error("the trusted root holds an authority's certificate that cannot be used: {0}")]
-    Authority(#[from] webpki::Error),
+    Authority(#[from] Refusal),
     /// Under it, no signature has a time.
     #[error(
         "the trusted root has neither a transparency log nor a timestamp authority: nothing could say when a signature was made"
@@ -37,11 +37,10 @@ pub enum RootError {
 /// One trust root.
 pub(super) struct Root {
     pub(super) name: TrustRootName,
-    pub(super) verifier: Verifier,
     pub(super) authorities: Authorities,
     pub(super) ct_logs: CtLogs,
     pub(super) logs: Keyring,
-    pub(super) timestamp_authorities: Vec<TsaAuthority>,
+    pub(super) timestamp_authorities: TimestampAuthorities,
     pub(super) demands: Demands,
     /// Where it is an authority alone.
     pub(super) alone: Option<Alone>,
@@ -112,13 +111,14 @@ impl Root {
 
     fn new(name: TrustRootName, root: &TrustedRoot, fingerprint: Digest) -> Result<Self, RootError> {
         let log = !root.tlogs.is_empty();
+        // Refuses keys that cannot be used, logs that are there twice, windows that end before they start.
+        Verifier::new(root)?;
         Ok(Self {
             name,
-            verifier: Verifier::new(root)?,
             authorities: Authorities::of(root)?,
             ct_logs: CtLogs::of(root)?,
             logs: root.rekor_keys()?,
-            timestamp_authorities: root.tsa_authorities(),
+            timestamp_authorities: TimestampAuthorities::of(root)?,
             demands: Demands { log, sct: log || !root.ctlogs.is_empty() },
             alone: None,
             fingerprint,

@@ -62,7 +62,7 @@ const V02: Kept = Kept::Bundle(BundleVersion::V02);
 const V03: Kept = Kept::Bundle(BundleVersion::V03);
 
 /// Every form that is read.
-pub const FORMS: [Form; 22] = [
+pub const FORMS: [Form; 24] = [
     form(By::Certificate, V01, EntryKind::Dsse001),
     form(By::Certificate, V01, EntryKind::Intoto002),
     form(By::Certificate, V02, EntryKind::Dsse001),
@@ -85,6 +85,8 @@ pub const FORMS: [Form; 22] = [
     form(By::Key(KeyKind::P256), Kept::Att, EntryKind::Intoto001),
     form(By::Key(KeyKind::P384), Kept::Att, EntryKind::Dsse001),
     form(By::Key(KeyKind::Ed25519), Kept::Att, EntryKind::Intoto002),
+    form(By::Key(KeyKind::P521), V03, EntryKind::HashedRekord002),
+    form(By::Key(KeyKind::P521), Kept::Att, EntryKind::Dsse001),
 ];
 
 impl Form {
@@ -144,6 +146,11 @@ impl World {
             Some(_) => Sigstore::new(),
             None => Sigstore::builder().timestamps_only().build(),
         };
+        Self::under(form, sigstore)
+    }
+
+    /// The same under an instance of one's own making.
+    pub fn under(form: Form, sigstore: Sigstore) -> Self {
         let kind = match form.by {
             By::Certificate => KeyKind::P256,
             By::Key(kind) => kind,

@@ -9,7 +9,7 @@ use bonafide_kit::sigstore::{EntryKind, Sigstore};
 use serde_json::json;
 
 use crate::form::{By, FORMS, Form, Kept, World, denied, judge, statement};
-use bonafide_kit::sigstore::{BundleVersion, KeyKind};
+use bonafide_kit::sigstore::{BundleVersion, Defect, KeyKind};
 
 #[test]
 fn another_instance_of_the_same_names_is_not_trusted_in_any_form() {
@@ -142,5 +142,64 @@ fn a_log_that_is_retired_vouches_for_nothing_new() {
             let verdict = judge(&retired, &world.policy(), &form.of(&signed));
             denied(&verdict, Reason::UntrustedSignature, "does not know at that time", &form);
         }
+    }
+}
+
+/// A time that no log signed says nothing, whatever the bundle states: it makes nothing good and nothing bad.
+#[test]
+fn a10_an_unsigned_time_decides_no_window() {
+    let statement = statement();
+    let retired = |world: &World, log: usize| {
+        let mut root = world.sigstore.trusted_root();
+        root["tlogs"][log]["publicKey"]["validFor"]["end"] = json!("2026-01-01T00:00:00Z");
+        Roots::from_json(TrustRootName::default(), &root.to_string()).unwrap()
+    };
+    for entry in [EntryKind::Dsse001, EntryKind::Intoto002, EntryKind::HashedRekord002, EntryKind::Dsse002] {
+        for by in [By::Certificate, By::Key(KeyKind::P256)] {
+            let form = Form { by, kept: Kept::Bundle(BundleVersion::V03), entry: Some(entry) };
+            let world = World::of(form);
+            let signed = world.signing().with_timestamp().sign(&statement);
+            let stating = |time: Option<&str>| {
+                let mut json = signed.bundle(BundleVersion::V03);
+                let entry = json["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap();
+                entry.remove("inclusionPromise");
+                entry.remove("integratedTime");
+                entry.extend(time.map(|time| ("integratedTime".to_owned(), json!(time))));
+                crate::trust_support::bundle(json.to_string().into_bytes())
+            };
+            let retired = retired(&world, usize::from(entry.is_v2()));
+            // While the log was in use, before it was, long after, and not at all.
+            for time in [Some("1767225599"), Some("1"), Some("4102444800"), None] {
+                let raw = stating(time);
+                let verdict = judge(&world.roots, &world.policy(), &raw);
+                assert_eq!(verdict.outcome, Outcome::Allow, "{form:?} {time:?}: {:?}", verdict.problems);
+                let verdict = judge(&retired, &world.policy(), &raw);
+                denied(&verdict, Reason::UntrustedSignature, "does not know at that time", &(form, time));
+            }
+        }
+    }
+}
+
+#[test]
+fn a10_a_log_that_is_retired_vouches_for_nothing_that_has_no_time() {
+    let statement = statement();
+    for entry in [EntryKind::Dsse001, EntryKind::HashedRekord002, EntryKind::Dsse002] {
+        let by = By::Key(KeyKind::P256);
+        let form = Form { by, kept: Kept::Bundle(BundleVersion::V03), entry: Some(entry) };
+        let world = World::of(form);
+        let signed = world.signing().defect(Defect::TimestampMissing).sign(&statement);
+        let mut json = signed.bundle(BundleVersion::V03);
+        json["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap().remove("inclusionPromise");
+        let raw = crate::trust_support::bundle(json.to_string().into_bytes());
+        // Of a key the time need not be known.
+        assert_eq!(judge(&world.roots, &world.policy(), &raw).outcome, Outcome::Allow, "{form:?}");
+        let mut root = world.sigstore.trusted_root();
+        let log = usize::from(entry.is_v2());
+        root["tlogs"][log]["publicKey"]["validFor"]["end"] = json!("2026-01-01T00:00:00Z");
+        let retired = Roots::from_json(TrustRootName::default(), &root.to_string()).unwrap();
+        let verdict = judge(&retired, &world.policy(), &raw);
+        let words =
+            "nothing says when it was signed or logged, and the trust root sigstore no longer uses the log";
+        denied(&verdict, Reason::UntrustedSignature, words, &form);
     }
 }

@@ -90,6 +90,7 @@ fn kit_kind(kind: bonafide::domain::key::KeyKind) -> KeyKind {
     match kind {
         Ours::P256 => KeyKind::P256,
         Ours::P384 => KeyKind::P384,
+        Ours::P521 => KeyKind::P521,
         Ours::Rsa(2048) => KeyKind::Rsa2048,
         Ours::Rsa(3072) => KeyKind::Rsa3072,
         Ours::Rsa(bits) => panic!("{bits}"),

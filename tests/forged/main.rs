@@ -2,6 +2,7 @@
 //! verdict, beside a twin that differs in that one thing and is admitted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod anchors;
 mod builders;
 mod flips;
 mod form;

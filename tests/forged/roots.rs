@@ -18,8 +18,8 @@ use crate::{
     trust_support::{bundle, layer},
 };
 
-const ISSUERS: [&str; 2] = ["https://one.example", "https://two.example"];
-const PERSON: &str = "builds@corp.example";
+pub const ISSUERS: [&str; 2] = ["https://one.example", "https://two.example"];
+pub const PERSON: &str = "builds@corp.example";
 
 fn object(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": name}, "spec": spec})
@@ -40,16 +40,24 @@ fn pem(sigstore: &Sigstore, part: &str) -> String {
 }
 
 /// An authority alone that gives this issuer to certificates which name none.
-fn authority(name: &str, sigstore: &Sigstore, issuer: &str) -> Value {
-    let authority = json!({
-        "certificates": pem(sigstore, "certificateAuthorities"),
-        "timestampAuthority": pem(sigstore, "timestampAuthorities"),
-        "issuer": issuer,
-    });
-    object(name, &json!({"unsafeSkipTransparencyLog": true, "certificateAuthority": authority}))
+pub fn authority(name: &str, sigstore: &Sigstore, issuer: &str, with_timestamps: bool) -> Value {
+    let mut authority = json!({"certificates": pem(sigstore, "certificateAuthorities"), "issuer": issuer});
+    let mut spec = json!({"unsafeSkipTransparencyLog": true});
+    if with_timestamps {
+        authority["timestampAuthority"] = pem(sigstore, "timestampAuthorities").into();
+    } else {
+        spec["unsafeSkipTimestamp"] = true.into();
+    }
+    spec["certificateAuthority"] = authority;
+    object(name, &spec)
 }
 
-fn policy(root: &str, issuer: &str, subject: &str) -> Value {
+/// Somebody whose certificate names no OIDC issuer.
+pub fn nameless() -> Identity {
+    Identity::email(PERSON, ISSUERS[0]).without_extension(1).without_extension(8)
+}
+
+pub fn policy(root: &str, issuer: &str, subject: &str) -> Value {
     json!({
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
         "spec": {"images": {"include": ["ghcr.io/acme/app"]}, "tags": "Allow", "signers": [
@@ -72,7 +80,7 @@ fn keeper(objects: &[&Value]) -> Keeper {
 #[test]
 fn a8_another_root_never_changes_what_a_policy_decides() {
     let (corp, lab) = (Sigstore::builder().timestamps_only().build(), Sigstore::new());
-    let nameless = Identity::email(PERSON, ISSUERS[0]).without_extension(1).without_extension(8);
+    let nameless = nameless();
     let person = Identity::email(PERSON, ISSUERS[1]);
     let mut found = Vec::new();
     for identity in [&nameless, &person] {
@@ -86,10 +94,10 @@ fn a8_another_root_never_changes_what_a_policy_decides() {
     let (envelope, annotations) = logged.cosign_att_layer();
     found.push(layer(envelope, annotations));
     let roots = [
-        ("one", authority("one", &corp, ISSUERS[0])),
-        ("two", authority("two", &corp, ISSUERS[1])),
+        ("one", authority("one", &corp, ISSUERS[0], true)),
+        ("two", authority("two", &corp, ISSUERS[1], true)),
         ("instance", instance("instance", &lab)),
-        ("without-log", authority("without-log", &lab, ISSUERS[0])),
+        ("without-log", authority("without-log", &lab, ISSUERS[0], true)),
     ];
     let sets: Vec<Keeper> = (0_usize..1 << roots.len())
         .map(|set| {
@@ -117,9 +125,9 @@ fn a8_another_root_never_changes_what_a_policy_decides() {
 #[test]
 fn a8_a_certificate_has_the_issuer_that_the_root_of_the_signer_gives_it() {
     let corp = Sigstore::builder().timestamps_only().build();
-    let nameless = Identity::email(PERSON, ISSUERS[0]).without_extension(1).without_extension(8);
+    let nameless = nameless();
     let raw = bundle(corp.signing(&nameless).sign(statement()).bundle_json(BundleVersion::V03).into_bytes());
-    let both = [authority("one", &corp, ISSUERS[0]), authority("two", &corp, ISSUERS[1])];
+    let both = [authority("one", &corp, ISSUERS[0], true), authority("two", &corp, ISSUERS[1], true)];
     for (own, other) in [(0, 1), (1, 0)] {
         let name = ["one", "two"][own];
         for objects in [[&both[0], &both[1]], [&both[1], &both[0]]] {

@@ -2,7 +2,7 @@
 //! the attestation admitted; every other one is denied by the check that is for it.
 
 use bonafide::domain::verdict::Reason;
-use bonafide_kit::sigstore::{BundleVersion, Defect, EntryKind};
+use bonafide_kit::sigstore::{BundleVersion, Defect};
 
 use crate::form::{FORMS, Form, Kept, World, denied, statement};
 
@@ -46,17 +46,17 @@ pub fn expected(defect: Defect, form: Form) -> Option<(Reason, &'static str)> {
         Defect::LogEntryByUnknownLog => untrusted("of a log that the trust root sigstore does not know"),
         Defect::LogEntryOfAnotherEnvelope
         | Defect::LogEntryOfAnotherSignature
-        | Defect::LogEntryOfAnotherCertificate => {
-            untrusted("does not describe this signature by this signer")
+        | Defect::LogEntryOfAnotherCertificate
+        | Defect::LogEntryOfTheOtherVerifier => untrusted("does not describe this signature by this signer"),
+        Defect::LogEntryNamesAnotherLog if is_att => untrusted("signed timestamp (SET) does not verify"),
+        Defect::LogEntryNamesAnotherLog => {
+            untrusted("the checkpoint of its log entry's inclusion proof does not verify")
         }
         // A layer states no kind.
         Defect::LogEntryKindWrong if is_att => None,
         Defect::LogEntryKindWrong => {
-            let words = match form.entry {
-                Some(EntryKind::HashedRekord002) => "of another kind than the bundle states",
-                _ => "its log entry cannot be read",
-            };
-            Some((if form.is_keyed() { Reason::UntrustedSignature } else { MALFORMED }, words))
+            let reason = if form.is_keyed() { Reason::UntrustedSignature } else { MALFORMED };
+            Some((reason, "of another kind than the bundle states"))
         }
         Defect::SetMissing if is_v01 => untrusted("signed timestamp (SET) does not verify"),
         // Of a key the time of signing need not be known, and the proof is enough.

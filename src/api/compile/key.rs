@@ -15,7 +15,7 @@ use crate::domain::key::{KeyKind, PublicKey};
 
 /// The longest PEM that is read; RSA of 8192 bits takes some 1500.
 pub const MAX_PEM: usize = 16 << 10;
-const ACCEPTED: &str = "P-256, P-384, RSA from 2048 bits and Ed25519 are accepted";
+const ACCEPTED: &str = "P-256, P-384, P-521, RSA from 2048 bits and Ed25519 are accepted";
 
 /// Reads a public key.
 ///
@@ -82,18 +82,17 @@ fn kind(spki: &[u8]) -> Result<KeyKind, String> {
 }
 
 fn elliptic(curve: ObjectIdentifier, point: &[u8]) -> Result<KeyKind, String> {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
-    let named = match curve {
-        SECP_256_R_1 | SECP_384_R_1 if matches!(point.first(), Some(2 | 3)) => {
-            return Err("has its point in compressed form; the other is written by: openssl ec -pubin -in FILE -conv_form uncompressed"
-                .to_owned());
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1};
+    match curve {
+        SECP_256_R_1 | SECP_384_R_1 | SECP_521_R_1 if matches!(point.first(), Some(2 | 3)) => {
+            Err("has its point in compressed form; the other is written by: openssl ec -pubin -in FILE -conv_form uncompressed"
+                .to_owned())
         }
-        SECP_256_R_1 => return valid(&ECDSA_P256_SHA256_ASN1, point, KeyKind::P256),
-        SECP_384_R_1 => return valid(&ECDSA_P384_SHA384_ASN1, point, KeyKind::P384),
-        SECP_521_R_1 => "P-521".to_owned(),
-        other => other.to_string(),
-    };
-    Err(format!("is on the curve {named}; {ACCEPTED}"))
+        SECP_256_R_1 => valid(&ECDSA_P256_SHA256_ASN1, point, KeyKind::P256),
+        SECP_384_R_1 => valid(&ECDSA_P384_SHA384_ASN1, point, KeyKind::P384),
+        SECP_521_R_1 => valid(&ECDSA_P521_SHA512_ASN1, point, KeyKind::P521),
+        other => Err(format!("is on the curve {other}; {ACCEPTED}")),
+    }
 }
 
 fn rsa(key: &[u8]) -> Result<KeyKind, String> {

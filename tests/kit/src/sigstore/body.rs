@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::keys::{KeyKind, base64, sha256, sha384};
+use super::keys::{KeyKind, base64, sha256, sha384, sha512};
 use super::signed::{EntryKind, Envelope, Verifier};
 use super::signing::pae;
 
@@ -41,18 +41,19 @@ pub(super) fn canonical_body(
         EntryKind::Dsse002 => json!({
             "dsseV002": {
                 "payloadHash": { "algorithm": "SHA2_256", "digest": base64(&sha256(&envelope.payload)) },
-                "signatures": [{ "content": signature, "verifier": verifier.json() }],
+                "signatures": [{ "content": signature, "verifier": verifier.json(key) }],
             },
         }),
         EntryKind::HashedRekord002 => {
             let signed = pae(&envelope.payload_type, &envelope.payload);
             let (algorithm, digest) = match key {
                 KeyKind::P384 => ("SHA2_384", base64(&sha384(&signed))),
+                KeyKind::P521 => ("SHA2_512", base64(&sha512(&signed))),
                 KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
                     ("SHA2_256", base64(&sha256(&signed)))
                 }
             };
-            hashedrekord_002(algorithm, &digest, &signature, &verifier.json())
+            hashedrekord_002(algorithm, &digest, &signature, &verifier.json(key))
         }
     };
     entry_body(kind, &spec)

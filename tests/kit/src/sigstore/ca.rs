@@ -21,6 +21,14 @@ pub(super) struct Issuer {
     pub(super) certificate: Vec<u8>,
 }
 
+/// When each certificate of an authority is valid.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Validities {
+    pub(super) root: (Timestamp, Timestamp),
+    /// Of the intermediate, or of the certificate that signs timestamps.
+    pub(super) lower: (Timestamp, Timestamp),
+}
+
 /// A root with one intermediate below it.
 #[derive(Debug)]
 pub(super) struct Authority {
@@ -66,11 +74,11 @@ pub(super) struct LeafPlan<'a> {
 }
 
 impl Authority {
-    /// An authority whose certificates are valid in this window.
-    pub(super) fn new(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) -> Self {
-        let root = issue_root(organisation, name, validity);
+    /// An authority with keys of this kind.
+    pub(super) fn new(organisation: &str, name: &str, kind: KeyKind, validities: Validities) -> Self {
+        let root = issue_root(organisation, name, kind, validities.root);
         let intermediate_name = format!("{name}-intermediate");
-        let key = Key::generate(KeyKind::P384);
+        let key = Key::generate(kind);
         let subject = distinguished_name(organisation, &intermediate_name);
         let extensions = vec![
             key_usage(0x06, 1),
@@ -79,7 +87,7 @@ impl Authority {
             subject_key_identifier(&key.spki()),
             authority_key_identifier(&root.key),
         ];
-        let certificate = certify(&root, &subject, &key, validity, &extensions);
+        let certificate = certify(&root, &subject, &key, validities.lower, &extensions);
         let intermediate = Issuer { key, name: subject, certificate };
         Self { root, intermediate }
     }
@@ -120,8 +128,8 @@ impl Authority {
 }
 
 /// A self-signed root.
-fn issue_root(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) -> Issuer {
-    let key = Key::generate(KeyKind::P384);
+fn issue_root(organisation: &str, name: &str, kind: KeyKind, validity: (Timestamp, Timestamp)) -> Issuer {
+    let key = Key::generate(kind);
     let subject = distinguished_name(organisation, name);
     let extensions = vec![key_usage(0x06, 1), basic_constraints(None), subject_key_identifier(&key.spki())];
     let mut issuer = Issuer { key, name: subject.clone(), certificate: Vec::new() };
@@ -130,8 +138,8 @@ fn issue_root(organisation: &str, name: &str, validity: (Timestamp, Timestamp)) 
 }
 
 /// The root of a timestamping authority, and the certificate that signs its timestamps.
-pub(super) fn timestamping_pair(organisation: &str, validity: (Timestamp, Timestamp)) -> (Issuer, Issuer) {
-    let root = issue_root(organisation, "throwaway-tsa-root", validity);
+pub(super) fn timestamping_pair(organisation: &str, validities: Validities) -> (Issuer, Issuer) {
+    let root = issue_root(organisation, "throwaway-tsa-root", KeyKind::P384, validities.root);
     let key = Key::generate(KeyKind::P256);
     let name = distinguished_name(organisation, "throwaway-tsa");
     let extensions = vec![
@@ -140,7 +148,7 @@ pub(super) fn timestamping_pair(organisation: &str, validity: (Timestamp, Timest
         subject_key_identifier(&key.spki()),
         authority_key_identifier(&root.key),
     ];
-    let certificate = certify(&root, &name, &key, validity, &extensions);
+    let certificate = certify(&root, &name, &key, validities.lower, &extensions);
     (root, Issuer { key, name, certificate })
 }
 

@@ -51,6 +51,10 @@ pub enum Defect {
     LogEntryOfAnotherSignature,
     /// The entry is for the same envelope with another certificate of the same identity.
     LogEntryOfAnotherCertificate,
+    /// The entry names the bare key of the certificate. Of a signature with a key: a certificate for that key.
+    LogEntryOfTheOtherVerifier,
+    /// The entry names another log that the trust root knows.
+    LogEntryNamesAnotherLog,
     /// The bundle states another kind than the entry is of.
     LogEntryKindWrong,
 
@@ -91,7 +95,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect that a verifier must refuse, whatever the policy.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::SignatureInvalid,
         Self::PayloadSwapped,
         Self::PayloadTypeSwapped,
@@ -112,6 +116,8 @@ impl Defect {
         Self::LogEntryOfAnotherEnvelope,
         Self::LogEntryOfAnotherSignature,
         Self::LogEntryOfAnotherCertificate,
+        Self::LogEntryOfTheOtherVerifier,
+        Self::LogEntryNamesAnotherLog,
         Self::LogEntryKindWrong,
         Self::SetMissing,
         Self::SetInvalid,
@@ -174,6 +180,8 @@ impl Defect {
                     | Self::LogEntryOfAnotherEnvelope
                     | Self::LogEntryOfAnotherSignature
                     | Self::LogEntryOfAnotherCertificate
+                    | Self::LogEntryOfTheOtherVerifier
+                    | Self::LogEntryNamesAnotherLog
                     | Self::LogEntryKindWrong
             )
     }

@@ -6,8 +6,8 @@ use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+    EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +21,8 @@ pub enum KeyKind {
     P256,
     /// ECDSA on P-384, over SHA-384.
     P384,
+    /// ECDSA on P-521, over SHA-512.
+    P521,
     /// Ed25519.
     Ed25519,
     /// RSA of 2048 bits, PKCS #1 v1.5 over SHA-256.
@@ -31,13 +33,15 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048, Self::Rsa3072];
+    pub const ALL: [Self; 6] =
+        [Self::P256, Self::P384, Self::P521, Self::Ed25519, Self::Rsa2048, Self::Rsa3072];
 
     /// What protobuf-specs calls signatures by such a key.
     pub(super) fn details(self) -> &'static str {
         match self {
             Self::P256 => "PKIX_ECDSA_P256_SHA_256",
             Self::P384 => "PKIX_ECDSA_P384_SHA_384",
+            Self::P521 => "PKIX_ECDSA_P521_SHA_512",
             Self::Ed25519 => "PKIX_ED25519",
             Self::Rsa2048 => "PKIX_RSA_PKCS1V15_2048_SHA256",
             Self::Rsa3072 => "PKIX_RSA_PKCS1V15_3072_SHA256",
@@ -97,6 +101,7 @@ impl Key {
         let pair = match kind {
             KeyKind::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
             KeyKind::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            KeyKind::P521 => ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING),
             KeyKind::Ed25519 => Pair::Ed25519(Box::new(Ed25519KeyPair::generate().unwrap())),
             KeyKind::Rsa2048 => rsa(KeySize::Rsa2048),
             KeyKind::Rsa3072 => rsa(KeySize::Rsa3072),
@@ -147,6 +152,7 @@ impl Key {
         match self.kind {
             KeyKind::P256 => der::sequence(&[&der::oid("1.2.840.10045.4.3.2")]),
             KeyKind::P384 => der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]),
+            KeyKind::P521 => der::sequence(&[&der::oid("1.2.840.10045.4.3.4")]),
             KeyKind::Ed25519 => der::sequence(&[&der::oid("1.3.101.112")]),
             KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
                 der::sequence(&[&der::oid("1.2.840.113549.1.1.11"), &der::null()])
@@ -183,6 +189,10 @@ pub(super) fn key_identifier(spki: &[u8]) -> Vec<u8> {
 
 pub(super) fn sha384(data: &[u8]) -> Vec<u8> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, data).as_ref().to_vec()
+}
+
+pub(super) fn sha512(data: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, data).as_ref().to_vec()
 }
 
 pub(super) fn base64(data: &[u8]) -> String {

@@ -47,7 +47,7 @@ pub use statement::{
     Build, COSIGN_SIGN, SLSA_V1, SLSA_V02, statement_cosign_sign, statement_v1, statement_v02,
 };
 
-use ca::Authority;
+use ca::{Authority, Validities};
 use keys::{Key, base64};
 pub use keys::{KeyKind, SigningKey};
 use rekor::Log;
@@ -62,6 +62,21 @@ pub struct Builder {
     valid_until: Timestamp,
     sct: bool,
     log: bool,
+    authority_keys: KeyKind,
+    certificates: Vec<(AuthorityCertificate, Timestamp, Timestamp)>,
+}
+
+/// One of the certificates of a trust root's authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorityCertificate {
+    /// The root of the certificate authority.
+    Root,
+    /// The intermediate that issues.
+    Intermediate,
+    /// The root of the timestamp authority.
+    TimestampRoot,
+    /// The certificate that signs timestamps.
+    TimestampSigner,
 }
 
 /// One set of keys. A Sigstore has two: the one that its trust root describes, and a stranger's with
@@ -94,6 +109,8 @@ impl Default for Builder {
             valid_until: now + decade,
             sct: true,
             log: true,
+            authority_keys: KeyKind::P384,
+            certificates: Vec::new(),
         }
     }
 }
@@ -121,6 +138,25 @@ impl Builder {
         self
     }
 
+    /// The validity of this certificate; the trust root says of the authority what it says.
+    #[must_use]
+    pub fn certificate_valid_between(
+        mut self,
+        certificate: AuthorityCertificate,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Self {
+        self.certificates.push((certificate, truncated(from), truncated(until)));
+        self
+    }
+
+    /// The kind of the certificate authority's keys; otherwise P-384.
+    #[must_use]
+    pub fn authority_keys(mut self, kind: KeyKind) -> Self {
+        self.authority_keys = kind;
+        self
+    }
+
     /// As GitHub's own instance is: no certificate-transparency log, no transparency log, and a
     /// timestamp with each signature.
     #[must_use]
@@ -136,13 +172,24 @@ impl Builder {
     }
 
     fn parts(&self) -> Parts {
-        let validity = (self.valid_from, self.valid_until);
+        let validity = |of: AuthorityCertificate| {
+            let own = self.certificates.iter().find(|(certificate, ..)| *certificate == of);
+            own.map_or((self.valid_from, self.valid_until), |(_, from, until)| (*from, *until))
+        };
+        let authority = Validities {
+            root: validity(AuthorityCertificate::Root),
+            lower: validity(AuthorityCertificate::Intermediate),
+        };
+        let tsa = Validities {
+            root: validity(AuthorityCertificate::TimestampRoot),
+            lower: validity(AuthorityCertificate::TimestampSigner),
+        };
         Parts {
-            authority: Authority::new(&self.organisation, "throwaway", validity),
+            authority: Authority::new(&self.organisation, "throwaway", self.authority_keys, authority),
             ct_key: Key::generate(KeyKind::P256),
             log: Log::new(&self.rekor_host),
             log_v2: Log::v2(&format!("log2025-1.{}", self.rekor_host)),
-            tsa: Tsa::new(&self.organisation, validity),
+            tsa: Tsa::new(&self.organisation, tsa),
         }
     }
 }

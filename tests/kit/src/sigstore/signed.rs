@@ -137,11 +137,11 @@ impl Verifier {
         }
     }
 
-    /// As Rekor v2 has it.
-    pub(super) fn json(&self) -> Value {
+    /// As Rekor v2 has it; `kind` is the kind of the key that signed.
+    pub(super) fn json(&self, kind: KeyKind) -> Value {
         match self {
             Self::Certificate(der) => json!({
-                "keyDetails": KeyKind::P256.details(),
+                "keyDetails": kind.details(),
                 "x509Certificate": { "rawBytes": base64(der) },
             }),
             Self::Key(spki, kind) => {

@@ -36,6 +36,7 @@ pub struct Signing<'a> {
     timestamp: bool,
     stamped_again: Option<Timestamp>,
     payload_type: String,
+    leaf: KeyKind,
     defect: Option<Defect>,
 }
 
@@ -49,6 +50,7 @@ impl<'a> Signing<'a> {
             timestamp: false,
             stamped_again: None,
             payload_type: IN_TOTO.to_owned(),
+            leaf: KeyKind::P256,
             defect: None,
         }
     }
@@ -83,6 +85,12 @@ impl<'a> Signing<'a> {
         self
     }
 
+    /// With a certificate for a key of this kind; otherwise P-256.
+    pub fn leaf(mut self, kind: KeyKind) -> Self {
+        self.leaf = kind;
+        self
+    }
+
     /// With this wrong.
     pub fn defect(mut self, defect: Defect) -> Self {
         self.defect = Some(defect);
@@ -98,7 +106,7 @@ impl<'a> Signing<'a> {
         let made;
         let (key, verifier) = match &self.signer {
             Signer::Identity(identity) => {
-                made = Key::generate(KeyKind::P256);
+                made = Key::generate(self.leaf);
                 (&made, Verifier::Certificate(self.certificate(identity, authority, &made)))
             }
             Signer::Key(key) => (*key, Verifier::Key(key.spki(), key.kind)),
@@ -206,14 +214,20 @@ impl<'a> Signing<'a> {
         };
         let log = if self.has(Defect::LogEntryByUnknownLog) { stranger } else { trusted };
         let mut inclusion = log.append(&body);
-        let (log_id, log_index) = (log.id(), inclusion.log_index);
+        let log_index = inclusion.log_index;
+        let log_id = if self.has(Defect::LogEntryNamesAnotherLog) {
+            let parts = &self.sigstore.trusted;
+            if self.entry.is_v2() { parts.log.id() } else { parts.log_v2.id() }
+        } else {
+            log.id()
+        };
         if self.has(Defect::InclusionProofOfAnotherEntry) {
             inclusion = log.append(b"another entry");
         }
         let (head_key, hint) = match self.defect {
             Some(Defect::CheckpointSignatureInvalid) => (&stranger.key, log_id),
             Some(Defect::CheckpointByUnknownLog) => (&stranger.key, stranger.id()),
-            _ => (&log.key, log_id),
+            _ => (&log.key, log.id()),
         };
         let head =
             if self.has(Defect::CheckpointRootWrong) { sha256(&inclusion.root) } else { inclusion.root };
@@ -227,7 +241,7 @@ impl<'a> Signing<'a> {
             self.at
         };
         let set_key = if self.has(Defect::SetInvalid) { &stranger.key } else { &log.key };
-        let set = set_key.sign(set_payload(&body, promised_at, &log_id, log_index).as_bytes());
+        let set = set_key.sign(set_payload(&body, promised_at, &log.id(), log_index).as_bytes());
         Some(Entry {
             kind: self.entry,
             stated_kind: self.stated_kind(),
@@ -273,6 +287,15 @@ impl<'a> Signing<'a> {
                         Verifier::Certificate(self.certificate(identity, self.authority(), &other))
                     }
                     Signer::Key(_) => Verifier::Key(other.spki(), other.kind),
+                };
+            }
+            Some(Defect::LogEntryOfTheOtherVerifier) => {
+                verifier = match &self.signer {
+                    Signer::Identity(_) => Verifier::Key(key.spki(), key.kind),
+                    Signer::Key(_) => {
+                        let identity = Identity::email("somebody@example.com", "https://issuer.example");
+                        Verifier::Certificate(self.certificate(&identity, self.authority(), key))
+                    }
                 };
             }
             _ => {}

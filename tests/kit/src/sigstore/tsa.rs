@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::ca::{Issuer, timestamping_pair};
+use super::ca::{Issuer, Validities, timestamping_pair};
 use super::der;
 use super::keys::{Key, serial, sha256};
 
@@ -22,8 +22,8 @@ pub(super) struct Tsa {
 }
 
 impl Tsa {
-    pub(super) fn new(organisation: &str, validity: (Timestamp, Timestamp)) -> Self {
-        let (root, signer) = timestamping_pair(organisation, validity);
+    pub(super) fn new(organisation: &str, validities: Validities) -> Self {
+        let (root, signer) = timestamping_pair(organisation, validities);
         let serial = serial_of(&signer.certificate);
         Self { root, signer, serial }
     }
