@@ -69,7 +69,7 @@ impl World {
 
     /// What is said of the object.
     fn said(&self) -> String {
-        self.keeper.report(&corp()).unwrap().message
+        self.keeper.report(&corp(), Timestamp::now()).unwrap().message
     }
 
     /// Fetches, which fails in these words, and leaves what was in force.
@@ -236,13 +236,13 @@ async fn it_goes_on_by_itself_and_at_once_for_a_new_object() {
     assert_eq!(mirror.asked(), 0);
     keeper.keep(&[object(&mirror)]);
     for _ in 0..200 {
-        if keeper.report(&corp()).unwrap().ready {
+        if keeper.report(&corp(), Timestamp::now()).unwrap().ready {
             running.abort();
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("{:?}", keeper.report(&corp()));
+    panic!("{:?}", keeper.report(&corp(), Timestamp::now()));
 }
 
 /// The roots that are built in have the repositories that they are followed from.
@@ -301,6 +301,6 @@ async fn a_mirrors_own_authority_is_believed_where_it_is_named() {
         keeper.keep(std::slice::from_ref(&object));
         let [corp] = keeper.followed().try_into().unwrap();
         let is_fetched = tuf::bring(&keeper, &fetcher, &corp, Timestamp::now()).await;
-        assert_eq!(is_fetched, is_believed, "{}", keeper.report(&corp.0).unwrap().message);
+        assert_eq!(is_fetched, is_believed, "{}", keeper.report(&corp.0, Timestamp::now()).unwrap().message);
     }
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::bulk::has_too_many_values;
+use crate::domain::json_limits::has_too_many_values;
 
 /// The most entries of a list: more containers than the API server can store.
 pub const LIST: usize = 16_384;

@@ -1,7 +1,6 @@
 //! Wire types: the v1alpha1 policies, `AdmissionReview`, Kubernetes workloads, in-toto statements – and their way into the domain.
 
 pub mod bounded;
-pub mod bulk;
 pub mod compile;
 pub mod crd;
 pub mod manifest;

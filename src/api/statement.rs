@@ -1,16 +1,14 @@
 //! In-toto statements, v0.1 and v1, as they are on the wire, and their way into the domain.
 //!
-//! A payload is read once and strictly: a key that occurs twice is refused at every depth, so that no two readers of
-//! one signed payload can see two statements. What cannot be read is an error, and never an empty statement.
+//! What decides is read strictly: a field that is read and occurs twice is refused, so that no two readers of one signed payload can see two
+//! statements. What cannot be read is an error, and never an empty statement. A part that nobody asks for may hold anything: it is passed
+//! over in its text, and takes no memory.
 
-mod json;
+mod lenient;
 mod slsa;
 mod source;
+mod subjects;
 mod vsa;
-
-pub use slsa::PredicateError;
-
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,8 +17,10 @@ use crate::domain::{
     digest::Digest,
     predicate::Predicate,
     provenance::{Provenance, SLSA_V0_2, SLSA_V1, Statement},
+    repeated_keys::{MAX_DEPTH, is_too_deep},
     summary::{Summary, VSA_V0_2, VSA_V1},
 };
+use subjects::Subjects;
 
 /// The `_type` of in-toto statements v0.1.
 pub const STATEMENT_V0_1: &str = "https://in-toto.io/Statement/v0.1";
@@ -35,10 +35,10 @@ const MAX_SUBJECTS: usize = 4096;
 /// Why a payload is no statement.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
-    /// It is not JSON, a key occurs twice, or it is nested too deeply.
-    #[error("its payload is not the JSON of an in-toto statement ({0})")]
-    Json(#[source] serde_json::Error),
-    /// It is JSON of another shape.
+    /// It is nested too deeply.
+    #[error("its payload is nested deeper than {MAX_DEPTH} levels")]
+    Depth,
+    /// It is not JSON, or of another shape, or a field that is read occurs twice.
     #[error("its payload is not an in-toto statement ({0})")]
     Shape(#[source] serde_json::Error),
     /// The `_type` is not one that is known.
@@ -57,7 +57,7 @@ pub enum StatementError {
         kind: &'static str,
         /// What differs.
         #[source]
-        error: PredicateError,
+        error: serde_json::Error,
     },
 }
 
@@ -69,7 +69,7 @@ pub struct WireStatement<'a> {
     #[serde(rename = "_type")]
     pub type_: String,
     /// What it is about.
-    pub subject: Vec<WireSubject>,
+    pub subject: Subjects,
     /// The predicate's type URI.
     pub predicate_type: String,
     /// What it says, as it is written there; `None`: nothing.
@@ -77,21 +77,15 @@ pub struct WireStatement<'a> {
     pub predicate: Option<&'a RawValue>,
 }
 
-/// What a statement is about, on the wire. Names are hints and not read.
-#[derive(Debug, Clone, Deserialize)]
-pub struct WireSubject {
-    /// Hashes by algorithm.
-    #[serde(default)]
-    pub digest: BTreeMap<String, String>,
-}
-
 impl<'a> WireStatement<'a> {
     /// Reads the payload of an envelope.
     ///
     /// # Errors
-    /// Where it is not JSON, not of a statement's shape, or holds a key twice.
+    /// Where it is not JSON, not of a statement's shape, or holds a field twice that is read.
     pub fn from_slice(payload: &'a [u8]) -> Result<Self, StatementError> {
-        json::check(payload).map_err(StatementError::Json)?;
+        if is_too_deep(payload) {
+            return Err(StatementError::Depth);
+        }
         serde_json::from_slice(payload).map_err(StatementError::Shape)
     }
 
@@ -108,7 +102,7 @@ impl<'a> WireStatement<'a> {
 
     /// The digests of the subjects that can be checked here.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.subject.iter().flat_map(digests)
+        self.subject.digests.iter().copied()
     }
 }
 
@@ -117,8 +111,8 @@ impl TryFrom<WireStatement<'_>> for Statement {
 
     fn try_from(wire: WireStatement<'_>) -> Result<Self, StatementError> {
         wire.check_type()?;
-        if wire.subject.len() > MAX_SUBJECTS {
-            return Err(StatementError::Subjects(wire.subject.len()));
+        if wire.subject.count > MAX_SUBJECTS {
+            return Err(StatementError::Subjects(wire.subject.count));
         }
         let subjects = wire.digests().collect();
         let predicate = wire.predicate.map_or("null", RawValue::get);
@@ -138,14 +132,6 @@ impl TryFrom<WireStatement<'_>> for Statement {
 /// Where it is no statement, or states a type of SLSA provenance and is not of that shape.
 pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
     WireStatement::from_slice(payload)?.try_into()
-}
-
-/// The digests of a subject that can be checked here; other algorithms (`gitCommit`, `sha1`) say nothing of an image.
-fn digests(subject: &WireSubject) -> impl Iterator<Item = Digest> {
-    subject
-        .digest
-        .iter()
-        .filter_map(|(algorithm, hash)| format!("{algorithm}:{}", hash.to_ascii_lowercase()).parse().ok())
 }
 
 fn verification_summary(predicate_type: &str, predicate: &str) -> Result<Summary, StatementError> {

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
+
 use super::{exit::Failure, inline::InlineArgs, terminal};
 use crate::{
     api::{
@@ -120,6 +122,7 @@ impl From<manifest::PolicyFile> for Content {
         let mut content = Self { policies: file.policies, roots: Vec::new() };
         for document in file.roots {
             let mut root = compile_trust_root(&document.object);
+            root.warn_of_ends(Timestamp::now());
             if content.roots.iter().any(|(_, known)| known.name == root.name) {
                 root.refuse(Note {
                     field: "metadata.name".to_owned(),

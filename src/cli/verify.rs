@@ -19,6 +19,7 @@ use crate::{
         platform::Platform,
         policy::Scope,
         reference::{Reference, Repository},
+        repeated_keys::has_repeated_key,
         verdict::{ImageVerdict, Outcome},
     },
     gather::ports::Snapshot,
@@ -134,10 +135,9 @@ fn report(args: &Args, verdict: &ImageVerdict) -> Result<(), Failure> {
         for proof in &verdict.proofs {
             let summary = proof.summary.as_ref().map(|summary| &summary.predicate);
             let predicate = proof.other.as_ref().or(summary).unwrap_or(&proof.provenance.predicate);
-            let read = predicate
-                .read()
-                .map_err(|error| Failure::new(format!("the predicate cannot be read: {error}")))?;
-            let line = read.to_string();
+            // What can be read in two ways is shown as it was signed.
+            let read = predicate.read().ok().filter(|_| !has_repeated_key(predicate.text()));
+            let line = read.map_or_else(|| predicate.text().to_owned(), |read| read.to_string());
             if !lines.contains(&line) {
                 lines.push(line);
             }

@@ -132,7 +132,9 @@ impl TrustRootObjects {
             }
             let known = self.known.lock().clone();
             for (name, root) in known {
-                let Some(report) = self.keeper.report(&TrustRootName(name.clone())) else { continue };
+                let Some(report) = self.keeper.report(&TrustRootName(name.clone()), Timestamp::now()) else {
+                    continue;
+                };
                 let wanted = Reported {
                     generation: root.generation,
                     ready: report.ready,

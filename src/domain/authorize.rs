@@ -161,9 +161,12 @@ pub fn check_provenance(
     }
     match expiry(rules, provenance, proved) {
         Some(end) if end <= now => {
-            let found = match build_time(provenance, proved) {
-                Some(built) => format!("built at {built}"),
-                None => "nothing proves or claims when it was built".to_owned(),
+            let found = match (&provenance.unreadable_time, build_time(provenance, proved)) {
+                (Some(stated), _) => format!(
+                    "the provenance claims {stated} as the time of the build, which is not a time with a zone such as 2026-01-31T12:00:00Z"
+                ),
+                (None, Some(built)) => format!("built at {built}"),
+                (None, None) => "nothing proves or claims when it was built".to_owned(),
             };
             Err(Mismatch::new(Reason::ProvenanceTooOld, found))
         }
@@ -171,14 +174,16 @@ pub fn check_provenance(
     }
 }
 
-/// When the provenance gets too old for the policy; `None`: never. What has no time is too old from the start.
+/// When the provenance gets too old for the policy; `None`: never. What has no time, or claims one that cannot be read, is too old from the
+/// start: the claim may be of any age.
 pub fn expiry(
     rules: &ProvenanceRules,
     provenance: &Provenance,
     proved: Option<Timestamp>,
 ) -> Option<Timestamp> {
     let max_age = jiff::SignedDuration::try_from(rules.max_age?).unwrap_or(jiff::SignedDuration::MAX);
-    let Some(built) = build_time(provenance, proved) else { return Some(Timestamp::MIN) };
+    let built = build_time(provenance, proved).filter(|_| provenance.unreadable_time.is_none());
+    let Some(built) = built else { return Some(Timestamp::MIN) };
     Some(built.checked_add(max_age).unwrap_or(Timestamp::MAX))
 }
 

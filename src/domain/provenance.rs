@@ -57,6 +57,8 @@ pub struct Provenance {
     pub started_on: Option<Timestamp>,
     /// When the build ended.
     pub finished_on: Option<Timestamp>,
+    /// What is stated as the beginning or the end and is no time, where neither is a time. A time has a zone.
+    pub unreadable_time: Option<String>,
     /// The whole predicate, unknown fields included.
     pub predicate: Predicate,
 }

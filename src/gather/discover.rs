@@ -20,7 +20,7 @@ use super::{
     weigh,
 };
 use crate::{
-    api::bulk::has_too_many_values,
+    domain::json_limits::has_too_many_values,
     domain::{
         digest::Digest,
         evidence::{Attestation, FetchError, FetchErrorKind, Finding, Layout, SubjectEvidence},

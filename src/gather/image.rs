@@ -9,7 +9,7 @@ use super::{
     ports::{Attestations, Manifest},
 };
 use crate::{
-    api::bulk::{MAX_JSON_VALUES, has_too_many_values},
+    domain::json_limits::{MAX_JSON_VALUES, has_too_many_values},
     domain::{
         digest::Digest,
         evidence::{FetchError, FetchErrorKind, Root},

@@ -191,8 +191,8 @@ pub trait RootKeeper: Send + Sync {
     /// These are all the `TrustRoot` objects there are.
     fn keep(&self, objects: &[Value]);
 
-    /// How it is with the root of an object that is kept.
-    fn report(&self, name: &TrustRootName) -> Option<RootReport>;
+    /// How it is with the root of an object that is kept, and what of it has ended by this time or will soon.
+    fn report(&self, name: &TrustRootName, now: Timestamp) -> Option<RootReport>;
 
     /// Which roots there are.
     fn known(&self) -> Arc<KnownRoots>;

@@ -13,7 +13,7 @@ use super::{
     wire::Incoming,
 };
 use crate::{
-    api::bulk::has_too_many_values,
+    domain::json_limits::has_too_many_values,
     domain::{message, placement, plan::Stage, verdict::Outcome, workload::Workload},
     gather::{ports::Snapshot, review::Review},
 };

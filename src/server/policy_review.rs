@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
@@ -13,11 +14,10 @@ use super::{
     wire,
 };
 use crate::{
-    api::bulk::has_too_many_values,
     api::compile::{
         Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root, unknown_roots,
     },
-    domain::policy::PolicyEntry,
+    domain::{json_limits::has_too_many_values, policy::PolicyEntry},
     gather::ports::Snapshot,
     trust::compile_trust_root,
 };
@@ -171,7 +171,8 @@ impl Admission {
         // Many patterns take their time; reviews of workloads do not wait for it.
         let compiling = tokio::task::spawn_blocking(move || {
             if is_trust_root(GROUP, &kind) {
-                let compiled = compile_trust_root(&object);
+                let mut compiled = compile_trust_root(&object);
+                compiled.warn_of_ends(Timestamp::now());
                 return (compiled.errors, compiled.warnings);
             }
             let Compiled { mut errors, mut warnings, unmet, entry, .. } =

@@ -35,7 +35,7 @@ pub(super) fn verify(
         if time < certificate.not_before || time > certificate.not_after {
             return Err(Refusal::CertificateTime(time));
         }
-        root.authorities.verify(der.as_bytes(), time, &root.name.0)?;
+        root.authorities.verify(der.as_bytes(), &[], time, &root.name.0)?;
     }
     legacy::signature(envelope, der)?;
     Ok(certificate)

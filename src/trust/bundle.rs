@@ -133,12 +133,13 @@ impl SigstoreBundle {
         }
         let key = signature::key_of(der)?;
         // Every time that was signed counts: one that is in the certificate's validity does not make up for one that is not.
+        let brought: Vec<_> = self.certificates().skip(1).collect();
         let mut issuer = None;
         for time in self.times(root, root.demands.log, now)? {
             if time < certificate.not_before || time > certificate.not_after {
                 return Err(Refusal::CertificateTime(time));
             }
-            issuer = Some(root.authorities.verify(der.as_bytes(), time, &root.name.0)?);
+            issuer = Some(root.authorities.verify(der.as_bytes(), &brought, time, &root.name.0)?);
         }
         let issuer = issuer.ok_or(Refusal::NoTime)?;
         if root.demands.sct {

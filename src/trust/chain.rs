@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use sigstore_crypto::WEBPKI_VERIFICATION_ALGS;
 use sigstore_trust_root::{TimeRange, TrustedRoot};
+use sigstore_types::DerCertificate;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs};
 
 use super::{
@@ -99,17 +100,32 @@ impl Authorities {
         self.0.iter().filter(|authority| authority.anchor.subject.as_ref() == name.value()).collect()
     }
 
+    fn has_the_key_of(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok(parsed) = EndEntityCert::try_from(certificate) else { return false };
+        let key = parsed.subject_public_key_info();
+        // An anchor holds the contents of its key's SEQUENCE without the SEQUENCE.
+        AnyRef::from_der(key.as_ref()).is_ok_and(|key| {
+            self.0.iter().any(|authority| authority.anchor.subject_public_key_info.as_ref() == key.value())
+        })
+    }
+
     /// Verifies the chain at `time` and gives the public key (SPKI, DER) of the certificate's issuer: the one whose
-    /// signature was verified, and not one that only bears its name.
-    pub(super) fn verify(&self, certificate: &[u8], time: Timestamp, root: &str) -> Result<Vec<u8>, Refusal> {
+    /// signature was verified, and not one that only bears its name. `brought` are issuers that came with the certificate. They prove
+    /// nothing unless they lead to an authority.
+    pub(super) fn verify(
+        &self,
+        certificate: &[u8],
+        brought: &[&DerCertificate],
+        time: Timestamp,
+        root: &str,
+    ) -> Result<Vec<u8>, Refusal> {
         let chain = || Refusal::chain(root);
         let was_in_force = |authority: &&Authority| self.was_in_force(authority, time, MAX_DEPTH);
-        let named = self.named_by(certificate);
-        if !named.is_empty() && !named.iter().any(was_in_force) {
-            return Err(Refusal::AuthorityTime { root: root.to_owned(), time });
-        }
         let anchors: Vec<_> =
             self.0.iter().filter(was_in_force).map(|authority| authority.anchor.clone()).collect();
+        // An anchor vouches in its own time: the same key in a certificate that was brought along must not make up for that.
+        let brought: Vec<_> = brought.iter().map(|der| CertificateDer::from(der.as_bytes())).collect();
+        let brought: Vec<_> = brought.into_iter().filter(|der| !self.has_the_key_of(der)).collect();
         let der = CertificateDer::from(certificate);
         let leaf = EndEntityCert::try_from(&der)
             .map_err(|error| Refusal::unreadable("its certificate cannot be read", &error))?;
@@ -118,7 +134,7 @@ impl Authorities {
             .verify_for_usage(
                 &ALGORITHMS,
                 &anchors,
-                &[],
+                &brought,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
                 KeyUsage::required(ID_KP_CODE_SIGNING.as_bytes()),
                 None,
@@ -129,8 +145,16 @@ impl Authorities {
                 webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. } => {
                     Refusal::CertificateTime(time)
                 }
-                _ => chain(),
+                _ => {
+                    let named = self.named_by(certificate);
+                    let out_of_force = !named.is_empty() && !named.iter().any(was_in_force);
+                    let root = root.to_owned();
+                    if out_of_force { Refusal::AuthorityTime { root, time } } else { chain() }
+                }
             })?;
+        if let Some(issuer) = path.intermediate_certificates().next() {
+            return Ok(issuer.subject_public_key_info().as_ref().to_vec());
+        }
         // An anchor holds the contents of its key's SEQUENCE without the SEQUENCE.
         let key = path.anchor().subject_public_key_info.as_ref();
         AnyRef::new(Tag::Sequence, key).and_then(|key| key.to_der()).map_err(|_| chain())

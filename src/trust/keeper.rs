@@ -310,24 +310,28 @@ impl RootKeeper for Keeper {
         self.followed_changed.notify_one();
     }
 
-    fn report(&self, name: &TrustRootName) -> Option<RootReport> {
+    fn report(&self, name: &TrustRootName, now: Timestamp) -> Option<RootReport> {
+        let with_warnings = |message: String, root: &Root| {
+            [message].into_iter().chain(root.ends.warnings(now)).collect::<Vec<_>>().join("; ")
+        };
         let state = self.state.lock();
         let report = |ready, reason, message| Some(RootReport { ready, reason, message });
         match state.objects.get(name)? {
             _ if self.has_base(name) => report(false, "Invalid", TAKEN.to_owned()),
             Err(why) => report(false, "Invalid", format!("signers that name it are never satisfied: {why}")),
-            Ok(Usable::Root(_)) => report(true, "InForce", "the trust root is in force".to_owned()),
+            Ok(Usable::Root(root)) => {
+                report(true, "InForce", with_warnings("the trust root is in force".to_owned(), root))
+            }
             Ok(Usable::Fetched(source)) => match state.of(name, source) {
-                Some(Fetched { root: Some(_), trouble: None }) => report(
-                    true,
-                    "InForce",
-                    format!("the trust root is in force, as {} has it", source.mirror),
-                ),
-                Some(Fetched { root: Some((_, at)), trouble: Some(trouble) }) => {
+                Some(Fetched { root: Some((root, _)), trouble: None }) => {
+                    let message = format!("the trust root is in force, as {} has it", source.mirror);
+                    report(true, "InForce", with_warnings(message, root))
+                }
+                Some(Fetched { root: Some((root, at)), trouble: Some(trouble) }) => {
                     let message = format!(
                         "the trust root is in force as it was fetched at {at}; since then: {trouble}"
                     );
-                    report(true, "InForce", message)
+                    report(true, "InForce", with_warnings(message, root))
                 }
                 _ => report(
                     false,

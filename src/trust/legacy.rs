@@ -69,7 +69,7 @@ impl<'a> Layer<'a> {
         if time < claims.not_before || time > claims.not_after {
             return Err(Refusal::CertificateTime(time));
         }
-        let issuer = root.authorities.verify(certificate.as_bytes(), time, &root.name.0)?;
+        let issuer = root.authorities.verify(certificate.as_bytes(), &[], time, &root.name.0)?;
         if root.demands.sct {
             root.ct_logs.verify(certificate.as_bytes(), &issuer)?;
         }

@@ -10,6 +10,7 @@ mod authority;
 mod bundle;
 mod certificate;
 mod chain;
+mod ends;
 mod entry;
 mod keeper;
 mod keyed;

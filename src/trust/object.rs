@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{RootError, Roots, root::Root, tuf};
@@ -33,6 +34,17 @@ pub(super) enum Usable {
 }
 
 impl CompiledTrustRoot {
+    /// Warns of each authority and log in it that has ended by this time, or will soon.
+    pub fn warn_of_ends(&mut self, now: Timestamp) {
+        let Some(Usable::Root(root)) = &self.usable else { return };
+        let field = if root.alone.is_some() { "spec.certificateAuthority" } else { "spec.trustedRoot" };
+        self.warnings.extend(root.ends.warnings(now).into_iter().map(|message| Note {
+            field: field.to_owned(),
+            value: None,
+            message,
+        }));
+    }
+
     /// Makes it invalid for a reason that the object alone does not show.
     pub fn refuse(&mut self, error: Note) {
         self.errors.push(error);

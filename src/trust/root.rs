@@ -4,12 +4,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::json;
 use sigstore_crypto::Keyring;
-use sigstore_trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
-};
+use sigstore_trust_root::{SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
 use sigstore_verify::Verifier;
 
-use super::{authority::Alone, chain::Authorities, refusal::Refusal, sct::CtLogs, tsa::TimestampAuthorities};
+use super::{
+    authority::Alone, chain::Authorities, ends::Ends, refusal::Refusal, sct::CtLogs,
+    tsa::TimestampAuthorities,
+};
 use crate::{
     api::compile::AuthoritySource,
     domain::{digest::Digest, identity::TrustRootName},
@@ -46,6 +47,7 @@ pub(super) struct Root {
     pub(super) alone: Option<Alone>,
     pub(super) fingerprint: Digest,
     pub(super) validity: RootValidity,
+    pub(super) ends: Ends,
 }
 
 /// What every signature under a root must have, which follows from what the root has: nobody can ask for less.
@@ -113,6 +115,7 @@ impl Root {
         let log = !root.tlogs.is_empty();
         // Refuses keys that cannot be used, logs that are there twice, windows that end before they start.
         Verifier::new(root)?;
+        let ends = Ends::of(root)?;
         Ok(Self {
             name,
             authorities: Authorities::of(root)?,
@@ -122,32 +125,22 @@ impl Root {
             demands: Demands { log, sct: log || !root.ctlogs.is_empty() },
             alone: None,
             fingerprint,
-            validity: RootValidity::of(root),
+            validity: RootValidity::of(root, &ends),
+            ends,
         })
     }
 }
 
 impl RootValidity {
-    fn of(root: &TrustedRoot) -> Self {
-        let authorities: Vec<_> =
-            root.certificate_authorities.iter().map(|authority| authority.valid_for).collect();
-        let logs: Vec<_> = root.tlogs.iter().map(|log| log.public_key.valid_for).collect();
-        let ct_logs: Vec<_> = root.ctlogs.iter().map(|log| log.public_key.valid_for).collect();
-        let timestamps: Vec<_> =
-            root.timestamp_authorities.iter().map(|authority| authority.valid_for).collect();
-        // A root without logs lives by its timestamp authorities; of what it has none, none ends.
-        let parts: Vec<_> = if root.tlogs.is_empty() {
-            [authorities, timestamps].into_iter().filter(|part| !part.is_empty()).collect()
-        } else {
-            [authorities, logs, ct_logs].into_iter().filter(|part| !part.is_empty()).collect()
-        };
-        let newest = parts.iter().flatten().flatten().map(|window| window.start).max();
-        Self { newest, ends: parts.iter().filter_map(|windows| last_end(windows)).min() }
+    fn of(root: &TrustedRoot, ends: &Ends) -> Self {
+        let authorities = root.certificate_authorities.iter().map(|authority| authority.valid_for);
+        let logs = root.tlogs.iter().map(|log| log.public_key.valid_for);
+        let logs = logs.chain(root.ctlogs.iter().map(|log| log.public_key.valid_for));
+        // A root without logs lives by its timestamp authorities.
+        let timestamps = root.timestamp_authorities.iter().map(|authority| authority.valid_for);
+        let timestamps = timestamps.filter(|_| root.tlogs.is_empty());
+        let windows = authorities.chain(logs).chain(timestamps);
+        let newest = windows.flatten().map(|window| window.start).max();
+        Self { newest, ends: ends.last() }
     }
-}
-
-/// The end of the last of these windows; `None` where one is open.
-fn last_end(windows: &[Option<TimeRange>]) -> Option<Timestamp> {
-    let ends: Option<Vec<_>> = windows.iter().map(|window| window.and_then(|window| window.end)).collect();
-    ends?.into_iter().max()
 }

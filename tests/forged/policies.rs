@@ -331,3 +331,33 @@ fn a13_a_claim_of_another_repository_than_the_certificate_is_denied_for_every_bu
         }
     }
 }
+
+/// What is no time is no time: it is nothing that is wrong with the provenance, and nothing that shows that it is young.
+#[test]
+fn c12_a_time_without_a_zone_is_none_and_is_old_enough_for_no_max_age() {
+    let subjects = [("ghcr.io/acme/app", image().hex())];
+    let subjects = subjects.each_ref().map(|(name, hex)| (*name, hex.as_str()));
+    let now = jiff::Timestamp::now().to_string();
+    for at in [0, 8, 13] {
+        let world = World::of(FORMS[at]);
+        let judge = |time: &str, max_age: Option<&str>| {
+            let statement = statement_v1(&subjects, &Build::of(&identity()).ran(time, time));
+            let signed = world.signing().sign(statement.to_string());
+            let mut policy = world.policy();
+            policy["spec"]["provenance"] = json!({});
+            if let Some(max_age) = max_age {
+                policy["spec"]["provenance"]["maxAge"] = json!(max_age);
+            }
+            judge(&world.roots, &policy, &world.form.of(&signed))
+        };
+        for time in ["2026-01-01T00:00:00", "Thu, 1 Jan 2026 00:00:00 GMT", "1767225600"] {
+            let verdict = judge(time, None);
+            assert_eq!(verdict.outcome, Outcome::Allow, "{time}: {:?}", verdict.problems);
+            let words = format!(
+                "the provenance claims {time} as the time of the build, which is not a time with a zone"
+            );
+            denied(&judge(time, Some("24h")), Reason::ProvenanceTooOld, &words, &time);
+        }
+        assert_eq!(judge(&now, Some("24h")).outcome, Outcome::Allow);
+    }
+}

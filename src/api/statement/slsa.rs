@@ -4,37 +4,26 @@
 //! never mixed; where none fits, the source is unknown, and a policy that asks for one is not met. A dependency that
 //! a build happened to fetch from git is not taken for its source.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::source::Source;
+use super::{
+    lenient::{Time, find_in_list, part, said, text},
+    source::Source,
+};
 use crate::domain::{predicate::Predicate, provenance::Provenance};
-
-/// What a predicate lacks of its type.
-#[derive(Debug, thiserror::Error)]
-pub enum PredicateError {
-    /// A field is missing or of another type.
-    #[error(transparent)]
-    Shape(#[from] serde_json::Error),
-    /// A time is no time.
-    #[error("{0} is not a time")]
-    Time(&'static str),
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PredicateV0_2 {
+struct PredicateV0_2<'a> {
     builder: Builder,
     build_type: String,
-    #[serde(default)]
-    invocation: Option<Invocation>,
-    #[serde(default)]
-    metadata: Option<MetadataV0_2>,
-    #[serde(default)]
-    materials: Option<Vec<Resource>>,
+    #[serde(borrow, default)]
+    invocation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    materials: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -42,7 +31,8 @@ struct PredicateV0_2 {
 struct PredicateV1<'a> {
     #[serde(borrow)]
     build_definition: BuildDefinition<'a>,
-    run_details: RunDetails,
+    #[serde(borrow)]
+    run_details: RunDetails<'a>,
 }
 
 #[derive(Deserialize)]
@@ -50,21 +40,24 @@ struct Builder {
     id: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Invocation {
-    #[serde(default)]
-    config_source: Option<Resource>,
+struct Invocation<'a> {
+    #[serde(borrow, default)]
+    config_source: Option<&'a RawValue>,
 }
 
+/// Both spellings of the invocation's id are in use, and some builders write both.
 #[derive(Deserialize, Default)]
 struct MetadataV0_2 {
-    #[serde(default, rename = "buildInvocationId", alias = "buildInvocationID")]
+    #[serde(default, rename = "buildInvocationId", deserialize_with = "text")]
     invocation_id: Option<String>,
+    #[serde(default, rename = "buildInvocationID", deserialize_with = "text")]
+    other_invocation_id: Option<String>,
     #[serde(default, rename = "buildStartedOn")]
-    started_on: Option<String>,
+    started_on: Time,
     #[serde(default, rename = "buildFinishedOn")]
-    finished_on: Option<String>,
+    finished_on: Time,
 }
 
 #[derive(Deserialize)]
@@ -72,11 +65,11 @@ struct MetadataV0_2 {
 struct BuildDefinition<'a> {
     build_type: String,
     #[serde(borrow, default)]
-    external_parameters: Option<ExternalParameters<'a>>,
+    external_parameters: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    internal_parameters: Option<InternalParameters<'a>>,
-    #[serde(default)]
-    resolved_dependencies: Option<Vec<Resource>>,
+    internal_parameters: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    resolved_dependencies: Option<&'a RawValue>,
 }
 
 /// The parameters that name a source, one field per dialect: each as it is written there, for a field may hold anything.
@@ -109,42 +102,54 @@ struct InternalParameters<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RunDetails {
+struct RunDetails<'a> {
     builder: Builder,
-    #[serde(default)]
-    metadata: Option<MetadataV1>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
 struct MetadataV1 {
-    #[serde(default, alias = "invocationID")]
+    #[serde(default, rename = "invocationId", deserialize_with = "text")]
     invocation_id: Option<String>,
-    #[serde(default)]
-    started_on: Option<String>,
-    #[serde(default)]
-    finished_on: Option<String>,
+    #[serde(default, rename = "invocationID", deserialize_with = "text")]
+    other_invocation_id: Option<String>,
+    #[serde(default, rename = "startedOn")]
+    started_on: Time,
+    #[serde(default, rename = "finishedOn")]
+    finished_on: Time,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Resource {
-    #[serde(default)]
+struct Resource<'a> {
+    #[serde(default, deserialize_with = "text")]
     uri: Option<String>,
-    #[serde(default)]
-    digest: Option<BTreeMap<String, String>>,
-    #[serde(default, alias = "path")]
+    #[serde(borrow, default)]
+    digest: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "text")]
     entry_point: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    path: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct CommitDigest {
+    #[serde(default, deserialize_with = "text")]
+    git_commit: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    sha1: Option<String>,
 }
 
 /// `workflow` and `buildConfigSource`.
 #[derive(Deserialize, Default)]
 struct Configured {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     repository: Option<String>,
-    #[serde(default, rename = "ref")]
+    #[serde(default, rename = "ref", deserialize_with = "text")]
     reference: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     path: Option<String>,
 }
 
@@ -157,96 +162,105 @@ struct Origin {
 }
 
 /// Reads a predicate of the type [`crate::domain::provenance::SLSA_V0_2`].
-pub(super) fn v0_2(predicate: &str) -> Result<Provenance, PredicateError> {
-    let wire: PredicateV0_2 = serde_json::from_str(predicate)?;
-    let origin = wire.invocation.and_then(|invocation| invocation.config_source).map(Origin::of_resource);
-    let metadata = wire.metadata.unwrap_or_default();
+pub(super) fn v0_2(predicate: &str) -> Result<Provenance, serde_json::Error> {
+    let wire: PredicateV0_2<'_> = serde_json::from_str(predicate)?;
+    let invocation: Invocation<'_> = part(wire.invocation)?;
+    let origin = Origin::of_resource(part(invocation.config_source)?)?;
+    let metadata: MetadataV0_2 = part(wire.metadata)?;
     Ok(Provenance {
         builder_id: wire.builder.id,
         build_type: wire.build_type,
-        invocation_id: present(metadata.invocation_id),
-        started_on: time("buildStartedOn", metadata.started_on)?,
-        finished_on: time("buildFinishedOn", metadata.finished_on)?,
-        ..origin.unwrap_or_default().into_provenance(&wire.materials.unwrap_or_default(), predicate)
+        invocation_id: the_same(metadata.invocation_id, metadata.other_invocation_id),
+        started_on: metadata.started_on.at(),
+        finished_on: metadata.finished_on.at(),
+        unreadable_time: unreadable(metadata.started_on, metadata.finished_on),
+        ..origin.into_provenance(wire.materials, predicate)
     })
 }
 
 /// Reads a predicate of the type [`crate::domain::provenance::SLSA_V1`].
-pub(super) fn v1(predicate: &str) -> Result<Provenance, PredicateError> {
+pub(super) fn v1(predicate: &str) -> Result<Provenance, serde_json::Error> {
     let wire: PredicateV1<'_> = serde_json::from_str(predicate)?;
     let definition = wire.build_definition;
-    let dependencies = definition.resolved_dependencies.unwrap_or_default();
-    let internal = definition.internal_parameters.unwrap_or_default();
-    let origin = Origin::of_parameters(&definition.external_parameters.unwrap_or_default())
-        .or_else(|| Origin::of_delegator(&definition.build_type, &dependencies, &internal))
-        .unwrap_or_default();
-    let metadata = wire.run_details.metadata.unwrap_or_default();
+    let dependencies = definition.resolved_dependencies;
+    let named = Origin::of_parameters(&part(definition.external_parameters)?)?;
+    let internal = part(definition.internal_parameters)?;
+    let of_delegator = || Origin::of_delegator(&definition.build_type, dependencies, &internal);
+    let origin = named.map_or_else(of_delegator, |named| Ok(Some(named)))?.unwrap_or_default();
+    let metadata: MetadataV1 = part(wire.run_details.metadata)?;
     Ok(Provenance {
         builder_id: wire.run_details.builder.id,
         build_type: definition.build_type,
-        invocation_id: present(metadata.invocation_id),
-        started_on: time("startedOn", metadata.started_on)?,
-        finished_on: time("finishedOn", metadata.finished_on)?,
-        ..origin.into_provenance(&dependencies, predicate)
+        invocation_id: the_same(metadata.invocation_id, metadata.other_invocation_id),
+        started_on: metadata.started_on.at(),
+        finished_on: metadata.finished_on.at(),
+        unreadable_time: unreadable(metadata.started_on, metadata.finished_on),
+        ..origin.into_provenance(dependencies, predicate)
     })
 }
 
 impl Origin {
-    fn of_resource(resource: Resource) -> Self {
-        let commit = resource.commit();
-        let source = present(resource.uri).map(|uri| Source::parse(&uri));
-        Self { source, commit, workflow: present(resource.entry_point) }
+    fn of_resource(resource: Resource<'_>) -> Result<Self, serde_json::Error> {
+        let commit = resource.commit()?;
+        let source = resource.uri.map(|uri| Source::parse(&uri));
+        Ok(Self { source, commit, workflow: resource.entry_point.or(resource.path) })
     }
 
     fn of_configured(configured: Configured) -> Self {
-        let source = present(configured.repository).map(|repository| {
+        let source = configured.repository.map(|repository| {
             let named = Source::parse(&repository);
-            Source { reference: present(configured.reference).or(named.reference), ..named }
+            Source { reference: configured.reference.or(named.reference), ..named }
         });
-        Self { source, commit: None, workflow: present(configured.path) }
+        Self { source, commit: None, workflow: configured.path }
     }
 
     /// The first dialect of which there is a trace; a field of another type than the dialect's names nothing.
-    fn of_parameters(parameters: &ExternalParameters<'_>) -> Option<Self> {
+    fn of_parameters(parameters: &ExternalParameters<'_>) -> Result<Option<Self>, serde_json::Error> {
         if let Some(workflow) = parameters.workflow.filter(|workflow| workflow.get().starts_with('{')) {
-            return Some(Self::of_configured(said(workflow).unwrap_or_default()));
+            return Ok(Some(Self::of_configured(part(Some(workflow))?)));
         }
         if let Some(source) = parameters.source {
             let mut origin = match said::<String>(source) {
                 Some(uri) => Self { source: Some(Source::parse(&uri)), ..Self::default() },
-                None => Self::of_resource(said(source).unwrap_or_default()),
+                None => Self::of_resource(part(Some(source))?)?,
             };
             origin.workflow = origin.workflow.or_else(|| parameters.config_path.and_then(said));
-            return Some(origin);
+            return Ok(Some(origin));
         }
         if let Some(source) = parameters.config_source {
-            return Some(Self::of_resource(said(source).unwrap_or_default()));
+            return Self::of_resource(part(Some(source))?).map(Some);
         }
-        let configured = parameters.build_config_source?;
-        Some(Self::of_configured(said(configured).unwrap_or_default()))
+        match parameters.build_config_source {
+            Some(configured) => Ok(Some(Self::of_configured(part(Some(configured))?))),
+            None => Ok(None),
+        }
     }
 
     /// slsa-github-generator's delegated builders write the source as the first dependency and as nothing else.
     fn of_delegator(
         build_type: &str,
-        dependencies: &[Resource],
+        dependencies: Option<&RawValue>,
         internal: &InternalParameters<'_>,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>, serde_json::Error> {
         if !build_type.starts_with("https://github.com/slsa-framework/slsa-github-generator/") {
-            return None;
+            return Ok(None);
         }
-        let first = dependencies.first()?;
-        let source = Source::parse(first.uri.as_deref()?);
+        let first = find_in_list(dependencies, |item| {
+            let first = part(Some(item)).and_then(|first: Resource<'_>| Ok((first.commit()?, first.uri)));
+            Some(first)
+        });
+        let (commit, Some(uri)) = first.transpose()?.unwrap_or_default() else { return Ok(None) };
+        let source = Source::parse(&uri);
         let repository = source.uri.strip_prefix("https://github.com/").unwrap_or_default();
         let workflow = internal.github_workflow_ref.and_then(said::<String>).and_then(|workflow| {
             let path = workflow.strip_prefix(repository)?.strip_prefix('/')?;
             Some(path.split_once('@').map_or(path, |(path, _)| path).to_owned())
         });
-        Some(Self { commit: first.commit(), source: Some(source), workflow })
+        Ok(Some(Self { commit, source: Some(source), workflow }))
     }
 
     /// `dependencies` lend the commit where the source itself has none.
-    fn into_provenance(self, dependencies: &[Resource], predicate: &str) -> Provenance {
+    fn into_provenance(self, dependencies: Option<&RawValue>, predicate: &str) -> Provenance {
         let Some(source) = self.source else {
             return Provenance {
                 workflow: self.workflow,
@@ -255,12 +269,14 @@ impl Origin {
             };
         };
         let of_dependency = || {
-            dependencies.iter().find_map(|dependency| {
+            find_in_list(dependencies, |item| {
+                let dependency: Resource<'_> = part(Some(item)).ok()?;
                 let other = Source::parse(dependency.uri.as_deref()?);
                 let same_ref = source.reference.is_none()
                     || other.reference.is_none()
                     || source.reference == other.reference;
-                if other.uri == source.uri && same_ref { dependency.commit().or(other.commit) } else { None }
+                let is_source = other.uri == source.uri && same_ref;
+                is_source.then(|| dependency.commit().ok().flatten().or(other.commit)).flatten()
             })
         };
         Provenance {
@@ -274,22 +290,25 @@ impl Origin {
     }
 }
 
-impl Resource {
-    fn commit(&self) -> Option<String> {
-        let digest = self.digest.as_ref()?;
-        digest.get("gitCommit").or_else(|| digest.get("sha1")).cloned()
+impl Resource<'_> {
+    fn commit(&self) -> Result<Option<String>, serde_json::Error> {
+        let CommitDigest { git_commit, sha1 } = part(self.digest)?;
+        Ok(git_commit.or(sha1))
     }
 }
 
-/// What it says, where it is of that type.
-fn said<T: DeserializeOwned>(json: &RawValue) -> Option<T> {
-    serde_json::from_str(json.get()).ok()
+/// What both spellings of a field say. Where they differ, neither counts.
+fn the_same(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => None,
+        (one, other) => one.or(other),
+    }
 }
 
-fn present(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
-fn time(field: &'static str, text: Option<String>) -> Result<Option<Timestamp>, PredicateError> {
-    present(text).map(|text| text.parse().map_err(|_| PredicateError::Time(field))).transpose()
+/// What is stated in place of a time, where no time is stated beside it.
+fn unreadable(started: Time, finished: Time) -> Option<String> {
+    match (finished, started) {
+        (Time::At(_), _) | (_, Time::At(_)) | (Time::Absent, Time::Absent) => None,
+        (Time::Unreadable(text), _) | (Time::Absent, Time::Unreadable(text)) => Some(text),
+    }
 }

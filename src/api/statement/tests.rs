@@ -36,18 +36,43 @@ fn subjects_are_the_digests_that_can_be_checked() {
 }
 
 #[test]
-fn a_key_that_occurs_twice_is_refused_wherever_it_is() {
-    let good = statement("p", r#"{"a":{"b":1}}"#);
+fn c12_a_key_that_occurs_twice_is_refused_where_it_decides_and_nowhere_else() {
+    let v1 = r#"{"buildDefinition":{"buildType":"t","externalParameters":{"workflow":{"repository":"https://github.com/o/r","x":1}},
+        "resolvedDependencies":[{"uri":"git+https://github.com/o/r","digest":{"gitCommit":"c","x":1},"annotations":{"y":1}}]},
+        "runDetails":{"builder":{"id":"b","version":{"z":1}},"metadata":{"invocationId":"i"},"byproducts":[{"w":1}]},"v":1}"#;
+    let good = statement(SLSA_V1, v1);
     assert!(parse(good.as_bytes()).is_ok());
-    for twice in [
-        good.replacen('{', r#"{"predicateType":"q","#, 1),
-        good.replacen('{', r#"{"unknown":1,"unknown":1,"#, 1),
-        good.replace(r#"{"sha256""#, &format!(r#"{{"sha256":"{HEX}","sha256""#)),
-        good.replace(r#"{"b":1}"#, r#"{"b":1,"b":2}"#),
-        // The same key in another spelling of its text.
-        good.replace(r#"{"b":1}"#, r#"{"b":1,"\u0062":2}"#),
+    let twice = |field: &str| {
+        let at = format!("\"{field}\":");
+        assert!(good.contains(&at), "{field}");
+        good.replacen(&at, &format!("\"{field}\":null,{at}"), 1)
+    };
+    for field in [
+        "_type",
+        "subject",
+        "predicateType",
+        "predicate",
+        "sha256",
+        "buildDefinition",
+        "runDetails",
+        "buildType",
+        "externalParameters",
+        "workflow",
+        "repository",
+        "resolvedDependencies",
+        "builder",
+        "id",
+        "metadata",
+        "invocationId",
     ] {
-        assert!(matches!(parse(twice.as_bytes()), Err(StatementError::Json(_))), "{twice}");
+        assert!(parse(twice(field).as_bytes()).is_err(), "{field}");
+    }
+    // The same key in another spelling of its text.
+    let spelled = good.replace(r#""repository":"#, r#""repositor\u0079":"x","repository":"#);
+    assert!(parse(spelled.as_bytes()).is_err());
+    for field in ["name", "x", "y", "z", "w", "v", "annotations", "version", "byproducts"] {
+        let read = parse(twice(field).as_bytes()).unwrap().provenance.unwrap();
+        assert_eq!((read.builder_id.as_str(), read.commit.as_deref()), ("b", Some("c")), "{field}");
     }
 }
 
@@ -150,16 +175,151 @@ fn the_predicate_is_what_its_type_says() {
         (SLSA_V1, v0_2),
         (SLSA_V1, "null"),
         (SLSA_V0_2, r#"{"builder":{"id":7},"buildType":"t"}"#),
-        (SLSA_V0_2, r#"{"builder":{"id":"b"},"buildType":"t","metadata":{"buildStartedOn":"yesterday"}}"#),
     ] {
         let refused = parse(statement(kind, predicate).as_bytes());
         assert!(matches!(refused, Err(StatementError::Predicate { .. })), "{kind} {predicate}");
     }
 }
 
-/// Both spellings at once would be two answers to one question.
+/// Builders write both spellings. Where they say the same, that is the id; where not, there is none.
 #[test]
-fn two_invocation_ids_are_refused() {
-    let v1 = r#"{"buildDefinition":{"buildType":"t"},"runDetails":{"builder":{"id":"b"},"metadata":{"invocationId":"1","invocationID":"2"}}}"#;
-    assert!(parse(statement(SLSA_V1, v1).as_bytes()).is_err());
+fn c12_both_spellings_of_the_invocation_id() {
+    let v1 = |metadata: &str| {
+        let text = format!(
+            r#"{{"buildDefinition":{{"buildType":"t"}},"runDetails":{{"builder":{{"id":"b"}},"metadata":{metadata}}}}}"#
+        );
+        provenance_of(SLSA_V1, &text).invocation_id
+    };
+    let v0_2 = |metadata: &str| {
+        let text = format!(r#"{{"builder":{{"id":"b"}},"buildType":"t","metadata":{metadata}}}"#);
+        provenance_of(SLSA_V0_2, &text).invocation_id
+    };
+    for (one, other, expected) in [
+        (r#""1""#, r#""1""#, some("1")),
+        (r#""1""#, r#""""#, some("1")),
+        ("null", r#""1""#, some("1")),
+        (r#""1""#, r#""2""#, None),
+        ("7", r#""1""#, some("1")),
+        ("7", "[]", None),
+    ] {
+        let both = |prefix: &str| {
+            let (upper, lower) = (format!("{prefix}ID"), format!("{prefix}Id"));
+            format!(r#"{{"{upper}":{one},"{lower}":{other}}}"#)
+        };
+        assert_eq!(v1(&both("invocation")), expected, "{one} {other}");
+        assert_eq!(v0_2(&both("buildInvocation")), expected, "{one} {other}");
+    }
+}
+
+/// What is no time is none, and is remembered for whoever asks how old the build is.
+#[test]
+fn c12_what_is_no_time_is_none() {
+    let of = |started: &str, finished: &str| {
+        let text = format!(
+            r#"{{"buildDefinition":{{"buildType":"t"}},"runDetails":{{"builder":{{"id":"b"}},"metadata":{{"startedOn":{started},"finishedOn":{finished}}}}}}}"#
+        );
+        let found = provenance_of(SLSA_V1, &text);
+        (found.started_on.or(found.finished_on).is_some(), found.unreadable_time)
+    };
+    let good = r#""2026-01-01T00:00:00Z""#;
+    assert_eq!(of(good, good), (true, None));
+    assert_eq!(of("null", r#""""#), (false, None));
+    for (bad, told) in [
+        (r#""2026-01-01T00:00:00""#, "2026-01-01T00:00:00"),
+        (r#""yesterday""#, "yesterday"),
+        ("1767225600", "1767225600"),
+        (r#"{"seconds":1}"#, r#"{"seconds":1}"#),
+        ("1e999", "1e999"),
+    ] {
+        assert_eq!(of(bad, "null"), (false, some(told)), "{bad}");
+        assert_eq!(of("null", bad), (false, some(told)), "{bad}");
+        // One that is a time is enough.
+        assert_eq!(of(good, bad), (true, None), "{bad}");
+    }
+}
+
+/// Whatever stands where nobody looks, the provenance is what it is. A field that could name a source names none then.
+#[test]
+fn c12_parts_that_nobody_asks_for_may_hold_anything() {
+    let odd = [
+        "null",
+        "7",
+        "1e999",
+        "-0",
+        "\"\"",
+        "\"x\"",
+        "[]",
+        "{}",
+        "[null]",
+        "[[]]",
+        r#"{"":{"a":null,"a":null}}"#,
+        "true",
+    ];
+    for odd in odd {
+        for text in [
+            format!(
+                r#"{{"builder":{{"id":"b","x":{odd}}},"buildType":"t","x":{odd},"metadata":{odd},"materials":{odd}}}"#
+            ),
+            format!(r#"{{"builder":{{"id":"b"}},"buildType":"t","invocation":{odd}}}"#),
+            format!(
+                r#"{{"builder":{{"id":"b"}},"buildType":"t","invocation":{{"environment":{odd},"parameters":{odd},"configSource":{odd}}},
+                "metadata":{{"completeness":{odd},"reproducible":{odd},"buildInvocationId":{odd}}},
+                "materials":[{odd},{{"uri":{odd},"digest":{odd}}},{{"uri":"u","digest":{{"sha1":{odd},"gitCommit":{odd}}}}}]}}"#
+            ),
+        ] {
+            let found = provenance_of(SLSA_V0_2, &text);
+            assert_eq!((found.builder_id.as_str(), found.source), ("b", None), "{text}");
+        }
+        let dependencies = format!(
+            r#"[{odd},{{"uri":{odd},"digest":{odd},"name":{odd}}},{{"uri":"git+https://github.com/o/r@refs/heads/main","digest":{{"gitCommit":"c","sha1":{odd}}}}}]"#
+        );
+        let text = format!(
+            r#"{{"buildDefinition":{{"buildType":"t","x":{odd},"internalParameters":{odd},"resolvedDependencies":{dependencies},
+                "externalParameters":{{"inputs":{odd},"workflow":{{"repository":"https://github.com/o/r","ref":"refs/heads/main","path":{odd}}}}}}},
+                "runDetails":{{"builder":{{"id":"b","version":{odd},"builderDependencies":{odd}}},"byproducts":{odd},"metadata":{odd}}},"x":{odd}}}"#
+        );
+        let found = provenance_of(SLSA_V1, &text);
+        assert_eq!(found.commit, some("c"), "{text}");
+        for parameters in [
+            odd.to_owned(),
+            format!(r#"{{"workflow":{odd}}}"#),
+            format!(r#"{{"source":{{"uri":{odd},"digest":{odd}}}}}"#),
+            format!(r#"{{"configSource":{odd}}}"#),
+            format!(r#"{{"buildConfigSource":{odd}}}"#),
+        ] {
+            let text = format!(
+                r#"{{"buildDefinition":{{"buildType":"t","externalParameters":{parameters},"resolvedDependencies":{odd}}},"runDetails":{{"builder":{{"id":"b"}}}}}}"#
+            );
+            let named = some("x").filter(|_| odd == "\"x\"" && parameters.contains("source\":"));
+            let found = provenance_of(SLSA_V1, &text).source;
+            assert!(found.is_none() || found == named, "{text}");
+        }
+        // Of a subject it names nothing; the others count.
+        let good = statement(
+            SLSA_V1,
+            r#"{"buildDefinition":{"buildType":"t"},"runDetails":{"builder":{"id":"b"}}}"#,
+        );
+        for more in [
+            odd.to_owned(),
+            format!(r#"{{"name":{odd},"digest":{odd}}}"#),
+            format!(r#"{{"digest":{{"sha256":{odd},"x":{odd}}}}}"#),
+        ] {
+            let text = good.replace(r#""subject":["#, &format!(r#""subject":[{more},"#));
+            assert_eq!(parse(text.as_bytes()).unwrap().subjects, [DIGEST.parse().unwrap()], "{text}");
+        }
+    }
+}
+
+#[test]
+fn c12_a_build_may_have_many_thousand_dependencies() {
+    let many = |count: usize, last: &str| {
+        let one = r#"{"uri":"pkg:npm/left-pad@1.3.0","digest":{"sha512":"00"},"annotations":{"a":[1,2,3]}},"#;
+        let text = format!(
+            r#"{{"buildDefinition":{{"buildType":"t","externalParameters":{{"workflow":{{"repository":"https://github.com/o/r"}}}},"resolvedDependencies":[{}{last}]}},"runDetails":{{"builder":{{"id":"b"}}}}}}"#,
+            one.repeat(count)
+        );
+        provenance_of(SLSA_V1, &text)
+    };
+    let found = many(60_000, r#"{"uri":"git+https://github.com/o/r","digest":{"gitCommit":"c"}}"#);
+    assert_eq!((found.source, found.commit), (some("https://github.com/o/r"), some("c")));
 }

@@ -1,33 +1,34 @@
 //! SLSA Verification Summaries v0.2 and v1 on the wire, into one view.
 
-use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::lenient::{Time, part, text};
 use crate::domain::{predicate::Predicate, summary::Summary};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct V1 {
+struct V1<'a> {
     verifier: Named,
     #[serde(default)]
-    time_verified: Option<Timestamp>,
+    time_verified: Time,
     resource_uri: String,
-    #[serde(default)]
-    policy: Option<Policy>,
+    #[serde(borrow, default)]
+    policy: Option<&'a RawValue>,
     verification_result: String,
     verified_levels: Vec<String>,
 }
 
 /// Named as its specification has it; some verifiers write the names as v1 does.
 #[derive(Deserialize)]
-struct V0_2 {
+struct V0_2<'a> {
     verifier: Named,
     #[serde(default, alias = "timeVerified")]
-    time_verified: Option<Timestamp>,
+    time_verified: Time,
     #[serde(alias = "resourceUri")]
     resource_uri: String,
-    #[serde(default)]
-    policy: Option<Policy>,
+    #[serde(borrow, default)]
+    policy: Option<&'a RawValue>,
     #[serde(alias = "verificationResult")]
     verification_result: String,
     #[serde(alias = "policyLevel")]
@@ -39,9 +40,9 @@ struct Named {
     id: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Policy {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     uri: Option<String>,
 }
 
@@ -51,11 +52,11 @@ pub(super) fn v1(predicate: &str) -> Result<Summary, serde_json::Error> {
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
-        verified_at: time_verified,
+        verified_at: time_verified.at(),
         result: verification_result,
         levels: verified_levels,
         resource_uri,
-        policy_uri: policy.and_then(|policy| policy.uri),
+        policy_uri: part::<Policy>(policy)?.uri,
         predicate: Predicate::of_text(predicate),
     })
 }
@@ -66,11 +67,11 @@ pub(super) fn v0_2(predicate: &str) -> Result<Summary, serde_json::Error> {
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
-        verified_at: time_verified,
+        verified_at: time_verified.at(),
         result: verification_result,
         levels: vec![policy_level],
         resource_uri,
-        policy_uri: policy.and_then(|policy| policy.uri),
+        policy_uri: part::<Policy>(policy)?.uri,
         predicate: Predicate::of_text(predicate),
     })
 }

@@ -243,8 +243,37 @@ fn only_what_is_asked_for_is_too_large() {
     let error = large(300 << 10).holds(asks).unwrap_err();
     assert_eq!(error, "provenance.predicate is too large for a condition: at most 256 KiB are looked at");
     assert_eq!(large(300 << 10).holds("provenance.builderId != ''"), Ok(true));
-    assert_eq!(large(300 << 10).holds("!has(provenance.parameters)"), Ok(true));
-    let error = large(2 << 20).holds("!has(provenance.parameters)").unwrap_err();
-    assert_eq!(error, "the predicate is too large for a condition: at most 2 MiB are looked at");
+    // What is beside the parameters does not matter.
+    assert_eq!(large(3 << 20).holds("!has(provenance.parameters)"), Ok(true));
+    let error = large(2 << 20).holds(asks).unwrap_err();
+    let most = "is too large for a condition: at most 2 MiB and 80000 values are looked at";
+    assert_eq!(error, format!("provenance.predicate {most}"));
+    let many = Facts::of(SLSA_V1, json!({"buildDefinition": {"externalParameters": vec![0; 90_000]}}));
+    assert_eq!(many.holds("!has(provenance.parameters)"), Err(format!("provenance.parameters {most}")));
     assert_eq!(large(2 << 20).holds("provenance.builderId != ''"), Ok(true));
+}
+
+/// What nobody asks for may be ambiguous. What a condition reads may not.
+#[test]
+fn c12_a_condition_reads_nothing_that_is_there_twice() {
+    let of = |kind, text: &str| {
+        let mut facts = Facts::of(kind, json!({}));
+        facts.provenance.predicate = crate::domain::predicate::Predicate::of_text(text);
+        facts
+    };
+    let twice = of(SLSA_V1, r#"{"buildDefinition":{"externalParameters":{"a":1,"a":2},"b":1,"b":2}}"#);
+    let parameters = "provenance.parameters.a == 1";
+    assert_eq!(twice.holds(parameters), Err("provenance.parameters holds a key twice".to_owned()));
+    let whole = "provenance.predicate.buildDefinition.externalParameters.a == 1";
+    assert_eq!(twice.holds(whole), Err("provenance.predicate holds a key twice".to_owned()));
+    let beside = of(SLSA_V1, r#"{"buildDefinition":{"externalParameters":{"a":1},"b":1,"b":2}}"#);
+    assert_eq!(beside.holds(parameters), Ok(true));
+    assert_eq!(beside.holds(whole), Err("provenance.predicate holds a key twice".to_owned()));
+    for (kind, text) in [
+        (SLSA_V1, r#"{"buildDefinition":{"externalParameters":{"a":1},"externalParameters":{"a":2}}}"#),
+        (SLSA_V0_2, r#"{"invocation":{"parameters":{"a":1}},"invocation":{}}"#),
+    ] {
+        let told = of(kind, text).holds("!has(provenance.parameters)");
+        assert_eq!(told, Err("provenance.parameters is there twice".to_owned()), "{text}");
+    }
 }

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 
 use cel::{Context, ExecutionError, Value, objects::Key};
-use serde_json::Value as Json;
+use serde::Deserialize;
+use serde_json::{Value as Json, value::RawValue};
 
 use super::Mentions;
 use crate::domain::{
     digest::Digest,
     identity::Certificate,
+    json_limits::{MAX_JSON_VALUES, has_too_many_values},
     platform::Platform,
     predicate::Predicate,
     provenance::{Provenance, SLSA_V0_2},
     reference::Reference,
+    repeated_keys::has_repeated_key,
 };
 
 /// How much may be given to a condition, in bytes.
@@ -117,6 +120,7 @@ impl Made {
             invocation_id,
             started_on,
             finished_on,
+            unreadable_time: _,
             predicate,
         } = given.provenance;
         let times = [started_on, finished_on].map(|time| time.map(|time| time.to_string()));
@@ -132,16 +136,15 @@ impl Made {
             ("startedOn", times.first().and_then(Option::as_deref)),
             ("finishedOn", times.last().and_then(Option::as_deref)),
         ]);
-        if mentions.parameters || mentions.predicate {
-            let predicate = read(predicate)?;
-            if mentions.parameters
-                && let Some(parameters) = parameters(given.predicate_type, &predicate)
-            {
-                fields.insert("parameters".into(), self.json("provenance.parameters", parameters)?);
-            }
-            if mentions.predicate {
-                fields.insert("predicate".into(), self.json("provenance.predicate", &predicate)?);
-            }
+        if mentions.parameters
+            && let Some(parameters) = parameters(given.predicate_type, predicate)?
+        {
+            let parameters = read("provenance.parameters", parameters.get())?;
+            fields.insert("parameters".into(), self.json("provenance.parameters", &parameters)?);
+        }
+        if mentions.predicate {
+            let predicate = read("provenance.predicate", predicate.text())?;
+            fields.insert("predicate".into(), self.json("provenance.predicate", &predicate)?);
         }
         Ok(Value::Map(fields.into()))
     }
@@ -240,25 +243,51 @@ impl Made {
     }
 }
 
-/// The whole predicate, taken apart for as long as it is asked.
-fn read(predicate: &Predicate) -> Result<Json, String> {
-    if predicate.text().len() > MAX_TEXT {
+/// A part of a predicate, taken apart for as long as it is asked. What is asked is read strictly, whatever is beside it.
+fn read(name: &str, json: &str) -> Result<Json, String> {
+    if json.len() > MAX_TEXT || has_too_many_values(json.as_bytes()) {
         return Err(format!(
-            "the predicate is too large for a condition: at most {} MiB are looked at",
+            "{name} is too large for a condition: at most {} MiB and {MAX_JSON_VALUES} values are looked at",
             MAX_TEXT >> 20
         ));
     }
-    predicate.read().map_err(|error| format!("the predicate cannot be read: {error}"))
+    if has_repeated_key(json) {
+        return Err(format!("{name} holds a key twice"));
+    }
+    serde_json::from_str(json).map_err(|error| format!("{name} cannot be read: {error}"))
 }
 
-/// What a build was started with: `invocation.parameters` of v0.2, `buildDefinition.externalParameters` of v1.
-fn parameters<'p>(predicate_type: &str, predicate: &'p Json) -> Option<&'p Json> {
-    let at = if predicate_type == SLSA_V0_2 {
-        "/invocation/parameters"
-    } else {
-        "/buildDefinition/externalParameters"
-    };
-    predicate.pointer(at).filter(|parameters| !parameters.is_null())
+/// What a build was started with: `invocation.parameters` of v0.2, `buildDefinition.externalParameters` of v1. What is beside it is passed
+/// over in its text.
+fn parameters<'p>(predicate_type: &str, predicate: &'p Predicate) -> Result<Option<&'p RawValue>, String> {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        invocation: Option<&'a RawValue>,
+        #[serde(borrow)]
+        build_definition: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        parameters: Option<&'a RawValue>,
+        #[serde(borrow)]
+        external_parameters: Option<&'a RawValue>,
+    }
+    fn part<'a, T: Deserialize<'a> + Default>(json: &'a str) -> Result<T, String> {
+        if !json.starts_with('{') {
+            return Ok(T::default());
+        }
+        // A field that occurs twice is all that can be wrong.
+        serde_json::from_str(json).map_err(|_| "provenance.parameters is there twice".to_owned())
+    }
+    let Outer { invocation, build_definition } = part(predicate.text())?;
+    let is_v0_2 = predicate_type == SLSA_V0_2;
+    let around = if is_v0_2 { invocation } else { build_definition };
+    let Inner { parameters, external_parameters } = part(around.map_or("null", RawValue::get))?;
+    Ok(if is_v0_2 { parameters } else { external_parameters })
 }
 
 /// What kind of value it is.

@@ -26,7 +26,7 @@ fn in_force(keeper: &Keeper) -> Vec<String> {
 }
 
 fn report(keeper: &Keeper, root: &str) -> (bool, &'static str, String) {
-    let RootReport { ready, reason, message } = keeper.report(&name(root)).unwrap();
+    let RootReport { ready, reason, message } = keeper.report(&name(root), Timestamp::now()).unwrap();
     (ready, reason, message)
 }
 
@@ -40,7 +40,7 @@ fn an_object_is_a_root_until_it_is_gone() {
     assert_eq!(report(&keeper, "corp"), (true, "InForce", "the trust root is in force".to_owned()));
     let with = keeper.generation();
     keeper.keep(&[]);
-    assert_eq!((in_force(&keeper).len(), keeper.report(&name("corp"))), (2, None));
+    assert_eq!((in_force(&keeper).len(), keeper.report(&name("corp"), Timestamp::now())), (2, None));
     // What was learnt by the same roots before is not used again: meanwhile something else may have been put beside it.
     let generations = [begun, with, keeper.generation()];
     assert!(
@@ -169,4 +169,57 @@ fn what_is_no_provenance_is_kept_only_by_whoever_wants_it() {
     assert_eq!((forgets.predicate_type.as_str(), forgets.other), ("https://spdx.dev/Document", None));
     let keeps = read(Keeper::new(Roots::embedded().unwrap()).keeping_other_predicates());
     assert_eq!(keeps.other.unwrap().read().unwrap()["large"], 1);
+}
+
+/// Whoever keeps a root hears in time that a part of it ends, and which. What has long ended beside another is not told.
+#[test]
+fn a11_what_ends_soon_is_told() {
+    use bonafide_kit::sigstore::AuthorityCertificate;
+    use jiff::SignedDuration;
+    let now: Timestamp = "2030-06-01T00:00:00Z".parse().unwrap();
+    let days = |count: i64| now + SignedDuration::from_hours(24 * count);
+    let told = |change: &dyn Fn(&mut serde_json::Value), certificate, until| {
+        let builder = Sigstore::builder().valid_between(days(-4000), days(4000));
+        let sigstore = builder.certificate_valid_between(certificate, days(-4000), until).build();
+        let mut root = sigstore.trusted_root();
+        for part in ["tlogs", "ctlogs"] {
+            for log in root[part].as_array_mut().unwrap() {
+                log["publicKey"]["validFor"].as_object_mut().unwrap().remove("end");
+            }
+        }
+        change(&mut root);
+        let object = json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "TrustRoot", "metadata": {"name": "corp"},
+            "spec": {"trustedRoot": root.to_string()},
+        });
+        let mut compiled = object::compile(&object);
+        compiled.warn_of_ends(now);
+        let keeper = Keeper::new(Roots::public_good().unwrap());
+        keeper.keep(&[object]);
+        let report = keeper.report(&name("corp"), now).unwrap();
+        let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
+        assert!(compiled.errors.is_empty() && report.ready);
+        let expected = compiled.warnings.iter().map(|note| format!("; {}", note.message)).collect::<String>();
+        assert_eq!(report.message, format!("the trust root is in force{expected}"));
+        warnings.join("\n")
+    };
+    let nothing = |_: &mut serde_json::Value| {};
+    assert_eq!(told(&nothing, AuthorityCertificate::Intermediate, days(31)), "");
+    let window = |part: &'static str, pointer: &'static str, days: Timestamp| {
+        move |root: &mut serde_json::Value| {
+            root[part][0].pointer_mut(pointer).unwrap()["end"] = json!(days.to_string());
+        }
+    };
+    let ends = [
+        told(&nothing, AuthorityCertificate::Intermediate, days(30)),
+        told(&nothing, AuthorityCertificate::Root, days(1)),
+        told(&nothing, AuthorityCertificate::Root, days(-1)),
+        told(&nothing, AuthorityCertificate::TimestampRoot, days(7)),
+        told(&window("certificateAuthorities", "/validFor", days(3)), AuthorityCertificate::Root, days(7)),
+        told(&window("tlogs", "/publicKey/validFor", days(3)), AuthorityCertificate::Root, days(4000)),
+        told(&window("ctlogs", "/publicKey/validFor", days(-3)), AuthorityCertificate::Root, days(4000)),
+    ];
+    insta::assert_snapshot!(ends.join("\n"));
+    let retired = window("tlogs", "/publicKey/validFor", days(-3));
+    assert_eq!(told(&retired, AuthorityCertificate::Root, days(4000)), "");
 }
