@@ -56,7 +56,7 @@ struct NoRoots;
 impl RootKeeper for NoRoots {
     fn keep(&self, _: &[Value]) {}
 
-    fn report(&self, _: &TrustRootName) -> Option<RootReport> {
+    fn report(&self, _: &TrustRootName, _: jiff::Timestamp) -> Option<RootReport> {
         None
     }
 
