@@ -199,8 +199,9 @@ fn a11_what_ends_soon_is_told() {
         let report = keeper.report(&name("corp"), now).unwrap();
         let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
         assert!(compiled.errors.is_empty() && report.ready);
-        let expected = compiled.warnings.iter().map(|note| format!("; {}", note.message)).collect::<String>();
-        assert_eq!(report.message, format!("the trust root is in force{expected}"));
+        let expected: Vec<String> =
+            compiled.warnings.iter().map(|note| format!("; {}", note.message)).collect();
+        assert_eq!(report.message, format!("the trust root is in force{}", expected.concat()));
         warnings.join("\n")
     };
     let nothing = |_: &mut serde_json::Value| {};

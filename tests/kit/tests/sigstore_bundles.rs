@@ -148,10 +148,11 @@ fn expected(defect: Defect) -> &'static [&'static str] {
         Defect::LogEntryOfAnotherSignature => &["DSSE signature in bundle does not match"],
         Defect::LogEntryOfAnotherCertificate => &["verifier"],
         Defect::LogEntryOfTheOtherVerifier => &["certificate PEM", "no certificate"],
-        Defect::LogEntryNamesAnotherLog => &["SET verification failed"],
         Defect::LogEntryKindWrong => &["parse Rekor body", "kind"],
         Defect::SetMissing => &["No verified timestamp", "inclusion promise"],
-        Defect::SetInvalid | Defect::IntegratedTimeChanged => &["SET verification failed"],
+        Defect::SetInvalid | Defect::IntegratedTimeChanged | Defect::LogEntryNamesAnotherLog => {
+            &["SET verification failed"]
+        }
         Defect::IntegratedTimeInFuture => &["in the future"],
         Defect::InclusionProofMissing => &["inclusion proof"],
         Defect::InclusionProofInvalid | Defect::InclusionProofOfAnotherEntry => {
