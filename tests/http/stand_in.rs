@@ -222,7 +222,7 @@ struct OnlyBuiltIn;
 impl RootKeeper for OnlyBuiltIn {
     fn keep(&self, _: &[Value]) {}
 
-    fn report(&self, _: &TrustRootName) -> Option<RootReport> {
+    fn report(&self, _: &TrustRootName, _: jiff::Timestamp) -> Option<RootReport> {
         None
     }
 
