@@ -3,6 +3,7 @@
 
 mod admission;
 mod certificate;
+mod exhaustion;
 mod limits;
 mod pods;
 mod policies;
