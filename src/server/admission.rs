@@ -12,10 +12,9 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Version, header},
-    response::{IntoResponse as _, Response},
+    http::Method,
+    response::Response,
     routing::post,
 };
 use bytes::Bytes;
@@ -30,20 +29,15 @@ use super::{
     binding,
     body::{Bodies, BodyError, ReadBody},
     caller::{Account, Sender},
-    connections::PeerAddress,
-    deadline,
-    head::Head,
     health::Readiness,
     in_flight,
     metrics::Metrics,
-    mutation,
-    patch::Affinity,
-    policy_review,
+    mutation, policy_review,
     pool::Pool,
     probe,
     refused::Refused,
     report::{self, About},
-    wire::{self, Incoming, Subject},
+    wire,
 };
 use crate::{
     api::compile::Keys,
@@ -62,9 +56,6 @@ use crate::{
 
 /// How long a judge that ignores its deadline is waited for.
 const GRACE: Duration = Duration::from_millis(100);
-
-/// From how many bytes on a review is parsed off the threads that answer.
-const LARGE: usize = 1024 * 1024;
 
 /// The most nodes that are looked up for one workload.
 const NODES: usize = 8;
@@ -122,20 +113,20 @@ pub struct Admission {
     judge: Arc<dyn Judge>,
     pub(super) inventory: Arc<dyn Inventory>,
     pub(super) metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
     /// Of a cluster alone: without one nothing is bound.
     pub(super) cluster: Option<InCluster>,
-    default_timeout: Duration,
-    bodies: Arc<Bodies>,
+    pub(super) default_timeout: Duration,
+    pub(super) bodies: Arc<Bodies>,
     /// What reviews take whose verdict is not at hand.
     in_flight: Arc<Pool>,
     /// Large reviews are parsed one at a time, off the threads that answer.
-    parsing: Arc<Semaphore>,
+    pub(super) parsing: Arc<Semaphore>,
 }
 
 /// What is asked of the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
+pub(super) enum Endpoint {
     Validate,
     Mutate,
     Bind,
@@ -147,17 +138,16 @@ enum Endpoint {
 
 /// Why a request is for no endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Elsewhere {
+pub(super) enum Elsewhere {
     Path,
     Method,
 }
 
-const VALIDATE: &str = "validate";
+pub(super) const VALIDATE: &str = "validate";
 const VALIDATE_PATH: &str = "/validate";
-const JSON: &str = "application/json";
 
 impl Endpoint {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Validate => VALIDATE,
             Self::Mutate => mutation::MUTATE,
@@ -260,87 +250,13 @@ impl Admission {
     }
 }
 
-fn json(body: Bytes) -> Response {
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
-    response
-}
-
 impl Admission {
-    async fn respond(&self, endpoint: Endpoint, request: Request) -> Response {
-        let begun = Instant::now();
-        let deadline = begun + deadline::budget(request.uri().query(), self.default_timeout);
-        let keeps_alive = request.version() < Version::HTTP_2;
-        let _in_flight = self.metrics.begin();
-        let mut response = self.answered(endpoint, request, begun, deadline).await;
-        // The API server keeps its connections for the next review. One that is closed between two, as all are in the end, may be closed
-        // while the next is on its way; so each is ended by an answer.
-        if keeps_alive && self.readiness.is_draining() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
-    async fn answered(
+    pub(super) async fn answer(
         &self,
         endpoint: Endpoint,
-        request: Request,
-        begun: Instant,
-        deadline: Instant,
-    ) -> Response {
-        let stated = content_length(&request);
-        let refused = match endpoint {
-            Endpoint::Nowhere(Elsewhere::Path) => Some(Refused::path(request.uri().path())),
-            Endpoint::Nowhere(Elsewhere::Method) => Some(Refused::method()),
-            _ if !is_json(&request) => Some(Refused::content_type()),
-            _ => None,
-        };
-        let sender = sender(&request);
-        let is_cut_off = request.version() < Version::HTTP_2;
-        let mut body = match self.bodies.read(request.into_body(), stated, sender, deadline).await {
-            Ok(body) => body,
-            Err(mut unread) => {
-                let head = std::mem::take(&mut unread.head);
-                let why = refused.unwrap_or_else(|| unread.error.into());
-                if is_cut_off {
-                    self.bodies.discard(unread);
-                }
-                return self.refuse(endpoint, &head, &why);
-            }
-        };
-        let head = std::mem::take(&mut body.head);
-        if let Some(refused) = refused {
-            return self.refuse(endpoint, &head, &refused);
-        }
-        let asked = Asked { begun, deadline, sender, account: body.account };
-        // Nothing of ours that a panic could leave half-changed is looked at afterwards: caches insert whole values, locks do not poison.
-        match AssertUnwindSafe(self.answer(endpoint, body, asked)).catch_unwind().await {
-            Ok(Ok(answer)) => json(answer),
-            Ok(Err(refused)) => self.refuse(endpoint, &head, &refused),
-            Err(panic) => {
-                report::panicked(&about(endpoint, &head), &*panic);
-                self.metrics.panicked();
-                self.refuse(endpoint, &head, &Refused::fault())
-            }
-        }
-    }
-
-    /// Says what is wrong with a request: by a denial where it is a review whose `uid` is known, else by an HTTP status.
-    fn refuse(&self, endpoint: Endpoint, head: &Head, refused: &Refused) -> Response {
-        // A denial of a probe would take the leader's Lease away. Its entry ignores errors.
-        let Some(uid) = head.uid.as_ref().filter(|_| endpoint != Endpoint::Probe) else {
-            self.metrics.refused(refused.status.as_u16());
-            tracing::warn!(status = refused.status.as_u16(), error = refused.why, "a request was refused");
-            return (refused.status, format!("{}\n", refused.why)).into_response();
-        };
-        if refused.status != StatusCode::INTERNAL_SERVER_ERROR {
-            self.metrics.denied_unread(refused.is_transient(), refused.word);
-            report::unread(&about(endpoint, head), refused.word, &refused.why);
-        }
-        json(wire::write(uid, &Answer::refused(refused.denial())))
-    }
-
-    async fn answer(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
+        body: ReadBody,
+        asked: Asked,
+    ) -> Result<Bytes, Refused> {
         match endpoint {
             Endpoint::Bind => {
                 let binding = binding::read(&body.bytes).map_err(Refused::unreadable)?.into_owned();
@@ -369,120 +285,8 @@ impl Admission {
         }
     }
 
-    /// The answer to the review of a workload.
-    async fn review(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
-        if body.bytes.len() > LARGE {
-            return Box::pin(self.review_large(endpoint, body, asked)).await;
-        }
-        let incoming = wire::read(&body.bytes).map_err(Refused::unreadable)?;
-        let affinity = || mutation::affinity(&body.bytes);
-        let snapshot = match self.at_once(endpoint, &incoming, asked, &affinity) {
-            Ok(answer) => return Ok(wire::write(&incoming.uid, &answer)),
-            Err(snapshot) => snapshot,
-        };
-        let affinity = (endpoint == Endpoint::Mutate).then(affinity).flatten();
-        let incoming = incoming.into_owned();
-        // From here on the review may wait for registries: it keeps no more than it needs.
-        drop(body);
-        Ok(Box::pin(self.find_out(endpoint, &incoming, snapshot, affinity.as_ref(), asked)).await)
-    }
-
-    /// The same for one whose parsing would hold up others.
-    async fn review_large(&self, endpoint: Endpoint, body: ReadBody, asked: Asked) -> Result<Bytes, Refused> {
-        let permit = timeout_at(asked.deadline, Arc::clone(&self.parsing).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(BodyError::Busy.into()) };
-        let is_mutation = endpoint == Endpoint::Mutate;
-        let parsed = tokio::task::spawn_blocking(move || {
-            let incoming = wire::read(&body.bytes).map(Incoming::into_owned);
-            let affinity = is_mutation.then(|| mutation::affinity(&body.bytes)).flatten();
-            drop((body, permit));
-            (incoming, affinity)
-        });
-        let (incoming, affinity) = parsed.await.map_err(|error| {
-            tracing::error!(error = error.to_string(), "a review could not be parsed");
-            self.metrics.panicked();
-            Refused::fault()
-        })?;
-        let incoming = incoming.map_err(Refused::unreadable)?;
-        match self.at_once(endpoint, &incoming, asked, &|| affinity.clone()) {
-            Ok(answer) => Ok(wire::write(&incoming.uid, &answer)),
-            Err(snapshot) => Ok(self.find_out(endpoint, &incoming, snapshot, affinity.as_ref(), asked).await),
-        }
-    }
-
-    /// The answer where nobody must be asked; else the snapshot that the review is judged by.
-    fn at_once(
-        &self,
-        endpoint: Endpoint,
-        incoming: &Incoming<'_>,
-        asked: Asked,
-        affinity: &(dyn Fn() -> Option<Affinity> + Send + Sync),
-    ) -> Result<Answer, Arc<Snapshot>> {
-        let about = incoming.about(endpoint.as_str());
-        let snapshot = match self.listed(&about) {
-            Ok(snapshot) => snapshot,
-            Err(refusal) => return Ok(Answer::refused(refusal)),
-        };
-        let is_answered = endpoint == Endpoint::Mutate && incoming.kind != "Pod";
-        if let Subject::Judge(workload) = &incoming.subject
-            && !is_answered
-            && !placement::unknown_nodes(&workload.placement, &snapshot.nodes).is_empty()
-        {
-            return Err(snapshot);
-        }
-        Ok(match &incoming.subject {
-            // Templates stay as they were written: whoever compares them with a repository sees no difference.
-            Subject::Judge(_) if is_answered => Answer::allowed(),
-            Subject::Judge(workload) if endpoint == Endpoint::Mutate => {
-                let judging = mutation::judging(incoming, workload, Arc::clone(&snapshot), asked);
-                let answer = |review: &Review| mutation::patched(incoming, review, workload, affinity);
-                self.known(&judging, &answer).map(without_refusal).ok_or(snapshot)?
-            }
-            Subject::Judge(workload) => {
-                let judging = judging(incoming, workload, Arc::clone(&snapshot), asked);
-                self.known(&judging, &|review| Answer::about(review, &workload.kind)).ok_or(snapshot)?
-            }
-            Subject::Skip(why) => self.skipped(&about, why),
-            Subject::Unknown { group, kind } => {
-                self.metrics.unknown_kind(group, kind);
-                self.skipped(&about, "UnknownKind")
-            }
-            Subject::Malformed(why) => {
-                self.metrics.malformed();
-                report::malformed(&about, why);
-                Answer::refused(Refusal::bad_request(why.clone()))
-            }
-        })
-    }
-
-    /// The answer to a review of which something must be found out.
-    async fn find_out(
-        &self,
-        endpoint: Endpoint,
-        incoming: &Incoming<'static>,
-        snapshot: Arc<Snapshot>,
-        affinity: Option<&Affinity>,
-        asked: Asked,
-    ) -> Bytes {
-        let Subject::Judge(workload) = &incoming.subject else {
-            // What is not judged was answered at once.
-            return wire::write(&incoming.uid, &Answer::refused(Refused::fault().denial()));
-        };
-        let snapshot = self.surroundings(snapshot, &workload.placement, asked).await;
-        let answer = if endpoint == Endpoint::Mutate {
-            let judging = mutation::judging(incoming, workload, snapshot, asked);
-            let affinity = || affinity.cloned();
-            let told = |review: &Review| mutation::patched(incoming, review, workload, &affinity);
-            without_refusal(self.judge(&judging, &told).await)
-        } else {
-            let judging = judging(incoming, workload, snapshot, asked);
-            self.judge(&judging, &|review| Answer::about(review, &workload.kind)).await
-        };
-        wire::write(&incoming.uid, &answer)
-    }
-
     /// The snapshot that a review is judged by. Until there is one, every review is denied: an empty list of policies would admit all.
-    fn listed(&self, about: &About<'_>) -> Result<Arc<Snapshot>, Refusal> {
+    pub(super) fn listed(&self, about: &About<'_>) -> Result<Arc<Snapshot>, Refusal> {
         self.inventory.snapshot().map_err(|incomplete| {
             self.metrics.unlisted();
             report::failed(about, &incomplete.to_string());
@@ -519,7 +323,7 @@ impl Admission {
     }
 
     /// The answer where every verdict is at hand.
-    fn known(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Option<Answer> {
+    pub(super) fn known(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Option<Answer> {
         let known = || {
             let review = self.judge.known(&judging.snapshot, judging.workload, judging.stage)?;
             Some(self.told(judging, &review, answer))
@@ -538,7 +342,7 @@ impl Admission {
     }
 
     /// The same where no verdict is at hand.
-    async fn judge(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
+    pub(super) async fn judge(&self, judging: &Judging<'_>, answer: &Answering<'_>) -> Answer {
         let Judging { about, snapshot, workload, stage, asked } = judging;
         let reserved = self.in_flight.open(asked.sender.peer);
         reserved.assign(asked.account);
@@ -615,61 +419,4 @@ fn unlisted(incomplete: &Incomplete) -> String {
         message.push_str("\n  hint: try again in a few seconds");
     }
     message
-}
-
-fn is_json(request: &Request) -> bool {
-    let value = request.headers().get(header::CONTENT_TYPE);
-    if value.is_some_and(|value| value == JSON) {
-        return true;
-    }
-    let value = value.and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next()).map(str::trim);
-    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON))
-}
-
-fn content_length(request: &Request) -> Option<u64> {
-    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Where a request came from.
-fn sender(request: &Request) -> Sender {
-    let extensions = request.extensions();
-    Sender {
-        caller: extensions.get().copied().unwrap_or_default(),
-        peer: extensions.get::<PeerAddress>().map(|peer| peer.0),
-    }
-}
-
-/// What is judged of a workload as it will run.
-fn judging<'a>(
-    incoming: &'a Incoming<'_>,
-    workload: &'a Workload,
-    snapshot: Arc<Snapshot>,
-    asked: Asked,
-) -> Judging<'a> {
-    // The pods of a template go through the mutating webhook, where there is one.
-    let is_template = incoming.kind != "Pod";
-    let stage = match (is_template && snapshot.pinning, placement::is_tied(&workload.placement)) {
-        (false, _) => Stage::Final,
-        (true, false) => Stage::Draft,
-        (true, true) => Stage::Tied,
-    };
-    Judging { about: incoming.about(VALIDATE), snapshot, workload, stage, asked }
-}
-
-/// What is known of a review that no judge sees.
-fn about(endpoint: Endpoint, head: &Head) -> About<'_> {
-    About {
-        webhook: endpoint.as_str(),
-        kind: "",
-        namespace: head.namespace.as_deref().unwrap_or_default(),
-        name: "",
-        uid: head.uid.as_deref().unwrap_or_default(),
-        dry_run: false,
-    }
-}
-
-/// `/mutate` denies no image: a refusal would hide what `/validate` has to say.
-fn without_refusal(answer: Answer) -> Answer {
-    Answer { refusal: None, ..answer }
 }

@@ -26,6 +26,8 @@ mod pool;
 mod probe;
 mod refused;
 pub mod report;
+mod respond;
 pub mod tls;
 mod warnings;
 pub mod wire;
+mod workload_review;
