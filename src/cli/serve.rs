@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub use args::{Args, ClusterArgs, UnmatchedRule};
+pub use args::{Args, CallerArgs, ClusterArgs, UnmatchedRule};
 use cluster::Cluster;
 use jiff::Timestamp;
 use tokio::{signal::unix, task::JoinHandle, time::MissedTickBehavior};
@@ -23,10 +23,12 @@ use vital::Vital;
 
 use crate::{
     api::manifest,
+    cluster::callers::ApiServerTokens,
     gather::ports::{Inventory, Keychain},
     registry::ClientError,
     server::{
         admission::{Admission, InCluster, Judge},
+        callers::{Callers, ClientAuthorities},
         health::{self, Readiness},
         listen::{DRAIN, ListenError, Listeners, Service},
         log,
@@ -133,6 +135,14 @@ impl Source {
         }
     }
 
+    /// Who verifies the tokens of callers, where these are required.
+    fn tokens(&self, args: &Args) -> Option<Arc<ApiServerTokens>> {
+        match self {
+            Self::Folders(_) => None,
+            Self::Cluster(cluster) => cluster.tokens(args),
+        }
+    }
+
     fn ports(&self) -> (Arc<dyn Inventory>, Option<InCluster>) {
         match self {
             Self::Folders(folders) => (Arc::<PolicyFolders>::clone(folders), None),
@@ -150,6 +160,7 @@ pub struct Webhook {
     fetching: JoinHandle<()>,
     shutdown_delay: Duration,
     certificate_files: Option<Arc<CertificateFiles>>,
+    clients: Option<Arc<ClientAuthorities>>,
     authority: Option<String>,
 }
 
@@ -161,7 +172,8 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     tls::install_crypto_provider();
     let metrics = Metrics::new(version);
     let readiness = Arc::new(Readiness::default());
-    let listeners = bind(&args).await?;
+    let clients = parts::clients(&args.callers)?;
+    let listeners = bind(&args).await?.with_clients(clients.clone());
 
     let (certificate, certificate_files, authority) = parts::certificate(&args, &metrics)?;
     readiness.certificate_loaded(Arc::clone(&certificate));
@@ -195,7 +207,9 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
     let judge: Arc<dyn Judge> = reviewer;
     let (inventory, in_cluster) = source.ports();
     let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
-    let admission = Admission::new(judge, inventory, counted, drained, in_cluster, args.timeout);
+    let callers = Callers::new(args.callers.caller_cidrs.clone(), clients.clone(), source.tokens(&args));
+    let admission =
+        Admission::called_by(callers, judge, inventory, counted, drained, in_cluster, args.timeout);
     let service = Service {
         validate: Some(Arc::clone(&admission)),
         admission: admission.router(),
@@ -214,6 +228,7 @@ pub async fn start(args: Args, version: &str) -> Result<Webhook, ServeError> {
         fetching,
         shutdown_delay,
         certificate_files,
+        clients,
         authority,
     })
 }
@@ -267,7 +282,7 @@ impl Webhook {
             Source::Folders(folders) => Some(Arc::clone(folders)),
             Source::Cluster(_) => None,
         };
-        let looking = tokio::spawn(look(folders, self.certificate_files));
+        let looking = tokio::spawn(look(folders, self.certificate_files, self.clients));
         let served = self.listeners.serve(self.service, serving, drain).await;
         looking.abort();
         self.fetching.abort();
@@ -303,18 +318,25 @@ fn policies(args: &Args, roots: &Arc<Keeper>, metrics: &Arc<Metrics>) -> Result<
 }
 
 /// Looks at the files for as long as the webhook serves.
-async fn look(policies: Option<Arc<PolicyFolders>>, certificate: Option<Arc<CertificateFiles>>) {
+async fn look(
+    policies: Option<Arc<PolicyFolders>>,
+    certificate: Option<Arc<CertificateFiles>>,
+    clients: Option<Arc<ClientAuthorities>>,
+) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let (policies, certificate) = (policies.clone(), certificate.clone());
+        let (policies, certificate, clients) = (policies.clone(), certificate.clone(), clients.clone());
         let looked = tokio::task::spawn_blocking(move || {
             if let Some(policies) = policies {
                 policies.poll();
             }
             if let Some(certificate) = certificate {
                 certificate.poll();
+            }
+            if let Some(clients) = clients {
+                clients.poll();
             }
         });
         if let Err(error) = looked.await {

@@ -4,6 +4,7 @@
 //! the API server is away.
 
 pub mod call;
+pub mod callers;
 pub mod certificates;
 pub mod client;
 pub mod events;

@@ -8,8 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::weigh::{capped, held};
-use crate::domain::digest::Digest;
+use super::{
+    verdicts::findings,
+    weigh::{capped, held},
+};
+use crate::domain::{
+    digest::Digest,
+    verdict::{ImageVerdict, Reason},
+};
 
 /// For how long after a review that waited in vain the same question waits no more. After that, a later pod waits again.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -33,6 +39,11 @@ pub struct LateLookup {
     pub credential: Option<Digest>,
     /// Whether the answer may deny. Where it may not, less time is spent on it.
     pub enforces: bool,
+}
+
+/// Whether time is what it took, or a part of it.
+pub fn is_late(verdict: &ImageVerdict) -> bool {
+    findings(verdict).any(|problem| problem.reason == Reason::DeadlineExceeded)
 }
 
 /// The questions that waited in vain a moment ago.

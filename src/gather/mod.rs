@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod discover;
 mod disputable;
+mod evaluation;
 pub mod facts;
 pub mod flight;
 mod held;

@@ -315,6 +315,15 @@ pub trait Agents: Send + Sync {
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting>;
 }
 
+/// How registries are asked in the name of a workload.
+#[derive(Clone)]
+pub struct Pulling {
+    /// What workloads pull with.
+    pub keychain: Arc<dyn Keychain>,
+    /// Who asks with it.
+    pub agents: Arc<dyn Agents>,
+}
+
 /// What was found under a policy about one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyFinding<'a> {

@@ -62,3 +62,12 @@ pub struct Phases {
     /// Deciding.
     pub evaluate: Duration,
 }
+
+/// One definite no is enough; only where every no may heal is it worth asking again.
+pub(super) fn worst(images: &[ReviewedImage]) -> Outcome {
+    let outcomes = || images.iter().map(|image| image.verdict.outcome);
+    if outcomes().any(|outcome| outcome == Outcome::Deny) {
+        return Outcome::Deny;
+    }
+    outcomes().max().unwrap_or(Outcome::Allow)
+}

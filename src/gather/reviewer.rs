@@ -2,37 +2,37 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    num::NonZero,
     sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::OnceCell,
     time::{Instant, timeout_at},
 };
 
+pub use super::ports::Pulling;
 use super::{
+    evaluation::Evaluations,
     facts::{Facts, Known, Place},
     flight::Freshness,
     landings::Landings,
     lanes::Errand,
-    late::{HASTE, LateLookup, LateLookups},
-    ports::{Agents, Attestations, Keychain, Observer, PullSecret, Snapshot, TrustRoots},
-    review::{MAX_IMAGES, Phases, Review, ReviewedImage},
+    late::{HASTE, LateLookup, LateLookups, is_late},
+    ports::{Attestations, Observer, PullSecret, Snapshot, TrustRoots},
+    review::{MAX_IMAGES, Phases, Review, ReviewedImage, worst},
     verdicts::{DENIAL_AGE, Question, Verdicts, findings, is_settled},
 };
 use crate::domain::{
     digest::Digest,
-    evaluate::{STOPPED, evaluate_while, unavailable},
-    evidence::{FetchError, FetchErrorKind, ImageFacts, Root},
+    evaluate::unavailable,
+    evidence::FetchError,
     plan::{ImagePlan, Plan, Stage, is_placeholder, placeholder, plan},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
-    verdict::{ImageVerdict, Outcome, Reason},
+    verdict::{ImageVerdict, Outcome},
     workload::{Platforms, Workload},
 };
 
@@ -40,8 +40,6 @@ use crate::domain::{
 const AT_ONCE: usize = 16;
 /// How long an image may take of which no policy denies anything: nobody's pod waits longer for a finding.
 const WITHOUT_DENIAL: Duration = Duration::from_millis(900);
-/// The most attestations and manifests, for all policies together, that are evaluated on the thread that answers other reviews.
-const QUICK: usize = 64;
 /// How often manifests that are not covered yet are looked at.
 const ROUNDS: usize = 2;
 
@@ -52,21 +50,11 @@ pub struct Reviewer {
     verdicts: Verdicts,
     landings: Landings,
     late: LateLookups,
-    /// How many evaluations that take their time run at once.
-    evaluating: Arc<Semaphore>,
+    evaluations: Evaluations,
     /// Whether an image that no policy denies may take as long as any other.
     is_patient: bool,
     /// In a cluster, where workloads bring their own credentials.
     pulling: Option<Pulling>,
-}
-
-/// How registries are asked in the name of a workload.
-#[derive(Clone)]
-pub struct Pulling {
-    /// What workloads pull with.
-    pub keychain: Arc<dyn Keychain>,
-    /// Who asks with it.
-    pub agents: Arc<dyn Agents>,
 }
 
 /// Where an image is, and where else its attestations are looked for.
@@ -103,14 +91,13 @@ impl Reviewer {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let facts = Facts::new(attestations, trust, Arc::clone(&observer));
-        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             facts,
             observer,
             verdicts: Verdicts::default(),
             landings: Landings::default(),
             late: LateLookups::default(),
-            evaluating: Arc::new(Semaphore::new(processors)),
+            evaluations: Evaluations::default(),
             is_patient: false,
             pulling: None,
         }
@@ -444,7 +431,7 @@ impl Reviewer {
         let mut evaluated = async |known: &Known| {
             let start = Instant::now();
             let deadline = places.home.errand.deadline;
-            let verdict = self.evaluated(asked, platforms, &known.facts, deadline).await;
+            let verdict = self.evaluations.run(asked, platforms, &known.facts, deadline).await;
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
@@ -469,62 +456,9 @@ impl Reviewer {
         }
         Ok((verdict, known.oldest))
     }
-
-    /// The evaluation: one that may take its time, on a thread that answers no other review, and not longer than until `deadline`.
-    async fn evaluated(
-        &self,
-        asked: &ImagePlan,
-        platforms: &Platforms,
-        facts: &ImageFacts,
-        deadline: Instant,
-    ) -> Result<ImageVerdict, FetchError> {
-        let late = || FetchError { kind: FetchErrorKind::Deadline, detail: STOPPED.to_owned() };
-        let in_time = move || Instant::now() < deadline;
-        if !asked.has_conditions() && work(asked, facts) <= QUICK {
-            return evaluate_while(asked, platforms, facts, Timestamp::now(), &|| true).ok_or_else(late);
-        }
-        let permit = timeout_at(deadline, Arc::clone(&self.evaluating).acquire_owned()).await;
-        let permit = permit.map_err(|_| late())?;
-        let (asked, platforms, facts) = (asked.clone(), platforms.clone(), facts.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            // Also where nobody waits for it any more: so many run at once, and no more.
-            let _permit = permit;
-            evaluate_while(&asked, &platforms, &facts, Timestamp::now(), &in_time)
-        });
-        let ended = |_| FetchError {
-            kind: FetchErrorKind::Unavailable,
-            detail: "an internal error ended the evaluation of the policies".to_owned(),
-        };
-        timeout_at(deadline, work).await.map_err(|_| late())?.map_err(ended)?.ok_or_else(late)
-    }
-}
-
-/// Whether time is what it took, or a part of it.
-fn is_late(verdict: &ImageVerdict) -> bool {
-    findings(verdict).any(|problem| problem.reason == Reason::DeadlineExceeded)
-}
-
-/// How much there is to evaluate, roughly.
-fn work(asked: &ImagePlan, facts: &ImageFacts) -> usize {
-    let entries = match facts.root.as_ref() {
-        Root::Manifest(_) => 1,
-        Root::Index(entries) => entries.len(),
-    };
-    let evidence = facts.evidence.values().chain(facts.elsewhere.values().flat_map(HashMap::values));
-    let attestations = evidence.map(|evidence| evidence.attestations.len()).sum::<usize>();
-    entries.saturating_add(attestations).saturating_mul(asked.valid().count())
 }
 
 /// Whether a template names no image there yet.
 fn stands_in(workload: &Workload, image: &str) -> bool {
     workload.kind != "Pod" && is_placeholder(image)
-}
-
-/// One definite no is enough; only where every no may heal is it worth asking again.
-fn worst(images: &[ReviewedImage]) -> Outcome {
-    let outcomes = || images.iter().map(|image| image.verdict.outcome);
-    if outcomes().any(|outcome| outcome == Outcome::Deny) {
-        return Outcome::Deny;
-    }
-    outcomes().max().unwrap_or(Outcome::Allow)
 }

@@ -29,6 +29,7 @@ use super::{
     binding,
     body::{Bodies, BodyError, ReadBody},
     caller::{Account, Sender},
+    callers::Callers,
     health::Readiness,
     in_flight,
     metrics::Metrics,
@@ -122,6 +123,7 @@ pub struct Admission {
     in_flight: Arc<Pool>,
     /// Large reviews are parsed one at a time, off the threads that answer.
     pub(super) parsing: Arc<Semaphore>,
+    pub(super) callers: Callers,
 }
 
 /// What is asked of the webhook.
@@ -192,6 +194,20 @@ impl Admission {
         cluster: Option<InCluster>,
         default_timeout: Duration,
     ) -> Arc<Self> {
+        let callers = Callers::default();
+        Self::called_by(callers, judge, inventory, metrics, readiness, cluster, default_timeout)
+    }
+
+    /// The same, where not everyone may call.
+    pub fn called_by(
+        callers: Callers,
+        judge: Arc<dyn Judge>,
+        inventory: Arc<dyn Inventory>,
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+        cluster: Option<InCluster>,
+        default_timeout: Duration,
+    ) -> Arc<Self> {
         let (bodies, in_flight) = (Arc::<Bodies>::default(), in_flight::pool());
         let (shown_bodies, shown_reviews) = (Arc::clone(&bodies), Arc::clone(&in_flight));
         metrics.before_scrape(move |metrics| {
@@ -209,6 +225,7 @@ impl Admission {
             bodies,
             in_flight,
             parsing: Arc::new(Semaphore::new(1)),
+            callers,
         })
     }
 

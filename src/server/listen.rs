@@ -9,11 +9,13 @@ use axum_server::{
 };
 use futures::future::Either;
 use hyper::body::Incoming;
+use rustls::ServerConfig;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower::{ServiceExt as _, service_fn};
 
 use super::{
     admission::Admission,
+    callers::ClientAuthorities,
     connections::{self, Connections, PeerAcceptor, PeerService},
     health::Readiness,
     metrics::Metrics,
@@ -62,6 +64,7 @@ pub struct Listeners {
     health: TcpListener,
     webhook_address: SocketAddr,
     health_address: SocketAddr,
+    clients: Option<Arc<ClientAuthorities>>,
 }
 
 /// What is served.
@@ -88,7 +91,13 @@ impl Listeners {
     pub async fn bind(webhook: SocketAddr, health: SocketAddr) -> Result<Self, ListenError> {
         let (webhook, webhook_address) = bind(webhook).await?;
         let (health, health_address) = bind(health).await?;
-        Ok(Self { webhook, health, webhook_address, health_address })
+        Ok(Self { webhook, health, webhook_address, health_address, clients: None })
+    }
+
+    /// Clients are asked for certificates of these authorities.
+    #[must_use]
+    pub fn with_clients(self, clients: Option<Arc<ClientAuthorities>>) -> Self {
+        Self { clients, ..self }
     }
 
     /// Where reviews are answered.
@@ -116,8 +125,9 @@ impl Listeners {
         let probes = counted(&metrics, "health", connections::HEALTH);
         let webhook_handle = Handle::new();
         let health_handle = Handle::new();
+        let tls = certificate.server_config_for(self.clients.as_ref())?;
         let mut webhook =
-            serve_https(self.webhook, admission, validate, &certificate, reviews, webhook_handle.clone())?;
+            serve_https(self.webhook, admission, validate, tls, reviews, webhook_handle.clone());
         let mut health = serve_http(self.health, health, probes, health_handle.clone());
 
         tokio::select! {
@@ -168,11 +178,11 @@ fn serve_https(
     listener: TcpListener,
     router: Router,
     validate: Option<Arc<Admission>>,
-    certificate: &Arc<Certificate>,
+    tls: Arc<ServerConfig>,
     connections: Arc<Connections>,
     handle: Handle<SocketAddr>,
-) -> Result<JoinHandle<io::Result<()>>, ListenError> {
-    let config = RustlsConfig::from_config(certificate.server_config()?);
+) -> JoinHandle<io::Result<()>> {
+    let config = RustlsConfig::from_config(tls);
     let acceptor =
         RustlsAcceptor::new(config).handshake_timeout(FIRST_WORD).acceptor(PeerAcceptor(connections));
     let mut server = axum_server::Server::<SocketAddr>::from_listener(listener)
@@ -204,7 +214,7 @@ fn serve_https(
     let connected = service_fn(move |peer: SocketAddr| {
         std::future::ready(Ok::<_, Infallible>(PeerService::new(peer, answer.clone())))
     });
-    Ok(tokio::spawn(server.serve(connected)))
+    tokio::spawn(server.serve(connected))
 }
 
 fn serve_http(

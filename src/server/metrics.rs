@@ -3,14 +3,15 @@
 //! Every metric is described once, in [`CATALOGUE`], and registered from there; `docs/metrics.md` is held against it by a test.
 //! Labels whose values people choose (registries, kinds) are capped, so that nobody can fill the memory of whoever scrapes.
 
+mod capped;
 mod catalogue;
+mod register;
 mod surroundings;
 mod webhook;
 
 pub use self::catalogue::{CATALOGUE, Described};
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
@@ -27,14 +28,19 @@ use prometheus_client::{
         histogram::Histogram,
         info::Info,
     },
-    registry::{Metric, Registry},
+    registry::Registry,
 };
 
-use self::catalogue::{
-    BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONNECTIONS, DRY_RUNS,
-    EVENTS_DROPPED, IN_FLIGHT, LAST_REVIEW, LEADER, LOG_DROPPED, PANICS, PHASES, POLICIES, POLICY_RELOADS,
-    POOL_BYTES, PROBLEMS, REFUSED, REGISTRY_REQUESTS, REGISTRY_SECONDS, REVIEWS, TRUST_ROOT_AGE, TURNED_AWAY,
-    UNKNOWN_KINDS, WATCH_STALENESS, WEBHOOK_ENTRIES, WEBHOOK_UNREACHED,
+use self::{
+    capped::Capped,
+    catalogue::{
+        BUILD, CACHE_BYTES, CACHE_LOOKUPS, CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONNECTIONS, DRY_RUNS,
+        EVENTS_DROPPED, IN_FLIGHT, LAST_REVIEW, LEADER, LOG_DROPPED, PANICS, PHASES, POLICIES,
+        POLICY_RELOADS, POOL_BYTES, PROBLEMS, REFUSED, REGISTRY_REQUESTS, REGISTRY_SECONDS, REVIEWS,
+        TRUST_ROOT_AGE, TURNED_AWAY, UNKNOWN_CALLERS, UNKNOWN_KINDS, WATCH_STALENESS, WEBHOOK_ENTRIES,
+        WEBHOOK_UNREACHED,
+    },
+    register::register,
 };
 use crate::{
     domain::verdict::{Outcome, Reason},
@@ -78,6 +84,7 @@ labels! {
     Effect { reason: &'static str, effect: &'static str }
     Phase { phase: &'static str }
     Code { code: u16 }
+    Wrong { what: &'static str }
     Kind { group: String, kind: String }
     Request { registry: String, outcome: &'static str }
     RegistryName { registry: String }
@@ -95,27 +102,6 @@ labels! {
 
 const ADMITTED: Verdict = Verdict { verdict: "allowed", reason: "none" };
 const RECALLED: Lookup = Lookup { cache: "verdicts", result: "hit" };
-
-/// Distinct values of a label that people choose: the first `limit` of them, and `other`.
-struct Capped {
-    limit: usize,
-    known: RwLock<HashSet<String>>,
-}
-
-impl Capped {
-    fn new(limit: usize) -> Self {
-        Self { limit, known: RwLock::default() }
-    }
-
-    fn admits(&self, value: &str) -> bool {
-        if self.known.read().contains(value) {
-            return true;
-        }
-        let mut known = self.known.write();
-        // Between the two locks somebody else may have added it.
-        known.contains(value) || (known.len() < self.limit && known.insert(value.to_owned()))
-    }
-}
 
 /// The phases of a review, resolved once: they are observed in every review.
 struct PhaseTimes {
@@ -140,6 +126,7 @@ pub struct Metrics {
     phases: PhaseTimes,
     in_flight: Gauge,
     refused: Family<Code, Counter>,
+    unknown_callers: Family<Wrong, Counter>,
     unknown_kinds: Family<Kind, Counter>,
     kinds: Capped,
     panics: Counter,
@@ -173,16 +160,13 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Registers a copy under the name and help of its description, and gives it back.
-fn register<M: Metric + Clone>(registry: &mut Registry, described: Described, metric: M) -> M {
-    // The library appends the suffixes that OpenMetrics asks for.
-    let name = match described.kind {
-        "counter" => described.name.trim_end_matches("_total"),
-        "info" => described.name.trim_end_matches("_info"),
-        _ => described.name,
-    };
-    registry.register(name, described.help, metric.clone());
-    metric
+/// What is counted from the start, so that the first time is seen as an increase.
+fn from_zero(all: &[&'static str]) -> Family<Wrong, Counter> {
+    let family = Family::<Wrong, Counter>::default();
+    for what in all {
+        drop(family.get_or_create(&Wrong { what }));
+    }
+    family
 }
 
 impl Metrics {
@@ -208,6 +192,7 @@ impl Metrics {
             },
             in_flight: register(r, IN_FLIGHT, Gauge::default()),
             refused: register(r, REFUSED, Family::default()),
+            unknown_callers: register(r, UNKNOWN_CALLERS, from_zero(&super::callers::REASONS)),
             unknown_kinds: register(r, UNKNOWN_KINDS, Family::default()),
             kinds: Capped::new(KIND_LIMIT),
             panics: register(r, PANICS, Counter::default()),
@@ -355,6 +340,11 @@ impl Metrics {
     pub fn begin(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// A review was denied because its caller is not known. `what` is `address`, `certificate` or `token`.
+    pub fn unknown_caller(&self, what: &'static str) {
+        self.unknown_callers.get_or_create(&Wrong { what }).inc();
     }
 
     /// A request was refused that is no review.

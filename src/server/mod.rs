@@ -9,6 +9,7 @@ pub mod answer;
 pub mod binding;
 pub mod body;
 pub mod caller;
+pub mod callers;
 pub mod connections;
 pub mod deadline;
 pub mod files;

@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 
-use super::{answer::Refusal, body::BodyError};
+use super::{answer::Refusal, body::BodyError, callers::UnknownCaller};
 
 /// What is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,11 @@ impl Refused {
         Self { word: "Method", status: StatusCode::METHOD_NOT_ALLOWED, why }
     }
 
+    /// It is not known who sent it.
+    pub fn unknown_caller(unknown: &UnknownCaller) -> Self {
+        Self { word: "UnknownCaller", status: StatusCode::UNAUTHORIZED, why: unknown.message() }
+    }
+
     /// A fault of ours.
     pub fn fault() -> Self {
         let why =
@@ -57,6 +62,7 @@ impl Refused {
         let (code, reason) = match self.status {
             StatusCode::PAYLOAD_TOO_LARGE => (413, "RequestEntityTooLarge"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => (415, "UnsupportedMediaType"),
+            StatusCode::UNAUTHORIZED => (401, "Unauthorized"),
             StatusCode::NOT_FOUND => (404, "NotFound"),
             StatusCode::METHOD_NOT_ALLOWED => (405, "MethodNotAllowed"),
             StatusCode::BAD_REQUEST => (400, "BadRequest"),

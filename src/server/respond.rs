@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     admission::{Admission, Asked, Elsewhere, Endpoint},
     answer::Answer,
-    caller::Sender,
+    caller::{Caller, Sender},
     connections::PeerAddress,
     deadline,
     head::Head,
@@ -49,13 +49,23 @@ impl Admission {
         deadline: Instant,
     ) -> Response {
         let stated = content_length(&request);
-        let refused = match endpoint {
+        let mut refused = match endpoint {
             Endpoint::Nowhere(Elsewhere::Path) => Some(Refused::path(request.uri().path())),
             Endpoint::Nowhere(Elsewhere::Method) => Some(Refused::method()),
             _ if !is_json(&request) => Some(Refused::content_type()),
             _ => None,
         };
-        let sender = sender(&request);
+        let mut sender = sender(&request);
+        match self.callers.check(&request, deadline).await {
+            // A request may carry who sent it from elsewhere.
+            Ok(Caller::Unchecked) => {}
+            Ok(caller) => sender.caller = caller,
+            Err(unknown) => {
+                self.metrics.unknown_caller(unknown.what);
+                sender.caller = Caller::Unauthenticated;
+                refused = Some(Refused::unknown_caller(&unknown));
+            }
+        }
         let is_cut_off = request.version() < Version::HTTP_2;
         let mut body = match self.bodies.read(request.into_body(), stated, sender, deadline).await {
             Ok(body) => body,

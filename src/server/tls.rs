@@ -25,6 +25,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
+    callers::{AtHandshake, ClientAuthorities},
     files,
     metrics::{Metrics, Reload},
 };
@@ -136,11 +137,25 @@ impl Certificate {
     /// # Errors
     /// Where the crypto provider supports none of these versions; aws-lc-rs does.
     pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config_for(None)
+    }
+
+    /// The same. Clients are asked for a certificate where somebody signs theirs; what they present is looked at in each review.
+    ///
+    /// # Errors
+    /// As of [`Certificate::server_config`].
+    pub fn server_config_for(
+        self: &Arc<Self>,
+        clients: Option<&Arc<ClientAuthorities>>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
         let provider: CryptoProvider = aws_lc_rs::default_provider();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::<Self>::clone(self));
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::new(AtHandshake(Arc::clone(clients)))),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::<Self>::clone(self));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -50,6 +50,10 @@ const EVERYTHING: &[&str] = &[
     "log.format=text",
     "listenAddress=[::]",
     "keyReferences.enabled=true",
+    "callers.cidrs={10.0.0.0/8,fd00::/8}",
+    "callers.clientCA=clients",
+    "callers.requireToken=true",
+    "callers.tokenSubjects={system:serviceaccount:kube-system:webhook-auth}",
 ];
 
 #[test]
@@ -120,6 +124,18 @@ fn values_become_flags() {
         // The own one is exempt whatever is said.
         (&["exemptNamespaces=null"], "---exempt-namespace=kube-system".to_owned()),
         (&["exemptNamespaces={kube-system,prod}"], String::new()),
+        (
+            &["callers.cidrs={10.0.0.0/8,fd00::/8}"],
+            "+--caller-cidr=10.0.0.0/8 +--caller-cidr=fd00::/8".to_owned(),
+        ),
+        (&["callers.clientCA=clients"], "+--caller-ca=/etc/bonafide/callers/ca.crt".to_owned()),
+        (&["callers.requireToken=true"], "+--require-caller-token".to_owned()),
+        (
+            &["callers.requireToken=true", "callers.tokenSubjects={a:b}"],
+            "+--require-caller-token +--caller-token-subject=a:b".to_owned(),
+        ),
+        // Nobody's token is looked at.
+        (&["callers.tokenSubjects={a:b}"], String::new()),
         (&["service.port=9443"], "+--service-port=9443 ---service-port=443".to_owned()),
         (&["ports.webhook=10250"], "+--listen=0.0.0.0:10250 ---listen=0.0.0.0:8443".to_owned()),
         (
@@ -263,4 +279,19 @@ fn b11_an_old_pod_goes_first_where_both_would_need_the_same_port() {
         assert_eq!(strategy(&[&own[..], &[network]].concat()), expected);
         assert_eq!(strategy(&["updateStrategy.type=Recreate", network]), json!({"type": "Recreate"}));
     }
+}
+
+/// Reviews come from these addresses alone; whoever scrapes and probes comes from anywhere.
+#[test]
+fn d_the_network_policy_lets_the_callers_in_and_everyone_to_health() {
+    let Some(helm) = Helm::find() else { return };
+    let rules = |set: &[&str]| of_kind(&helm.render(set), "NetworkPolicy")["spec"]["ingress"].clone();
+    let (webhook, health) =
+        (json!({"port": "webhook", "protocol": "TCP"}), json!({"port": "health", "protocol": "TCP"}));
+    assert_eq!(rules(&[]), json!([{"ports": [webhook, health]}]));
+    let from = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "fd00::/8"}}]);
+    assert_eq!(
+        rules(&["callers.cidrs={10.0.0.0/8,fd00::/8}"]),
+        json!([{"from": from, "ports": [webhook]}, {"ports": [health]}])
+    );
 }

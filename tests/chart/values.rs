@@ -145,6 +145,9 @@ fn wrong_values_are_refused_by_name() {
         ("pinned=true", "pinning.enabled=true", "'': additional properties 'pinned' not allowed"),
         ("image.digest=sha256:0", "image.digest=", "'/image/digest'"),
         ("image.repository=registry/a:v1", "image.repository=registry:5000/a", "'/image/repository'"),
+        ("callers.cidrs={10.0.0.1}", "callers.cidrs={10.0.0.1/32}", "'/callers/cidrs/0'"),
+        ("callers.clientCA=A_B", "callers.clientCA=a-b", "'/callers/clientCA'"),
+        ("callers.requireToken=yes", "callers.requireToken=true", "'/callers/requireToken'"),
         ("service.port=65536", "service.port=65535", "'/service/port': maximum"),
         ("ports.webhook=443", "ports.webhook=4443", "'/ports/webhook': minimum"),
         (

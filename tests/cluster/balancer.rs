@@ -19,7 +19,12 @@ pub struct Balancer {
 impl Balancer {
     /// With no replica yet: connections are closed.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(0)
+    }
+
+    /// The same on a port that is known before.
+    pub fn on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let replicas = Arc::new(Mutex::new(Vec::new()));
         let known = Arc::clone(&replicas);

@@ -33,11 +33,26 @@ impl Drop for Installation<'_> {
 impl<'a> Installation<'a> {
     /// Installed, and nobody runs yet.
     pub fn new(plane: &'a ControlPlane, namespace: &'a str) -> Self {
+        Self::behind(plane, namespace, Balancer::start(), &[])
+    }
+
+    /// The same behind this Service, with these arguments of helm.
+    pub fn behind(
+        plane: &'a ControlPlane,
+        namespace: &'a str,
+        service: Balancer,
+        arguments: &[&str],
+    ) -> Self {
         // Tests that give rights without the chart leave these behind.
         plane.kubectl(&["delete", "clusterrole,clusterrolebinding", "bonafide", "--ignore-not-found"]).ok();
-        let installation = Self { plane, namespace, service: Balancer::start(), flags: Vec::new() };
-        installation.helm("install", &["--create-namespace"]);
+        let installation = Self { plane, namespace, service, flags: Vec::new() };
+        installation.helm("install", &[&["--create-namespace"], arguments].concat());
         installation
+    }
+
+    /// One more flag of each pod, in place of what the chart would mount.
+    pub fn flag(&mut self, flag: String) {
+        self.flags.push(flag);
     }
 
     /// The same, where `world` vouches for signers.
@@ -70,8 +85,9 @@ impl<'a> Installation<'a> {
         let own = |flag: &str| {
             let flag = flag.replace("$(POD_NAMESPACE)", self.namespace).replace("$(POD_NAME)", name);
             // Where it listens is the test's to say.
-            let told =
-                ["--listen", "--health-listen", "--log-format"].iter().any(|own| flag.starts_with(own));
+            let told = ["--listen", "--health-listen", "--log-format", "--caller-ca"]
+                .iter()
+                .any(|own| flag.starts_with(own));
             (flag != "serve" && !told).then_some(flag)
         };
         let flags = container["args"].as_array().unwrap().iter();

@@ -12,6 +12,7 @@
 )]
 
 mod balancer;
+mod callers;
 mod certificate;
 mod chart;
 mod configurations;

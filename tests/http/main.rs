@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod admission;
+mod callers;
 mod certificate;
 mod exhaustion;
 mod limits;

@@ -37,6 +37,7 @@ use bonafide::{
     },
     server::{
         admission::{Admission, InCluster, Judge},
+        callers::Callers,
         health::Readiness,
         metrics::Metrics,
     },
@@ -250,6 +251,15 @@ impl Server {
         Self::of(Some(snapshot), Arc::new(NoKeys))
     }
 
+    /// Not everyone may call.
+    pub fn called_by(callers: Callers) -> Self {
+        Self::of_callers(callers, Some(Snapshot::default()), Arc::new(NoKeys))
+    }
+
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// Policies reference what is among these keys.
     pub fn with_keys(keys: impl Keys + 'static) -> Self {
         Self::of(Some(Snapshot::default()), Arc::new(keys))
@@ -261,6 +271,10 @@ impl Server {
     }
 
     fn of(snapshot: Option<Snapshot>, keys: Arc<dyn Keys>) -> Self {
+        Self::of_callers(Callers::default(), snapshot, keys)
+    }
+
+    fn of_callers(callers: Callers, snapshot: Option<Snapshot>, keys: Arc<dyn Keys>) -> Self {
         let judge = Arc::new(ByName::default());
         let pods = Arc::new(KnownPods::default());
         let metrics = Metrics::new("test");
@@ -282,7 +296,8 @@ impl Server {
         let timeout = Duration::from_secs(10);
         let readiness = Arc::new(Readiness::default());
         let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
-        let admission = Admission::new(shared, known, counted, drained, Some(cluster), timeout);
+        let admission =
+            Admission::called_by(callers, shared, known, counted, drained, Some(cluster), timeout);
         Self { router: admission.router(), judge, pods, events, metrics, readiness, inventory }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     cli::webhooks::WebhookArgs,
     domain::platform::Platform,
     gather::ports::Unmatched,
-    server::{deadline, log},
+    server::{callers::Cidr, deadline, log},
 };
 
 /// The flags of `serve`.
@@ -24,6 +24,10 @@ pub struct Args {
     /// The flags of the webhook in a cluster.
     #[command(flatten)]
     pub in_cluster: ClusterArgs,
+
+    /// Who may call it.
+    #[command(flatten)]
+    pub callers: CallerArgs,
 
     /// Where reviews are answered, over HTTPS: POST /validate. Port 0 is any that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443", value_parser = address)]
@@ -134,6 +138,27 @@ pub struct ClusterArgs {
     /// How long requests are still answered after the process was told to end: others take time to learn of it. Default: 5s with --cluster
     #[arg(long, value_name = "DURATION", value_parser = pause)]
     pub shutdown_delay: Option<Duration>,
+}
+
+/// The flags that say who may call the webhook.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Who may call")]
+pub struct CallerArgs {
+    /// Addresses that reviews may come from. Can be repeated. Default: any
+    #[arg(long = "caller-cidr", value_name = "CIDR")]
+    pub caller_cidrs: Vec<Cidr>,
+
+    /// Reviews need a client certificate of these authorities, PEM; read again when the file changes
+    #[arg(long, value_name = "FILE")]
+    pub caller_ca: Option<PathBuf>,
+
+    /// Reviews need a token that the API server issued for this webhook (KEP-6060)
+    #[arg(long, requires = "cluster")]
+    pub require_caller_token: bool,
+
+    /// Subject whose tokens count although they are bound to no webhook configuration. Can be repeated
+    #[arg(long = "caller-token-subject", value_name = "SUBJECT", requires = "require_caller_token")]
+    pub caller_token_subjects: Vec<String>,
 }
 
 /// Where the serving certificate comes from.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        callers::{ApiServerTokens, WebhookIdentity},
         certificates, client,
         events::PolicyEvents,
         install::{self, Probes, Reachability, WebhookReport, announce},
@@ -175,6 +176,19 @@ impl Cluster {
 
     pub(super) fn keychain(&self) -> Option<Arc<dyn Keychain>> {
         self.pull_secrets.as_ref().map(|secrets| Arc::<PullSecrets>::clone(secrets) as Arc<dyn Keychain>)
+    }
+
+    /// Who verifies the tokens of callers, where these are required.
+    pub(super) fn tokens(&self, args: &Args) -> Option<Arc<ApiServerTokens>> {
+        let webhook = &args.in_cluster.webhook;
+        let identity = || WebhookIdentity {
+            name: webhook.name.clone(),
+            namespace: webhook.namespace.clone(),
+            port: webhook.service_port,
+            subjects: args.callers.caller_token_subjects.clone(),
+        };
+        let is_required = args.callers.require_caller_token;
+        is_required.then(|| ApiServerTokens::new(self.client.clone(), identity()))
     }
 
     pub(super) fn ports(&self) -> InCluster {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use super::{Args, ServeError, args::CertificateSource};
+use super::{Args, CallerArgs, ServeError, args::CertificateSource};
 use crate::{
     cli::{roots, sources},
     gather::{
@@ -14,6 +14,7 @@ use crate::{
     },
     registry::{Authorities, Client, ClientConfig, DockerConfig, SecretAgents},
     server::{
+        callers::ClientAuthorities,
         files,
         metrics::Metrics,
         tls::{self, Certificate, CertificateFiles},
@@ -53,6 +54,13 @@ pub(super) fn certificate(args: &Args, metrics: &Arc<Metrics>) -> Result<Served,
         tracing::warn!("the certificate is made at start, and without --tls-ca-out no client can check it");
     }
     Ok((certificate, None, Some(authority)))
+}
+
+/// Who signs the client certificates of API servers, where these are required.
+pub(super) fn clients(args: &CallerArgs) -> Result<Option<Arc<ClientAuthorities>>, ServeError> {
+    let Some(path) = &args.caller_ca else { return Ok(None) };
+    let opened = ClientAuthorities::open(path);
+    opened.map(Some).map_err(|problem| ServeError::flag("caller-ca", &path.display(), &problem))
 }
 
 fn authorities(args: &Args) -> Result<Authorities, ServeError> {

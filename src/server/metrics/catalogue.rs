@@ -29,6 +29,7 @@ catalogue! {
     PROBLEMS = "counter" "bonafide_problems_total" ["reason", "effect"] "Things found against images, by reason and what they did";
     PHASES = "histogram" "bonafide_review_phase_seconds" ["phase"] "Time a review took, by phase";
     IN_FLIGHT = "gauge" "bonafide_reviews_in_flight" [] "Reviews that are being answered now";
+    UNKNOWN_CALLERS = "counter" "bonafide_unknown_callers_total" ["what"] "Reviews of callers that are not known, by what is wrong with them";
     REFUSED = "counter" "bonafide_requests_refused_total" ["code"] "Requests that are no review, by HTTP status code";
     UNKNOWN_KINDS = "counter" "bonafide_unknown_kinds_total" ["group", "kind"] "Reviews of kinds that no image can be read from, admitted";
     PANICS = "counter" "bonafide_panics_total" [] "Reviews that ended in a panic, and were denied";

@@ -25,7 +25,7 @@ use aws_lc_rs::{
 };
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use self::{
     client::{Client, Ran},
@@ -45,6 +45,20 @@ rules:
   - {level: Metadata, userGroups: ['system:serviceaccounts']}
   - {level: None}
 ";
+/// Gives the API server a client certificate for one webhook.
+const ADMISSION: &str = "apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+  - name: ValidatingAdmissionWebhook
+    configuration: &webhooks
+      apiVersion: apiserver.config.k8s.io/v1
+      kind: WebhookAdmissionConfiguration
+      kubeConfigFile: WEBHOOKS
+  - name: MutatingAdmissionWebhook
+    configuration: *webhooks
+";
+/// The namespace of that webhook; its Service is called `bonafide`.
+const PRESENTED_TO: &str = "presented";
 /// The administrator's token.
 const ADMIN: &str = "administrator";
 
@@ -155,6 +169,13 @@ impl ControlPlane {
         events.filter(|event| event["user"]["username"] == account).collect()
     }
 
+    /// The webhook that the API server presents a client certificate to.
+    pub fn presented_client(&self) -> PresentedClient {
+        let (certificate, key) =
+            (self.place.path("webhook-client.crt"), self.place.path("webhook-client.key"));
+        PresentedClient { namespace: PRESENTED_TO, port: self.place.presented_port, certificate, key }
+    }
+
     /// A folder for what tests write; it is gone with the control plane.
     pub fn folder(&self) -> &Path {
         &self.place.folder
@@ -168,6 +189,19 @@ impl ControlPlane {
     }
 }
 
+/// A webhook, and the files of the client certificate that the API server presents to it. They are read when it first connects.
+#[derive(Debug)]
+pub struct PresentedClient {
+    /// The namespace of its Service, which is called `bonafide`.
+    pub namespace: &'static str,
+    /// The port of its Service.
+    pub port: u16,
+    /// The certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
 /// Its folder and ports, and the binaries that run there.
 #[derive(Debug)]
 struct Place {
@@ -178,6 +212,7 @@ struct Place {
     tools: Tools,
     etcd_port: u16,
     api_port: u16,
+    presented_port: u16,
 }
 
 impl Place {
@@ -203,12 +238,23 @@ impl Place {
             tools: tools.clone(),
             etcd_port: free_port(),
             api_port: free_port(),
+            presented_port: free_port(),
         };
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let public: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
         fs::write(place.path("sa.key"), pem("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref())).unwrap();
         fs::write(place.path("sa.pub"), pem("PUBLIC KEY", public.as_ref())).unwrap();
         fs::write(place.path("audit.yaml"), AUDIT).unwrap();
+        let webhooks = place.path("webhooks.kubeconfig");
+        let user = json!({
+            "client-certificate": place.path("webhook-client.crt"),
+            "client-key": place.path("webhook-client.key"),
+        });
+        let name = format!("bonafide.{PRESENTED_TO}.svc:{}", place.presented_port);
+        let users = json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": name, "user": user}]});
+        fs::write(&webhooks, users.to_string()).unwrap();
+        let admission = ADMISSION.replace("WEBHOOKS", &webhooks.display().to_string());
+        fs::write(place.path("admission.yaml"), admission).unwrap();
         fs::write(place.path("tokens.csv"), format!("{ADMIN},admin,admin,\"system:masters\"\n")).unwrap();
         place
     }
@@ -257,6 +303,9 @@ impl Place {
                 format!("--token-auth-file={}", self.path("tokens.csv").display()),
                 "--authorization-mode=RBAC".to_owned(),
                 "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+                format!("--admission-control-config-file={}", self.path("admission.yaml").display()),
+                // Tokens that are bound to webhook configurations (KEP-6060).
+                "--feature-gates=APIServerWebhookAuthenticationToken=true".to_owned(),
                 format!("--audit-policy-file={}", self.path("audit.yaml").display()),
                 format!("--audit-log-path={}", self.path("audit.log").display()),
                 "--audit-log-mode=blocking".to_owned(),
