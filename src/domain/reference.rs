@@ -56,6 +56,12 @@ pub enum ReferenceError {
     /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] DigestError),
+    /// Runtimes look for an image that is already on the node, and ask no registry.
+    #[error(
+        "{0:?} can be the ID of an image that is already on the node; a repository of that name is written \
+         with its registry and path, such as docker.io/library/{0}"
+    )]
+    ImageId(String),
 }
 
 impl Repository {
@@ -166,6 +172,9 @@ impl FromStr for Reference {
         if name.is_empty() {
             return Err(ReferenceError::Path(name.to_owned()));
         }
+        if is_image_id(name) {
+            return Err(ReferenceError::ImageId(name.to_owned()));
+        }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ReferenceError::Tag(tag.to_owned()));
         }
@@ -185,6 +194,15 @@ impl fmt::Display for Reference {
         }
         Ok(())
     }
+}
+
+/// Whether a runtime may take what has this name for the ID of an image: `sha256:e3b0c442…`, also shortened, or the hexadecimal digits
+/// alone. distribution's `reference` package refuses only the latter; containerd and CRI-O look among the node's images first.
+fn is_image_id(name: &str) -> bool {
+    const ALGORITHMS: [&str; 3] = ["sha256", "sha384", "sha512"];
+    const DIGITS: [usize; 3] = [64, 96, 128];
+    ALGORITHMS.iter().any(|algorithm| name.eq_ignore_ascii_case(algorithm))
+        || (DIGITS.contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// The first component is a registry where it can be no path component of Docker Hub's.
@@ -306,6 +324,51 @@ mod tests {
         let bare: Reference = format!("ghcr.io/o/a@{D}").parse().unwrap();
         assert_eq!(bare.tag(), None);
         assert_eq!("nginx".parse::<Reference>().unwrap().tag(), Some("latest"));
+    }
+
+    #[test]
+    fn a4_an_image_id_is_no_reference() {
+        let hex = D.trim_start_matches("sha256:");
+        let [id, other] = [hex.to_owned(), format!("{hex}{hex}")];
+        for text in [
+            D.to_owned(),
+            "sha256:e3b0c442".to_owned(),
+            "sha256".to_owned(),
+            "sha256:latest".to_owned(),
+            format!("sha256@{D}"),
+            format!("sha256:e3b0c442@{D}"),
+            format!("SHA256:{hex}"),
+            "sha512:e3b0".to_owned(),
+            format!("sha512:{other}"),
+            format!("sha384:{hex}"),
+            format!(" {D}"),
+            format!("{D}\n"),
+            id.clone(),
+            id.to_ascii_uppercase(),
+            format!("{id}:v1"),
+            format!("{id}@{D}"),
+            other,
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text:?} is {}", shown(&text));
+        }
+        assert_eq!(
+            shown("sha256:e3b0c442"),
+            "error: \"sha256\" can be the ID of an image that is already on the node; a repository of that name is written \
+             with its registry and path, such as docker.io/library/sha256"
+        );
+        // Written out they are repositories, and a name that only resembles one is.
+        for (text, normal) in [
+            ("docker.io/library/sha256:e3b0", "docker.io/library/sha256:e3b0"),
+            ("docker.io/sha256:e3b0", "docker.io/library/sha256:e3b0"),
+            ("library/sha256:e3b0", "docker.io/library/sha256:e3b0"),
+            ("ghcr.io/sha512", "ghcr.io/sha512:latest"),
+            ("sha2560:e3b0", "docker.io/library/sha2560:e3b0"),
+            ("nginx:sha256", "docker.io/library/nginx:sha256"),
+            (&hex[1..], &format!("docker.io/library/{}:latest", &hex[1..])),
+            (&format!("acme/{hex}"), &format!("docker.io/acme/{hex}:latest")),
+        ] {
+            assert_eq!(shown(text), normal);
+        }
     }
 
     #[test]
