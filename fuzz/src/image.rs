@@ -81,18 +81,25 @@ pub fn manifest_and_index(data: &[u8]) {
     };
     let found = match read() {
         Ok(Root::Index(entries)) => entries,
-        Ok(Root::Manifest(_)) | Err(Stop::TooSmall) => return,
+        Ok(Root::Manifest(_)) => {
+            return assert!(std::str::from_utf8(&answers.of(&Digest::sha256([0; 32]))).is_ok());
+        }
+        Err(Stop::TooSmall) => return,
         Err(Stop::Failed(error)) => {
             assert_eq!(error.kind, FetchErrorKind::Malformed);
             return assert!(!error.detail.is_empty());
         }
     };
     assert!(matches!(read(), Ok(Root::Index(again)) if again == found));
+    // Runtimes put other characters in the place of what is not UTF-8, also in keys.
+    assert!(std::str::from_utf8(&answers.of(&Digest::sha256([0; 32]))).is_ok());
     let mut digests = Vec::new();
     collect(&found, &mut digests);
     assert!(digests.len() <= 256);
-    let text = String::from_utf8_lossy(data).to_ascii_lowercase();
-    assert!(digests.iter().all(|digest| text.contains(&digest.hex()) || escaped(&text)));
+    let stands_there =
+        |text: &str| data.windows(text.len()).any(|bytes| bytes.eq_ignore_ascii_case(text.as_bytes()));
+    // JSON may write any character as a number.
+    assert!(digests.iter().all(|digest| stands_there(&digest.hex()) || stands_there("\\u")));
     let all = all_images(&found);
     assert!(all.iter().all(|image| digests.contains(&image.digest)));
     for platform in ["linux/amd64", "linux/arm64", "linux/arm/v7", "windows/amd64"] {
@@ -101,11 +108,6 @@ pub fn manifest_and_index(data: &[u8]) {
             assert!(all.contains(&candidate), "{candidate:?} is not in the index");
         }
     }
-}
-
-/// JSON may write any character as a number.
-fn escaped(text: &str) -> bool {
-    text.contains("\\u")
 }
 
 fn collect(entries: &[IndexEntry], digests: &mut Vec<Digest>) {

@@ -65,7 +65,14 @@ fn manifests() -> Vec<Vec<u8>> {
     // Digests that pick one document or the other by their first byte.
     let deep = deep.to_string().replacen(DIGEST, &DIGEST.replace(":e3", ":00"), 1);
     let bytes = |documents: &[String]| documents.join("\0").into_bytes();
+    let not_utf8 = |more: &[u8]| {
+        let text = flat.to_string();
+        [&text.as_bytes()[..text.len() - 1], more, b"}"].concat()
+    };
     vec![
+        not_utf8(b",\"x\":\"\xff\",\"Manifests\":[]"),
+        not_utf8(b",\"\xff\":null"),
+        not_utf8("\"manife\u{17f}ts\":null".as_bytes()),
         bytes(&[flat.to_string()]),
         bytes(&[single.to_string(), config.to_string()]),
         bytes(&[deep, flat.to_string()]),

@@ -14,7 +14,7 @@ use crate::domain::platform::Platform;
 /// The longest part of a platform.
 const MAX_WORD: usize = 32;
 /// The keys that runtimes look for.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "schemaVersion",
     "mediaType",
     "artifactType",
@@ -25,6 +25,8 @@ const KEYS: [&str; 18] = [
     "subject",
     "digest",
     "size",
+    "urls",
+    "data",
     "platform",
     "annotations",
     "os",
@@ -35,17 +37,36 @@ const KEYS: [&str; 18] = [
     "features",
 ];
 
+/// How deep the values of a manifest may be nested. Go reads 10,000 levels; manifests have about five.
+pub const MAX_NESTING: usize = 1_000;
+
+/// Whether values are nested deeper than they are read.
+pub fn is_nested_too_deep(json: &str) -> bool {
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    json.bytes().any(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth = depth.saturating_add(1),
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > MAX_NESTING
+    })
+}
+
 /// What in a manifest is disputable, if anything. What is no JSON, or not of the shape, is told elsewhere.
-pub fn disputable(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
+pub fn disputable(text: &str) -> Option<String> {
     let (mut layers, mut manifests) = (false, false);
     let found = each_key(text, |key, value| {
         layers |= key == "fsLayers";
         manifests |= key == "manifests";
-        if key == "manifests" {
-            each_item(value.get(), |entry| each_key(entry.get(), in_entry))
-        } else {
-            None
+        match key {
+            "manifests" => each_item(value.get(), |entry| each_key(entry.get(), in_entry)),
+            "layers" => each_item(value.get(), |entry| each_key(entry.get(), |_, _| None)),
+            "config" | "subject" => each_key(value.get(), |_, _| None),
+            _ => None,
         }
     });
     found.or_else(|| (layers && manifests).then(|| "it has fsLayers beside manifests".to_owned()))
@@ -61,14 +82,15 @@ fn in_entry(key: &str, value: &RawValue) -> Option<String> {
 fn spelling(platform: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Stated<'a> {
-        #[serde(borrow, default)]
-        os: Cow<'a, str>,
-        #[serde(borrow, default)]
-        architecture: Cow<'a, str>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
+        os: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        architecture: Option<Cow<'a, str>>,
+        #[serde(borrow)]
         variant: Option<Cow<'a, str>>,
     }
     let Stated { os, architecture, variant } = serde_json::from_str(platform).ok()?;
+    let (os, architecture) = (os.unwrap_or_default(), architecture.unwrap_or_default());
     let normal = Platform::new(&os, &architecture, variant.as_deref());
     // It is shown to people, and no platform has other characters.
     let is_word = |part: &str| {
@@ -154,7 +176,16 @@ fn folded(key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::disputable;
+    use super::{MAX_NESTING, disputable, is_nested_too_deep};
+
+    #[test]
+    fn what_go_does_not_read_for_its_depth_is_too_deep() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_nested_too_deep(&nested(MAX_NESTING)));
+        assert!(is_nested_too_deep(&nested(MAX_NESTING + 1)));
+        let quoted = format!(r#"{{"a": "\"{}", "b": []}}"#, nested(MAX_NESTING + 1));
+        assert!(!is_nested_too_deep(&quoted));
+    }
 
     #[test]
     fn what_go_reads_in_another_way_is_disputable() {
@@ -186,8 +217,14 @@ mod tests {
                 false,
             ),
             (r#"{"\u006dANIFESTS": []}"#, false),
+            (r#"{"config": {"Digest": "x"}}"#, false),
+            (r#"{"config": {"digest": "x"}, "layers": [{"digest": "x", "Urls": []}]}"#, false),
+            (
+                r#"{"config": {"digest": "x"}, "layers": [{"digest": "x", "annotations": {"Urls": ""}}]}"#,
+                true,
+            ),
         ] {
-            assert_eq!(disputable(text.as_bytes()).is_none(), is_fine, "{text}");
+            assert_eq!(disputable(text).is_none(), is_fine, "{text}");
         }
     }
 }

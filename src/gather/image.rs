@@ -1,10 +1,13 @@
 //! What a digest is: a manifest with its platform, or an index with everything nested in it.
 
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    disputable::disputable,
+    disputable::{MAX_NESTING, disputable, is_nested_too_deep},
     lanes::{Room, Stop},
     ports::{Attestations, Manifest},
 };
@@ -27,34 +30,56 @@ const MAX_ENTRIES: usize = 256;
 /// How many indexes may be nested in one: each is one more round trip.
 const MAX_NESTED: usize = 16;
 
-/// A descriptor, as far as it is needed (OCI content descriptor; Docker manifest list entry).
+/// What a key-value list of annotations may hold: Go reads `null` as an empty text.
+type Annotations = BTreeMap<String, Option<String>>;
+
+/// A descriptor with all fields that Go reads and with their types, so that a runtime refuses what is refused here (OCI content
+/// descriptor; Docker manifest list entry). `null` is the same as an absent field.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+#[allow(dead_code, reason = "the types are checked")]
+struct Descriptor<D = Digest> {
     media_type: Option<String>,
-    digest: Digest,
+    artifact_type: Option<String>,
+    digest: D,
+    size: Option<i64>,
+    urls: Option<Vec<Option<String>>>,
+    annotations: Option<Annotations>,
+    data: Option<Base64>,
     platform: Option<WirePlatform>,
-    #[serde(default)]
-    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// A descriptor whose digest nobody needs.
+type AnyDescriptor = Descriptor<Option<String>>;
+
+/// Bytes that are written as base64.
+#[derive(Debug)]
+struct Base64;
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = String::deserialize(deserializer)?;
+        // Go passes over ends of lines.
+        text.retain(|c| !matches!(c, '\r' | '\n'));
+        STANDARD.decode(text).map(|_| Self).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Debug, Deserialize)]
 struct WirePlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
+    os: Option<String>,
+    architecture: Option<String>,
     variant: Option<String>,
     #[serde(rename = "os.version")]
     os_version: Option<String>,
     #[serde(rename = "os.features")]
-    os_features: Option<Vec<String>>,
-    features: Option<Vec<String>>,
+    os_features: Option<Vec<Option<String>>>,
+    features: Option<Vec<Option<String>>>,
 }
 
 impl WirePlatform {
     fn is_conditional(&self) -> bool {
-        let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        let some = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
         some(&self.os_features)
             || some(&self.features)
             || self.os_version.as_ref().is_some_and(|version| !version.is_empty())
@@ -64,16 +89,59 @@ impl WirePlatform {
 /// A manifest or an index; which of them is told by what it has.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "the types are checked")]
 struct Body {
+    schema_version: Option<i64>,
     media_type: Option<String>,
+    artifact_type: Option<String>,
+    #[serde(default)]
+    manifests: Manifests,
+    config: Option<Descriptor>,
+    layers: Option<Vec<AnyDescriptor>>,
+    subject: Option<AnyDescriptor>,
+    annotations: Option<Annotations>,
+}
+
+/// The list of an index.
+#[derive(Debug, Default)]
+enum Manifests {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It is `null`: a Go server writes an empty list so.
+    Null,
+    /// These.
+    Listed(Vec<Descriptor>),
+}
+
+impl<'de> Deserialize<'de> for Manifests {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Listed))
+    }
+}
+
+impl Body {
+    /// The manifests of an index. In an image manifest Go passes over a list that is `null`.
+    fn take_manifests(&mut self) -> Option<Vec<Descriptor>> {
+        let is_image = self.config.is_some() || self.layers.is_some();
+        match std::mem::take(&mut self.manifests) {
+            Manifests::Absent => None,
+            Manifests::Null => (!is_image).then(Vec::new),
+            Manifests::Listed(all) => Some(all),
+        }
+    }
+}
+
+/// What a digest names, as far as it is needed.
+struct Parsed {
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
-    layers: Option<serde::de::IgnoredAny>,
 }
 
 impl From<WirePlatform> for Platform {
     fn from(wire: WirePlatform) -> Self {
-        Self::new(&wire.os, &wire.architecture, wire.variant.as_deref())
+        let text = |part: Option<String>| part.unwrap_or_default();
+        Self::new(&text(wire.os), &text(wire.architecture), wire.variant.as_deref())
     }
 }
 
@@ -111,31 +179,39 @@ pub async fn root(
 }
 
 fn stated(wire: WirePlatform) -> Option<Platform> {
-    (!wire.os.is_empty() && !wire.architecture.is_empty()).then(|| wire.into())
+    let is_stated = |part: &Option<String>| part.as_ref().is_some_and(|part| !part.is_empty());
+    (is_stated(&wire.os) && is_stated(&wire.architecture)).then(|| wire.into())
 }
 
 /// A body that could be read as a manifest by one runtime and as an index by another is refused: which images it has would be a matter of opinion.
-fn parse(manifest: &Manifest) -> Result<Body, FetchError> {
+fn parse(manifest: &Manifest) -> Result<Parsed, FetchError> {
     if has_too_many_values(&manifest.bytes) {
         let why = format!("it holds more than {MAX_JSON_VALUES} values");
         return Err(malformed(&manifest.digest, &why));
     }
-    let body: Body = serde_json::from_slice(&manifest.bytes)
+    let text = std::str::from_utf8(&manifest.bytes)
+        .map_err(|error| malformed(&manifest.digest, &format!("it is not UTF-8: {error}")))?;
+    if is_nested_too_deep(text) {
+        return Err(malformed(&manifest.digest, &format!("its values are nested deeper than {MAX_NESTING}")));
+    }
+    let mut body: Body = serde_json::from_str(text)
         .map_err(|error| malformed(&manifest.digest, &format!("it is no manifest: {error}")))?;
     let is_index_type =
         |kind: &str| kind.ends_with(".index.v1+json") || kind.ends_with(".manifest.list.v2+json");
     let is_manifest_type = |kind: &str| kind.contains(".manifest.v");
-    let declared = body.media_type.as_deref().unwrap_or(&manifest.media_type);
-    if let Some(why) = disputable(&manifest.bytes) {
+    let declared = body.media_type.as_deref().filter(|stated| !stated.is_empty());
+    let declared = declared.unwrap_or(&manifest.media_type);
+    if let Some(why) = disputable(text) {
         return Err(malformed(&manifest.digest, &why));
     }
-    let ambiguous = body.manifests.is_some() && (body.config.is_some() || body.layers.is_some());
-    let contradicts = (body.manifests.is_some() && is_manifest_type(declared))
-        || (body.manifests.is_none() && is_index_type(declared));
+    let (is_typed_as_manifest, is_typed_as_index) = (is_manifest_type(declared), is_index_type(declared));
+    let manifests = body.take_manifests();
+    let ambiguous = manifests.is_some() && (body.config.is_some() || body.layers.is_some());
+    let contradicts = if manifests.is_some() { is_typed_as_manifest } else { is_typed_as_index };
     if ambiguous || contradicts {
         return Err(malformed(&manifest.digest, "it can be read both as an image manifest and as an index"));
     }
-    Ok(body)
+    Ok(Parsed { manifests, config: body.config })
 }
 
 fn malformed(digest: &Digest, why: &str) -> FetchError {
@@ -155,7 +231,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn fetch(&mut self, digest: &Digest) -> Result<Body, Stop> {
+    async fn fetch(&mut self, digest: &Digest) -> Result<Parsed, Stop> {
         let manifest = self.source.manifest(self.repository, digest).await?;
         self.bytes_left = self.bytes_left.checked_sub(manifest.bytes.len()).ok_or(Stop::TooSmall)?;
         Ok(parse(&manifest)?)
@@ -211,8 +287,8 @@ fn entry_kind(descriptor: &Descriptor) -> Kind {
     if media_type.ends_with(".index.v1+json") || media_type.ends_with(".manifest.list.v2+json") {
         return Kind::Index;
     }
-    let annotation = |key: &str| descriptor.annotations.as_ref().and_then(|all| all.get(key));
-    match annotation("vnd.docker.reference.type").map(String::as_str) {
+    let annotation = |key: &str| descriptor.annotations.as_ref()?.get(key)?.as_deref();
+    match annotation("vnd.docker.reference.type") {
         Some("attestation-manifest") => Kind::Attestation(
             annotation("vnd.docker.reference.digest").and_then(|digest| digest.parse().ok()),
         ),
