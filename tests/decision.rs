@@ -833,6 +833,7 @@ fn every_reason_has_a_message_worth_reading() {
         (Reason::RegistryUnavailable, gap(FetchErrorKind::Unavailable)),
         (Reason::RegistryThrottled, gap(FetchErrorKind::Throttled(Some(Duration::from_secs(7))))),
         (Reason::DeadlineExceeded, gap(FetchErrorKind::Deadline)),
+        (Reason::NotAllInspected, gap(FetchErrorKind::Incomplete)),
         (Reason::InvalidReference, settled(Unmatched::Allow, "ghcr.io/Org/App")),
         (Reason::TooManyImages, too_many()),
         (Reason::InvalidPolicy, message::denial(Some(&container()), &broken)),

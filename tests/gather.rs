@@ -404,27 +404,118 @@ async fn without_nodes_an_architecture_is_of_every_system_that_the_image_has() {
 }
 
 #[tokio::test]
-async fn many_attestations_are_looked_at_and_too_many_are_told() {
-    for (layers, outcome, words) in
-        [(200, Outcome::Allow, ""), (300, Outcome::Deny, "more than 256 attestations")]
-    {
+async fn c1_the_layers_that_were_added_last_are_inspected_and_others_are_told() {
+    for (before, after, outcome) in [
+        (199, 0, Outcome::Allow),
+        (299, 0, Outcome::Allow),
+        (0, 255, Outcome::Allow),
+        (0, 256, Outcome::Unverifiable),
+    ] {
         let setup = setup();
         let image = setup.world.image("x");
         let signed = |subject: Digest| {
             let envelope = setup.world.put(&json!(format!("signed {subject}")));
             json!({"digest": envelope, "size": setup.world.content.lock()[&envelope].len()})
         };
-        // The right one is the last.
-        let others = (1..layers).map(|n: u32| signed(Digest::of(&n.to_be_bytes())));
-        let layers: Vec<Value> = others.chain([signed(image)]).collect();
+        let others = |count: u32| (0..count).map(|n: u32| signed(Digest::of(&n.to_be_bytes())));
+        let layers: Vec<Value> = others(before).chain([signed(image)]).chain(others(after)).collect();
         let holder = setup.world.put(&json!({"mediaType": OCI_MANIFEST, "layers": layers}));
         setup.world.tags.lock().insert(format!("sha256-{}.att", image.hex()), holder);
         let review = setup.review(&[at(image)]).await;
-        assert_eq!(review.outcome, outcome);
-        let found: String =
-            review.images[0].verdict.problems.iter().map(|problem| problem.found.clone()).collect();
-        assert!(found.contains(words), "{found}");
+        assert_eq!(review.outcome, outcome, "{before} {after}");
+        let told: Vec<_> =
+            review.images[0].verdict.problems.iter().map(|one| (one.reason, one.found.as_str())).collect();
+        let words = "not all attestations were inspected: more than 256 are attached";
+        let expected =
+            if outcome == Outcome::Allow { vec![] } else { vec![(Reason::NotAllInspected, words)] };
+        assert_eq!(told, expected);
+        // What is beyond the limit is there the next time too: it is not read again at once.
+        let before = setup.world.requests();
+        assert_eq!(setup.review(&[at(image)]).await.outcome, outcome);
+        assert_eq!(setup.world.requests(), before);
     }
+}
+
+#[tokio::test]
+async fn a6_what_is_not_utf8_or_nested_without_end_is_refused() {
+    let setup = setup();
+    let image = setup.world.image("x");
+    let put = |bytes: Vec<u8>| {
+        let (bytes, digest) = (bytes::Bytes::from(bytes.clone()), Digest::of(&bytes));
+        setup.world.content.lock().insert(digest, bytes);
+        setup.world.attest_by_tag(digest);
+        digest
+    };
+    let index = |more: &[u8]| {
+        let head = format!(
+            r#"{{"mediaType":"{OCI_INDEX}","manifests":[{{"digest":"{image}","platform":{{"os":"linux","architecture":"amd64"}}}}]"#
+        );
+        put([head.as_bytes(), more, b"}"].concat())
+    };
+    let manifest = |more: &[u8]| {
+        let config = setup.world.put(&json!({"os": "linux", "architecture": "amd64"}));
+        let head = format!(r#"{{"mediaType":"{OCI_MANIFEST}","config":{{"digest":"{config}"}},"layers":[]"#);
+        put([head.as_bytes(), more, b"}"].concat())
+    };
+    let deep = format!(r#","x":{}{}"#, "[".repeat(2000), "]".repeat(2000));
+    let shallow = format!(r#","x":{}{}"#, "[".repeat(500), "]".repeat(500));
+    for (more, outcome) in [
+        (&b""[..], Outcome::Allow),
+        (b",\"x\":\"\xc3\xa4\"", Outcome::Allow),
+        (shallow.as_bytes(), Outcome::Allow),
+        (br#","annotations":null,"subject":null,"schemaVersion":null,"artifactType":null"#, Outcome::Allow),
+        (br#","annotations":{"a":null}"#, Outcome::Allow),
+        (b",\"x\":\"\xff\"", Outcome::Deny),
+        (b",\"x\":\"\xed\xa0\x80\"", Outcome::Deny),
+        (b",\"\xc0\x80\":0", Outcome::Deny),
+        (deep.as_bytes(), Outcome::Deny),
+        (br#","schemaVersion":"2""#, Outcome::Deny),
+        (br#","annotations":{"a":1}"#, Outcome::Deny),
+    ] {
+        for digest in [index(more), manifest(more)] {
+            let review = setup.review(&[at(digest)]).await;
+            assert_eq!(
+                review.outcome,
+                outcome,
+                "{}: {:?}",
+                more.escape_ascii(),
+                review.images[0].verdict.problems
+            );
+            assert!(reasons(&review).iter().all(|reason| *reason == Reason::MalformedImage));
+        }
+    }
+}
+
+#[tokio::test]
+async fn c8_null_is_nothing_as_go_reads_it() {
+    let setup = setup();
+    let amd64 = setup.world.image("x");
+    let platform = json!({"os": "linux", "architecture": "amd64", "variant": null, "os.features": null});
+    let entry = json!({"digest": amd64, "mediaType": null, "size": null, "annotations": null, "urls": null, "platform": platform});
+    let index = setup
+        .world
+        .put(&json!({"mediaType": OCI_INDEX, "manifests": [entry], "config": null, "layers": null}));
+    let config = setup.world.put(&json!({"os": "linux", "architecture": "amd64"}));
+    let manifest = setup
+        .world
+        .put(&json!({"config": {"digest": config, "platform": null}, "layers": null, "manifests": null}));
+    let empty = setup.world.put(&json!({"mediaType": OCI_INDEX, "manifests": null}));
+    for (digest, outcome, reason) in [
+        (index, Outcome::Allow, None),
+        (manifest, Outcome::Allow, None),
+        (empty, Outcome::Deny, Some(Reason::PlatformMissing)),
+    ] {
+        setup.world.attest_by_tag(digest);
+        let review = setup.review(&[at(digest)]).await;
+        assert_eq!((review.outcome, reasons(&review).first().copied()), (outcome, reason));
+    }
+    // An `.att` manifest, and one of a referrer.
+    let image = setup.world.image("y");
+    let holder = setup.world.put(&json!({"layers": null, "config": null, "artifactType": null}));
+    setup.world.tags.lock().insert(format!("sha256-{}.att", image.hex()), holder);
+    setup.world.referrers.lock().entry(image).or_default().push(holder);
+    let review = setup.review(&[at(image)]).await;
+    assert_eq!((review.outcome, reasons(&review)), (Outcome::Deny, vec![Reason::NoProvenance]));
 }
 
 #[tokio::test]

@@ -94,6 +94,52 @@ async fn a_referrer_is_found_however_deep_it_is_listed() {
 }
 
 #[tokio::test]
+async fn c1_a_folder_lists_the_likeliest_first_as_a_registry_does() {
+    let folder = Folder::new("many");
+    let leaf = image(&folder);
+    let attach = |kind: &str, n: u32, annotations: Value| {
+        folder.put(&json!({"layers": null, "n": n, "subject": {"digest": leaf}, "artifactType": kind, "annotations": annotations}))
+    };
+    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let provenance =
+        attach(bundle, 0, json!({"dev.sigstore.bundle.predicateType": "https://slsa.dev/provenance/v1"}));
+    let other = attach(bundle, 1, Value::Null);
+    let mut listed: Vec<Digest> = vec![leaf, provenance, other];
+    listed.extend((0..300).map(|n| attach("application/spdx+json", n, Value::Null)));
+    let manifests: Vec<Value> = listed.iter().map(|digest| json!({"digest": digest})).collect();
+    let layout = folder.open(&json!({"manifests": manifests})).unwrap();
+    let found = referrers(&layout, &leaf).await;
+    assert_eq!((found.len(), &found[..2]), (302, &[provenance, other][..]));
+}
+
+#[tokio::test]
+async fn c8_null_is_nothing_in_a_folder_too() {
+    let folder = Folder::new("null");
+    let leaf = image(&folder);
+    let list = folder.put(&json!({"manifests": null}));
+    let tag = format!("sha256-{}", leaf.hex());
+    let index = json!({"manifests": [{"digest": leaf, "annotations": null}, {"digest": list, "annotations": {REF_NAME: tag, "x": null}}]});
+    let layout = folder.open(&index).unwrap();
+    assert_eq!(layout.image().unwrap(), leaf);
+    assert!(referrers(&layout, &leaf).await.is_empty());
+    assert!(folder.open(&json!({"manifests": null})).unwrap().image().is_err());
+}
+
+#[test]
+fn a6_the_index_of_a_folder_is_utf8() {
+    let folder = Folder::new("utf8");
+    let leaf = image(&folder);
+    let good = folder.open(&json!({"manifests": [{"digest": leaf}], "x": "_"}));
+    assert_eq!(good.unwrap().image().unwrap(), leaf);
+    let path = folder.0.join("index.json");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.iter().position(|byte| *byte == b'_').unwrap();
+    bytes[at] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(Layout::open(&folder.0).unwrap_err().to_string().contains("it is not UTF-8"));
+}
+
+#[tokio::test]
 async fn a_manifest_whose_bytes_are_not_its_digests_tells_nothing() {
     let folder = Folder::new("bytes");
     let leaf = image(&folder);

@@ -20,23 +20,27 @@ use bonafide::{
     registry::{Client, ClientConfig, SecretAgents},
     trust::Roots,
 };
-use bonafide_kit::{registry::TokenAuth, scenario::Scenario};
+use bonafide_kit::{
+    registry::{Fault, On, TokenAuth},
+    scenario::Scenario,
+};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
-/// The user whose password each namespace has.
+/// The users whose passwords each namespace has, each in a secret of its own.
 struct ByNamespace {
     registry: String,
-    users: HashMap<&'static str, (&'static str, &'static str)>,
+    users: HashMap<&'static str, Vec<(&'static str, &'static str)>>,
 }
 
 impl Keychain for ByNamespace {
     fn of<'a>(&'a self, workload: &'a Workload) -> BoxFuture<'a, Vec<PullSecret>> {
-        let secrets = self.users.get(workload.namespace.as_str()).map(|(user, password)| {
+        let users = self.users.get(workload.namespace.as_str()).into_iter().flatten();
+        let secrets = users.map(|(user, password)| {
             let auth = serde_json::json!({"username": user, "password": password});
             PullSecret { config: serde_json::json!({"auths": {&self.registry: auth}}).to_string().into() }
         });
-        async move { secrets.into_iter().collect() }.boxed()
+        futures::future::ready(secrets.collect()).boxed()
     }
 }
 
@@ -60,9 +64,12 @@ impl World {
         let keychain = ByNamespace {
             registry: scenario.registry.host().to_owned(),
             users: HashMap::from([
-                ("alices", ("alice", "a")),
-                ("bobs", ("bob", "b")),
-                ("eves", ("alice", "guessed")),
+                ("alices", vec![("alice", "a")]),
+                ("bobs", vec![("bob", "b")]),
+                ("eves", vec![("alice", "guessed")]),
+                ("carols", vec![("alice", "guessed"), ("bob", "b")]),
+                ("daves", vec![("bob", "b"), ("alice", "guessed")]),
+                ("mallorys", vec![("alice", "guessed"), ("bob", "guessed")]),
             ]),
         };
         let reviewer = Reviewer::new(Arc::<Client>::clone(&client), Arc::new(roots), Arc::new(Unobserved));
@@ -133,6 +140,42 @@ async fn tokens_open_for_those_who_may_have_them() {
     world.scenario.registry.require_token(TokenAuth::for_user("alice", "a").credential("", "bob", "b"));
     let image = world.scenario.image("shop").to_owned();
     world.judges_each_with_its_own(&image).await;
+}
+
+#[tokio::test]
+async fn c3_every_pull_secret_for_the_registry_is_tried() {
+    let auths: [fn(&World); 4] = [
+        |world| world.scenario.registry.require_basic("bob", "b"),
+        |world| world.scenario.registry.require_token(TokenAuth::for_user("bob", "b")),
+        // Whoever may have a token may not see this repository with it.
+        |world| {
+            let auth = TokenAuth::for_user("bob", "b").credential("elsewhere", "alice", "guessed");
+            world.scenario.registry.require_token(auth);
+        },
+        // Some registries say "not found" of what a credential may not see.
+        |world| {
+            world.scenario.registry.require_basic("bob", "b");
+            world.scenario.registry.require_basic("alice", "guessed");
+            let alice = "Basic YWxpY2U6Z3Vlc3NlZA==";
+            let by_alice = On::any().matching(move |request| request.authorization.as_deref() == Some(alice));
+            world.scenario.registry.fault(by_alice, Fault::Status(404));
+        },
+    ];
+    for (at, auth) in auths.into_iter().enumerate() {
+        let world = World::start().await;
+        auth(&world);
+        let image = world.scenario.image("shop").to_owned();
+        let (outcome, reasons, _) = world.review("mallorys", &image).await;
+        assert_ne!(outcome, Outcome::Allow, "{at}: {reasons:?}");
+        for namespace in ["carols", "daves", "bobs"] {
+            let (outcome, reasons, _) = world.review(namespace, &image).await;
+            assert_eq!((outcome, reasons), (Outcome::Allow, vec![]), "{at} {namespace}");
+            let (_, _, requests) = world.review(namespace, &image).await;
+            assert_eq!(requests, 0, "{at} {namespace}");
+        }
+        let (outcome, _, _) = world.review("mallorys", &image).await;
+        assert_ne!(outcome, Outcome::Allow, "{at} after the others were admitted");
+    }
 }
 
 #[tokio::test]

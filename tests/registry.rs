@@ -122,12 +122,12 @@ async fn referrers_come_in_pages_and_end() {
     listed.sort();
     assert_eq!(listed, attached);
     setup.registry.fault(On::referrers(), Fault::EndlessPaging);
-    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Malformed));
+    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Incomplete));
     setup.registry.clear_faults();
     setup.registry.set_page_size(None);
     let elsewhere = Registry::start().await;
     setup.registry.fault(On::referrers(), Fault::NextPage(format!("{}/v2/x", elsewhere.url())));
-    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Malformed));
+    assert_eq!(setup.referrers().await, Err(FetchErrorKind::Incomplete));
     assert_eq!(elsewhere.count(), 0);
 }
 

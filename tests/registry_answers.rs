@@ -11,7 +11,7 @@ use bonafide::{
 };
 use bonafide_kit::{
     image::{Referrer, attach_bundle},
-    registry::{Fault, On, Target, TokenAuth},
+    registry::{Fault, On, Registry, Target, TokenAuth},
 };
 use parking_lot::Mutex;
 use registry_support::{REPO, setup, setup_of, setup_with};
@@ -67,6 +67,126 @@ async fn what_is_under_the_fallback_tag_and_no_list_is_no_empty_list() {
     assert_eq!(setup.referrers().await, Ok(vec![]));
     let attached = Referrer::bundle("{}").attach_by_fallback_tag(&setup.registry, REPO, &setup.image.digest);
     assert_eq!(setup.referrers().await, Ok(vec![attached]));
+}
+
+/// Whatever fails of the API: what the tag has may suffice, and what the API has stays open.
+#[tokio::test]
+async fn c2_where_the_api_fails_the_tag_is_read_and_the_failure_stays_an_open_question() {
+    let elsewhere = Registry::start().await;
+    let page = format!("{}/docs/unknown-path", elsewhere.url());
+    let mut told: Vec<String> = Vec::new();
+    for (fault, there) in [
+        (Fault::RedirectTo(page.clone()), Some(Fault::throttled(600))),
+        (Fault::RedirectTo(page.clone()), Some(Fault::Status(500))),
+        (Fault::RedirectTo(page.clone()), Some(Fault::Status(401))),
+        (Fault::RedirectTo(page), Some(Fault::Status(403))),
+        (Fault::Status(401), None),
+        (Fault::Status(403), None),
+        (Fault::Status(500), None),
+        (Fault::throttled(600), None),
+        (Fault::Close, None),
+        (Fault::Truncated, None),
+        (Fault::MalformedJson, None),
+        (Fault::Endless, None),
+    ] {
+        elsewhere.clear_faults();
+        if let Some(fault) = there {
+            elsewhere.fault(On::any(), fault);
+        }
+        let setup = setup().await;
+        setup.registry.fault(On::referrers(), fault.clone());
+        let (listed, open) = setup.listed().await;
+        assert!(listed.is_empty() && open.len() == 1 && open[0].kind.is_transient(), "{fault:?}: {open:?}");
+        let attached =
+            Referrer::bundle("{}").attach_by_fallback_tag(&setup.registry, REPO, &setup.image.digest);
+        let (listed, open) = setup.listed().await;
+        assert_eq!((listed, open.len()), (vec![attached], 1), "{fault:?}: {open:?}");
+        let line =
+            open[0].detail.replace(elsewhere.host(), "ELSEWHERE").replace(setup.registry.host(), "HOST");
+        told.push(line.replace(&setup.digest.to_string(), "DIGEST"));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[tokio::test]
+async fn c7_a_list_goes_on_at_its_own_host_and_keeps_what_was_read() {
+    let elsewhere = Registry::start().await;
+    let setup = setup().await;
+    let attached: Vec<String> = (0..5)
+        .map(|n| attach_bundle(&setup.registry, REPO, &setup.image.digest, format!("{{\"n\":{n}}}")))
+        .collect();
+    let path = format!("/v2/{REPO}/referrers/{}", setup.digest);
+    let encoded = path.replace(':', "%3A");
+    let query = format!("?n=2&last={}", attached[1]);
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all
+    };
+    for link in [
+        format!("{}{path}{query}", setup.registry.url()),
+        format!("{}{path}{query}", elsewhere.url()),
+        format!("https://backend.internal:8443{path}{query}"),
+        format!("{encoded}{query}"),
+        format!("http://backend/internal{encoded}{query}"),
+    ] {
+        setup.registry.clear_faults();
+        setup.registry.clear_requests();
+        setup.registry.set_page_size(Some(2));
+        setup.registry.fault_times(On::referrers(), Fault::NextPage(link.clone()), 1);
+        let (listed, open) = setup.listed().await;
+        assert_eq!((sorted(listed), open), (sorted(attached.clone()), vec![]), "{link}");
+        assert_eq!((setup.registry.count_of(Target::Referrers), elsewhere.count()), (3, 0), "{link}");
+    }
+    // At another place it is not followed; what was read is kept, and there may be others.
+    for link in
+        [format!("{}/v2/other{query}", elsewhere.url()), "/v2/other/referrers/x?last=y".to_owned(), path]
+    {
+        setup.registry.clear_faults();
+        setup.registry.fault(On::referrers(), Fault::NextPage(link.clone()));
+        let (listed, open) = setup.listed().await;
+        assert_eq!(sorted(listed), sorted(attached[..2].to_vec()), "{link}");
+        let kinds: Vec<FetchErrorKind> = open.iter().map(|error| error.kind).collect();
+        assert_eq!(kinds, [FetchErrorKind::Incomplete], "{link}");
+        assert_eq!(elsewhere.count(), 0);
+    }
+    // A page that fails leaves what came before it.
+    setup.registry.clear_faults();
+    setup.registry.fault(On::referrers().matching(|request| request.query.is_some()), Fault::Status(500));
+    let (listed, open) = setup.listed().await;
+    assert_eq!((listed.len(), open.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn c8_a_list_that_is_null_is_empty() {
+    let setup = setup().await;
+    setup.registry.fault(On::referrers(), Fault::Body(r#"{"schemaVersion":2,"manifests":null}"#.into()));
+    assert_eq!(setup.referrers().await, Ok(vec![]));
+    let setup = self::setup().await;
+    setup.registry.set_referrers_api(false);
+    let tag = setup.image.digest.replace(':', "-");
+    setup.registry.push_manifest(
+        REPO,
+        Some(&tag),
+        "application/vnd.oci.image.index.v1+json",
+        r#"{"manifests":null}"#,
+    );
+    assert_eq!(setup.referrers().await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn c11_a_token_may_stand_in_either_field_and_bodies_come_as_they_are() {
+    let setup = setup().await;
+    setup.registry.require_token(TokenAuth::anonymous().fixed_token("t"));
+    for body in [
+        r#"{"token":"","access_token":"t","expires_in":"300.5"}"#,
+        r#"{"token":"t","access_token":"","expires_in":0.5}"#,
+    ] {
+        setup.registry.clear_faults();
+        setup.registry.fault(On::token(), Fault::Body(body.into()));
+        assert_eq!(setup.manifest().await, Ok(setup.digest), "{body}");
+    }
+    let encodings = setup.registry.requests().into_iter().map(|request| request.accept_encoding);
+    assert!(encodings.into_iter().all(|encoding| encoding.as_deref() == Some("identity")));
 }
 
 /// Remembers how requests ended.

@@ -78,6 +78,7 @@ const fn heals(reason: Reason) -> bool {
         | Reason::ConditionFailed
         | Reason::ProvenanceTooOld
         | Reason::PlatformMissing
+        | Reason::NotAllInspected
         | Reason::MalformedAttestation
         | Reason::MalformedImage
         | Reason::InvalidReference

@@ -198,6 +198,7 @@ pub(super) const fn transient_reason(kind: FetchErrorKind) -> Reason {
         FetchErrorKind::Denied => Reason::RegistryDenied,
         FetchErrorKind::Throttled(_) => Reason::RegistryThrottled,
         FetchErrorKind::Deadline => Reason::DeadlineExceeded,
+        FetchErrorKind::Incomplete => Reason::NotAllInspected,
         FetchErrorKind::Unavailable | FetchErrorKind::NotFound | FetchErrorKind::Malformed => {
             Reason::RegistryUnavailable
         }

@@ -42,14 +42,16 @@ pub enum FetchErrorKind {
     Deadline,
     /// It is there and unusable: larger than the limit, not of the format. A definite answer.
     Malformed,
+    /// There is more of it than is read. What is beyond the limit is not known.
+    Incomplete,
 }
 
 impl FetchErrorKind {
-    /// Whether asking again may give another answer.
+    /// Whether it leaves open what there is: asking again may give another answer, or there is more than was read.
     pub const fn is_transient(self) -> bool {
         match self {
             Self::NotFound | Self::Malformed => false,
-            Self::Denied | Self::Throttled(_) | Self::Unavailable | Self::Deadline => true,
+            Self::Denied | Self::Throttled(_) | Self::Unavailable | Self::Deadline | Self::Incomplete => true,
         }
     }
 }

@@ -310,6 +310,10 @@ pub fn hint(reason: Reason, reference: &Reference) -> Option<String> {
         Reason::RegistryUnavailable | Reason::RegistryThrottled | Reason::DeadlineExceeded => {
             "nothing is wrong with the image as far as is known: try again"
         }
+        Reason::NotAllInspected => {
+            "delete attestations of this digest that are no longer needed; another attestation adds to them and does not help; \
+             see `bonafide explain NotAllInspected`"
+        }
         Reason::MalformedAttestation => "attest the image again; see `bonafide explain MalformedAttestation`",
         Reason::InvalidReference
         | Reason::TooManyImages

@@ -82,6 +82,8 @@ reasons! {
     RegistryThrottled = "the registry limits the rate of requests",
     /// There was not enough time.
     DeadlineExceeded = "there was not enough time to find out",
+    /// More attestations are attached than are inspected, and those that were do not suffice.
+    NotAllInspected = "more attestations are attached than are inspected, and those inspected do not suffice",
     /// An attestation cannot be read as what it claims to be.
     MalformedAttestation = "an attestation is there, but cannot be read",
     /// The image reference does not parse.
@@ -97,7 +99,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether asking again may give another answer: 503 instead of 403.
+    /// Whether something could not be found out: 503 instead of 403.
     pub const fn is_transient(self) -> bool {
         matches!(
             self,
@@ -105,6 +107,7 @@ impl Reason {
                 | Self::RegistryUnavailable
                 | Self::RegistryThrottled
                 | Self::DeadlineExceeded
+                | Self::NotAllInspected
         )
     }
 }

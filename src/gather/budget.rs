@@ -3,20 +3,40 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::lanes::Room;
+use crate::domain::evidence::Layout;
 
 /// The largest attestation.
 const MAX_ATTESTATION: usize = 16 << 20;
-/// How many attestations of one digest are looked at.
+/// How many attestations of one digest are inspected, in each of: its referrers, its `.att` tag.
 const MAX_ATTESTATIONS: usize = 256;
-/// One more than are looked at, so that what is left out is told.
+/// One more than are inspected, so that what is left out is told.
 pub const LISTED: usize = MAX_ATTESTATIONS + 1;
 
 /// What may still be read for one digest.
 pub struct Budget {
     room: Room,
     bytes: AtomicUsize,
-    attestations: AtomicUsize,
+    bundles: AtomicUsize,
+    layers: AtomicUsize,
     short: AtomicBool,
+}
+
+/// Why something is not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// It is too large by itself.
+    TooLarge(String),
+    /// Others were read before it.
+    NotReached(String),
+}
+
+impl Unread {
+    /// The same in words.
+    pub fn into_words(self) -> String {
+        match self {
+            Self::TooLarge(why) | Self::NotReached(why) => why,
+        }
+    }
 }
 
 impl Budget {
@@ -25,7 +45,8 @@ impl Budget {
         Self {
             room,
             bytes: AtomicUsize::new(room.bytes),
-            attestations: AtomicUsize::new(MAX_ATTESTATIONS),
+            bundles: AtomicUsize::new(MAX_ATTESTATIONS),
+            layers: AtomicUsize::new(MAX_ATTESTATIONS),
             short: AtomicBool::new(false),
         }
     }
@@ -34,29 +55,37 @@ impl Budget {
     ///
     /// # Errors
     /// Where there is no room for them.
-    pub fn take(&self, size: usize) -> Result<(), String> {
+    pub fn take(&self, size: usize) -> Result<(), Unread> {
         if take(&self.bytes, size) {
             return Ok(());
         }
         self.short.store(true, Ordering::Relaxed);
-        Err(format!("it is too large: {size} bytes; {} for all are read", self.room.bytes))
+        let most = self.room.bytes;
+        Err(if size > most {
+            Unread::TooLarge(format!("it is too large: {size} bytes; {most} for all are read"))
+        } else {
+            Unread::NotReached(format!(
+                "not all attestations were inspected: they are larger than the {most} bytes that are read"
+            ))
+        })
     }
 
-    /// Takes one attestation of `size` bytes, or says why it is not looked at.
+    /// Takes one attestation of `size` bytes, or says why it is not inspected.
     ///
     /// # Errors
     /// Where it is too large, or one too many.
-    pub fn take_attestation(&self, size: usize) -> Result<(), String> {
+    pub fn take_attestation(&self, layout: Layout, size: usize) -> Result<(), Unread> {
         if size > MAX_ATTESTATION {
-            return Err(format!("it is too large: {size} bytes; {MAX_ATTESTATION} for one are read"));
+            let why = format!("it is too large: {size} bytes; {MAX_ATTESTATION} for one are read");
+            return Err(Unread::TooLarge(why));
         }
-        self.take(size)?;
-        if take(&self.attestations, 1) {
-            return Ok(());
+        let left = if layout == Layout::AttTag { &self.layers } else { &self.bundles };
+        if !take(left, 1) {
+            return Err(Unread::NotReached(format!(
+                "not all attestations were inspected: more than {MAX_ATTESTATIONS} are attached"
+            )));
         }
-        Err(format!(
-            "more than {MAX_ATTESTATIONS} attestations are attached, and the others are not looked at"
-        ))
+        self.take(size)
     }
 
     /// Whether a larger room would have shown more.

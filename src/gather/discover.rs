@@ -9,14 +9,14 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
 
 use super::{
-    budget::{Budget, LISTED},
+    budget::{Budget, LISTED, Unread},
     keys::KeyedAttestations,
     lanes::{Room, Stop},
-    ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, TrustRoots},
+    ports::{Attestations, Manifest, RawAttestation, RawContent, Referrer, ReferrerList, TrustRoots},
     weigh,
 };
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+/// How many referrers of one digest are inspected.
+const MAX_REFERRERS: usize = 256;
 /// How many requests for one digest run at once.
 const CONCURRENCY: usize = 8;
 /// How long verification may take for one digest; real attestations take a millisecond each.
@@ -75,24 +77,40 @@ impl Gathered {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Holder {
-    #[serde(default)]
     artifact_type: Option<String>,
-    #[serde(default)]
     config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(super) layers: Vec<Descriptor>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(super) media_type: String,
     pub(super) digest: Digest,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     size: usize,
-    #[serde(default)]
-    pub(super) annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, Option<String>>,
+}
+
+impl Descriptor {
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key)?.as_deref()
+    }
+
+    /// All annotations; Go reads `null` as an empty text.
+    fn into_annotations(self) -> BTreeMap<String, String> {
+        self.annotations.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect()
+    }
+}
+
+/// `null` is the same as nothing, as Go reads it.
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Either what was found or why it could not be asked.
@@ -167,7 +185,7 @@ impl Discovery {
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest, budget: &Budget) -> Vec<Found> {
-        let listed = self.source.referrers(repository, subject).await;
+        let listed = self.source.list_referrers(repository, subject).await;
         self.listed(repository, Layout::Referrer, subject, listed, budget).await
     }
 
@@ -177,15 +195,22 @@ impl Discovery {
         repository: &Repository,
         layout: Layout,
         subject: &Digest,
-        listed: Result<Vec<Referrer>, FetchError>,
+        listed: ReferrerList,
         budget: &Budget,
     ) -> Vec<Found> {
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) => return vec![Err(miss(layout, *subject, error))],
-        };
-        let asked = listed.into_iter().map(|referrer| self.referrer(repository, layout, referrer, budget));
-        stream::iter(asked).buffered(CONCURRENCY).collect::<Vec<_>>().await.into_iter().flatten().collect()
+        let ReferrerList { referrers, unlisted } = listed;
+        let beyond = referrers.len().saturating_sub(MAX_REFERRERS);
+        let asked = referrers.into_iter().take(MAX_REFERRERS);
+        let asked = asked.map(|referrer| self.referrer(repository, layout, referrer, budget));
+        let inspected: Vec<Vec<Found>> = stream::iter(asked).buffered(CONCURRENCY).collect().await;
+        let mut found: Vec<Found> = inspected.into_iter().flatten().collect();
+        found.extend(unlisted.into_iter().map(|error| Err(miss(layout, *subject, error))));
+        if beyond > 0 {
+            found.push(Err(not_reached(format!(
+                "not all attestations were inspected: {beyond} of the referrers of {subject} in {repository} are beyond the first {MAX_REFERRERS}"
+            ))));
+        }
+        found
     }
 
     /// The bundles of one referrer. What the list says of it is a hint, and often wrong: its manifest tells.
@@ -204,8 +229,8 @@ impl Discovery {
             Ok(manifest) => manifest,
             Err(error) => return vec![Err(miss(layout, referrer.digest, error))],
         };
-        if let Err(why) = budget.take(manifest.bytes.len()) {
-            return vec![Err(Miss::Unusable(layout, referrer.digest, why))];
+        if let Err(unread) = budget.take(manifest.bytes.len()) {
+            return vec![Err(unread_miss(layout, referrer.digest, unread))];
         }
         let Some(holder) = parse(&manifest) else {
             return vec![Err(Miss::Unusable(
@@ -240,18 +265,19 @@ impl Discovery {
             Ok(None) => return Vec::new(),
             Err(error) => return vec![Err(miss(Layout::AttTag, *subject, error))],
         };
-        if let Err(why) = budget.take(manifest.bytes.len()) {
-            return vec![Err(Miss::Unusable(Layout::AttTag, manifest.digest, why))];
+        if let Err(unread) = budget.take(manifest.bytes.len()) {
+            return vec![Err(unread_miss(Layout::AttTag, manifest.digest, unread))];
         }
         let Some(holder) = parse(&manifest) else {
             let why = format!("the manifest of the tag {tag} cannot be parsed");
             return vec![Err(Miss::Unusable(Layout::AttTag, manifest.digest, why))];
         };
-        let layers = holder.layers.into_iter().take(LISTED).map(|layer| async move {
+        // cosign adds a layer behind those that are there.
+        let layers = holder.layers.into_iter().rev().take(LISTED).map(|layer| async move {
             let envelope = self.blob(repository, Layout::AttTag, &layer, budget).await?;
-            let content =
-                RawContent::CosignLayer { envelope, annotations: layer.annotations.unwrap_or_default() };
-            Ok(RawAttestation { layout: Layout::AttTag, found_at: layer.digest, content })
+            let found_at = layer.digest;
+            let content = RawContent::CosignLayer { envelope, annotations: layer.into_annotations() };
+            Ok(RawAttestation { layout: Layout::AttTag, found_at, content })
         });
         stream::iter(layers).buffered(CONCURRENCY).collect().await
     }
@@ -265,7 +291,7 @@ impl Discovery {
         budget: &Budget,
     ) -> Result<Bytes, Miss> {
         let Descriptor { digest, size, .. } = *descriptor;
-        budget.take_attestation(size).map_err(|why| Miss::Unusable(layout, digest, why))?;
+        budget.take_attestation(layout, size).map_err(|unread| unread_miss(layout, digest, unread))?;
         self.source.blob(repository, &digest, size).await.map_err(|error| miss(layout, digest, error))
     }
 
@@ -276,7 +302,7 @@ impl Discovery {
         raws: Vec<RawAttestation>,
     ) -> Result<(Vec<Checked>, Option<FetchError>), FetchError> {
         let (mut left, mut all, mut spent) = (raws.into_iter(), Vec::new(), Duration::ZERO);
-        let mut held = 0_usize;
+        let (mut held, mut beyond) = (0_usize, 0_usize);
         while left.len() > 0 {
             if spent > VERIFICATION {
                 let detail = format!(
@@ -299,41 +325,47 @@ impl Discovery {
                     let found = verify(trust.as_ref(), &known, &raw);
                     // What a key may have signed is kept as it was found, beside what was read of it.
                     let beside = if matches!(found.finding, Finding::Keyed(_)) { raw.size() } else { 0 };
-                    let found = within(&mut held, found, beside);
+                    let Some(found) = within(&mut held, found, beside) else {
+                        beyond = beyond.saturating_add(1);
+                        continue;
+                    };
                     let kept = matches!(found.finding, Finding::Keyed(_)).then_some(raw);
                     done.push((found, kept));
                 }
-                (left, done, held, begun.elapsed())
+                (left, done, (held, beyond), begun.elapsed())
             };
-            let (rest, done, now_held, took) =
+            let (rest, done, now, took) =
                 tokio::task::spawn_blocking(work).await.map_err(|_| FetchError {
                     kind: FetchErrorKind::Unavailable,
                     detail: "an internal error ended the verification of an attestation".to_owned(),
                 })?;
-            (left, held) = (rest, now_held);
+            (left, (held, beyond)) = (rest, now);
             all.extend(done);
             spent = spent.saturating_add(took);
         }
-        Ok((all, None))
+        let unheld = (beyond > 0).then(|| FetchError {
+            kind: FetchErrorKind::Incomplete,
+            detail: format!(
+                "not all attestations were inspected: the statements of {beyond} do not fit into the {} MiB that are held",
+                HELD >> 20
+            ),
+        });
+        Ok((all, unheld))
     }
 }
 
-/// What is kept of an attestation, with so much beside it, or that there is no room for it.
-fn within(held: &mut usize, attestation: Arc<Attestation>, beside: usize) -> Arc<Attestation> {
+/// What is kept of an attestation, with so much beside it; `None` where those before it leave no room for it.
+fn within(held: &mut usize, attestation: Arc<Attestation>, beside: usize) -> Option<Arc<Attestation>> {
     let size = weigh::attestation(&attestation).saturating_add(beside);
-    match held.checked_add(size).filter(|sum| *sum <= HELD) {
-        Some(sum) => {
-            *held = sum;
-            attestation
-        }
-        None => Arc::new(Attestation {
-            finding: Finding::Malformed(format!(
-                "its statement and those before it are larger than {} MiB when they are read",
-                HELD >> 20
-            )),
+    if size > HELD {
+        let why = format!("its statement is larger than {} MiB when it is read", HELD >> 20);
+        return Some(Arc::new(Attestation {
+            finding: Finding::Malformed(why),
             ..attestation.as_ref().clone()
-        }),
+        }));
     }
+    *held = held.checked_add(size).filter(|sum| *sum <= HELD)?;
+    Some(attestation)
 }
 
 fn verify(
@@ -364,9 +396,21 @@ fn miss(layout: Layout, digest: Digest, error: FetchError) -> Miss {
     if error.kind.is_transient() { Miss::Gap(error) } else { Miss::Unusable(layout, digest, error.detail) }
 }
 
+/// What is too large is unusable by itself; what was not reached is not known.
+fn unread_miss(layout: Layout, digest: Digest, unread: Unread) -> Miss {
+    match unread {
+        Unread::TooLarge(why) => Miss::Unusable(layout, digest, why),
+        Unread::NotReached(why) => not_reached(why),
+    }
+}
+
+const fn not_reached(detail: String) -> Miss {
+    Miss::Gap(FetchError { kind: FetchErrorKind::Incomplete, detail })
+}
+
 pub(super) fn parse(manifest: &Manifest) -> Option<Holder> {
     if has_too_many_values(&manifest.bytes) {
         return None;
     }
-    serde_json::from_slice(&manifest.bytes).ok()
+    serde_json::from_str(std::str::from_utf8(&manifest.bytes).ok()?).ok()
 }

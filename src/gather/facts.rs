@@ -20,7 +20,7 @@ use super::{
 };
 use crate::domain::{
     digest::Digest,
-    evidence::{Attestation, FetchError, Finding, ImageFacts, Layout, Root, SubjectEvidence},
+    evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Layout, Root, SubjectEvidence},
     key::PublicKey,
     reference::{Reference, Repository},
     vouch::signatures,
@@ -139,7 +139,10 @@ impl Facts {
             evidence: Paced::new(&lanes, FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
                 key(repository, gathered.map_or(0, Gathered::bytes))
             })
-            .keeping(|gathered| gathered.evidence.gaps.is_empty()),
+            // What is beyond a limit is there the next time too.
+            .keeping(|gathered| {
+                gathered.evidence.gaps.iter().all(|gap| gap.kind == FetchErrorKind::Incomplete)
+            }),
             in_index: Paced::new(&lanes, HOLDERS_BYTES, |((repository, ..), ..): &HolderKey, holder| {
                 key(repository, holder.map_or(0, Holder::bytes))
             })

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 
 use super::{
-    budget::Budget,
+    budget::{Budget, Unread},
     discover::{Descriptor, Discovery, Gathered, Miss, parse},
     lanes::{Room, Stop},
     ports::Manifest,
@@ -90,9 +90,11 @@ impl Discovery {
     ) -> Result<Holder, Stop> {
         let (owner, home) = home;
         let budget = Budget::new(room);
-        let (listed, manifest) =
-            tokio::join!(self.source.referrers(repository, &digest), owner.source.manifest(home, &digest));
-        let wanted = is_signed || listed.as_ref().is_ok_and(|listed| !listed.is_empty());
+        let (listed, manifest) = tokio::join!(
+            self.source.list_referrers(repository, &digest),
+            owner.source.manifest(home, &digest)
+        );
+        let wanted = is_signed || !listed.referrers.is_empty();
         let (found, read) = tokio::join!(
             self.listed(repository, Layout::InIndexReferrer, &digest, listed, &budget),
             owner.said(home, manifest, wanted, &budget)
@@ -120,15 +122,14 @@ impl Discovery {
             // A copy of the image without its attestations: there is nothing to be read.
             Err(_) => return read,
         };
-        let holder = budget.take(manifest.bytes.len()).and_then(|()| {
+        let holder = budget.take(manifest.bytes.len()).map_err(Unread::into_words).and_then(|()| {
             parse(&manifest).ok_or_else(|| "the attestation manifest cannot be parsed".to_owned())
         });
         let holder = match holder {
             Ok(holder) => holder,
             Err(why) => return Read { said: vec![malformed(manifest.digest, why)], ..read },
         };
-        let stated =
-            |layer: &Descriptor| layer.annotations.as_ref().and_then(|all| all.get(PREDICATE_TYPE)).cloned();
+        let stated = |layer: &Descriptor| layer.annotation(PREDICATE_TYPE).map(ToOwned::to_owned);
         let layers = holder.layers.into_iter().filter(|layer| {
             layer.media_type == IN_TOTO && stated(layer).is_none_or(|kind| kind.starts_with(PROVENANCE))
         });

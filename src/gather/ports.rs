@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -39,6 +39,37 @@ pub struct Referrer {
     pub digest: Digest,
     /// The artifact type as listed; often wrong in fallback tags.
     pub artifact_type: Option<String>,
+}
+
+/// The referrers of a digest, as far as they could be listed.
+#[derive(Debug, Clone, Default)]
+pub struct ReferrerList {
+    /// Those that were listed, the likeliest to hold provenance first.
+    pub referrers: Vec<Referrer>,
+    /// Why there may be others: while this is not empty, "there is no other" cannot be said.
+    pub unlisted: Vec<FetchError>,
+}
+
+impl ReferrerList {
+    /// All of them.
+    ///
+    /// # Errors
+    /// Why there may be others.
+    pub fn complete(self) -> Result<Vec<Referrer>, FetchError> {
+        match self.unlisted.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(self.referrers),
+        }
+    }
+}
+
+impl From<Result<Vec<Referrer>, FetchError>> for ReferrerList {
+    fn from(listed: Result<Vec<Referrer>, FetchError>) -> Self {
+        match listed {
+            Ok(referrers) => Self { referrers, unlisted: Vec::new() },
+            Err(error) => Self { referrers: Vec::new(), unlisted: vec![error] },
+        }
+    }
 }
 
 /// Images in a registry, or in a folder that stands for one.
@@ -78,6 +109,15 @@ pub trait Attestations: Images {
         repository: &'a Repository,
         subject: &'a Digest,
     ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>>;
+
+    /// The same, as far as they can be listed: a part of them may suffice.
+    fn list_referrers<'a>(
+        &'a self,
+        repository: &'a Repository,
+        subject: &'a Digest,
+    ) -> BoxFuture<'a, ReferrerList> {
+        async move { self.referrers(repository, subject).await.into() }.boxed()
+    }
 
     /// The manifest under a tag such as `sha256-<hex>.att`; `None` where the registry says that there is none.
     fn tagged<'a>(

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{client::Client, credentials::DockerConfig};
 use crate::{
-    domain::{digest::Digest, reference::Repository},
+    domain::{
+        digest::{Digest, Hasher},
+        reference::Repository,
+    },
     gather::{
         ports::{Acting, Agents, PullSecret},
         weigh::capped,
@@ -16,7 +19,7 @@ use crate::{
 const SECRETS: u64 = 4 << 20;
 const UNUSED: Duration = Duration::from_mins(10);
 
-/// Whoever brings a secret.
+/// Whoever brings these secrets.
 #[derive(Clone)]
 struct Agent {
     config: Arc<DockerConfig>,
@@ -26,7 +29,8 @@ struct Agent {
 /// The client, for others too.
 pub struct SecretAgents {
     client: Arc<Client>,
-    agents: moka::sync::Cache<Digest, (Option<Agent>, u32)>,
+    /// By all their secrets, in their order.
+    agents: moka::sync::Cache<Digest, (Agent, u32)>,
 }
 
 impl SecretAgents {
@@ -34,37 +38,51 @@ impl SecretAgents {
     pub fn new(client: Arc<Client>) -> Self {
         let agents = moka::sync::Cache::builder()
             .max_capacity(SECRETS)
-            .weigher(|_, (_, weight): &(Option<Agent>, u32)| *weight)
+            .weigher(|_, (_, weight): &(Agent, u32)| *weight)
             .time_to_idle(UNUSED)
             .build();
         Self { client, agents }
     }
 
-    fn agent(&self, secret: &PullSecret) -> Option<Agent> {
+    fn agent(&self, secrets: &[PullSecret]) -> Agent {
         let read = || {
-            let agent = match DockerConfig::from_json(&secret.config) {
-                Ok(config) => {
-                    let config = Arc::new(config);
-                    Some(Agent { client: Arc::new(self.client.with(Arc::clone(&config))), config })
-                }
-                Err(error) => {
-                    tracing::warn!(error = error.to_string(), "a pull secret cannot be used");
-                    None
-                }
-            };
+            let configs: Vec<DockerConfig> = secrets.iter().filter_map(config).collect();
+            let config = Arc::new(DockerConfig::merged(configs.iter()));
+            let agent = Agent { client: Arc::new(self.client.with(Arc::clone(&config))), config };
+            let bytes = secrets.iter().map(|secret| secret.config.len()).fold(0, usize::saturating_add);
             // An entry takes a few times its text, most of all where it is short.
-            (agent, capped(secret.config.len().saturating_mul(4).saturating_add(size_of::<Client>())))
+            (agent, capped(bytes.saturating_mul(4).saturating_add(size_of::<Client>())))
         };
-        self.agents.get_with(Digest::of(secret.config.as_bytes()), read).0
+        let mut all = Hasher::default();
+        for secret in secrets {
+            all.add(&secret.config.len().to_be_bytes());
+            all.add(secret.config.as_bytes());
+        }
+        self.agents.get_with(all.digest(), read).0
     }
+}
+
+fn config(secret: &PullSecret) -> Option<DockerConfig> {
+    let read = DockerConfig::from_json(&secret.config);
+    if let Err(error) = &read {
+        tracing::warn!(error = error.to_string(), "a pull secret cannot be used");
+    }
+    read.ok()
 }
 
 impl Agents for SecretAgents {
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting> {
-        secrets.iter().filter_map(|secret| self.agent(secret)).find_map(|agent| {
-            let credential = agent.config.credential(repository)?.fingerprint();
-            Some(Acting { credential, source: agent.client })
-        })
+        if secrets.is_empty() {
+            return None;
+        }
+        let agent = self.agent(secrets);
+        // What is seen with some credentials is told to those who have the same and would try them in the same order.
+        let mut all = Hasher::default();
+        let fitting = agent.config.credentials(repository);
+        for credential in &fitting {
+            all.add(credential.fingerprint().bytes());
+        }
+        (!fitting.is_empty()).then(|| Acting { credential: all.digest(), source: agent.client })
     }
 }
 
@@ -93,21 +111,32 @@ mod tests {
     }
 
     #[test]
-    fn the_first_secret_with_a_credential_for_the_repository_serves() {
+    fn c3_what_is_seen_is_told_to_those_who_have_the_same_credentials_for_the_repository() {
         let agents = SecretAgents::new(Arc::new(Client::new(ClientConfig::default()).unwrap()));
         let acting = |secrets: &[PullSecret], repository: &str| {
             agents.acting_for(secrets, &repository.parse().unwrap()).map(|acting| acting.credential)
         };
         let broken = PullSecret { config: "{".into() };
-        let all =
-            [broken, secret("ghcr.io", "one"), secret("ghcr.io", "two"), secret("quay.io/team", "three")];
+        let all = [
+            broken,
+            secret("ghcr.io", "one"),
+            secret("ghcr.io", "two"),
+            secret("quay.io/team", "three"),
+            secret("ghcr.io", "one"),
+        ];
         let one = acting(&all[1..2], "ghcr.io/a/b");
-        assert!(one.is_some());
-        assert_eq!(acting(&all, "ghcr.io/a/b"), one);
-        assert_ne!(acting(&all[2..], "ghcr.io/a/b"), one);
+        let both = acting(&all[1..3], "ghcr.io/a/b");
+        assert!(one.is_some() && both.is_some());
+        assert_ne!(both, one);
+        // What is for another registry, broken or there twice makes no difference.
+        assert_eq!(acting(&all, "ghcr.io/a/b"), both);
+        assert_eq!(acting(&[all[0].clone(), all[1].clone(), all[4].clone()], "ghcr.io/a/b"), one);
+        assert_ne!(acting(&all[2..3], "ghcr.io/a/b"), one);
+        assert_ne!(acting(&[all[2].clone(), all[1].clone()], "ghcr.io/a/b"), both);
         assert!(acting(&all, "quay.io/team/b").is_some());
         for none in ["quay.io/other/b", "docker.io/library/nginx"] {
             assert_eq!(acting(&all, none), None, "{none}");
         }
+        assert_eq!(acting(&[], "ghcr.io/a/b"), None);
     }
 }

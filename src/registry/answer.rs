@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::transport::Ask;
+use super::{address::origin, transport::Ask};
 use crate::{
     domain::{
         digest::Digest,
@@ -111,9 +111,14 @@ impl Answer {
             StatusCode::TOO_MANY_REQUESTS => FetchErrorKind::Throttled(retry_after(&self.headers)),
             _ => FetchErrorKind::Unavailable,
         };
+        let answered = if origin(&self.url) == origin(&ask.url) {
+            ask.registry.to_owned()
+        } else {
+            format!("{}, to which {} redirects,", origin(&self.url), ask.registry)
+        };
         FetchError {
             kind,
-            detail: format!("{} answered {} to the request for {}", ask.registry, self.status, ask.what),
+            detail: format!("{answered} answered {} to the request for {}", self.status, ask.what),
         }
     }
 }

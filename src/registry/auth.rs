@@ -12,7 +12,7 @@ use reqwest::{
     Method, Url,
     header::{HeaderMap, HeaderValue},
 };
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     challenge::{Challenge, challenge, scopes},
@@ -35,12 +35,16 @@ use crate::{
 const MAX_ANSWER: usize = 1 << 20;
 /// How long a token lives that does not say.
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
+/// How long a token is kept at most.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(5);
 /// How many bytes of challenges are remembered.
 const CHALLENGES: u64 = 1 << 20;
 /// How long it is remembered what a registry wants.
 const KNOWN: Duration = Duration::from_hours(1);
+/// How many bytes are remembered of which credential opens what.
+const OPENED: u64 = 256 << 10;
 /// How long a token is asked for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,6 +66,8 @@ pub struct Doors {
     /// The scopes of repositories that want another than the usual one.
     scopes: moka::sync::Cache<Repository, Arc<[String]>>,
     tokens: Arc<Flights<Key, Token>>,
+    /// The credential that opened a repository, where there are several.
+    opened: moka::sync::Cache<Repository, Digest>,
 }
 
 impl Doors {
@@ -90,12 +96,43 @@ impl Doors {
             tokens: Arc::new(Flights::new(1 << 20, |key: &Key, token: &Token| {
                 capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
             })),
+            opened: opened(),
         }
     }
 
     /// The same doors for whoever has these credentials. Tokens are kept by credential.
     pub fn with(&self, config: Arc<DockerConfig>) -> Self {
-        Self { config, ..self.clone() }
+        Self { config, opened: opened(), ..self.clone() }
+    }
+
+    /// The credentials to try at a repository, one after the other; `None` where there is none.
+    pub fn credentials(&self, repository: &Repository) -> Vec<Option<&Credential>> {
+        let mut all: Vec<Option<&Credential>> =
+            self.config.credentials(repository).into_iter().map(Some).collect();
+        match all.len() {
+            0 => all.push(None),
+            1 => {}
+            _ => {
+                if let Some(opened) = self.opened.get(repository) {
+                    all.sort_by_key(|credential| {
+                        credential.is_none_or(|credential| credential.fingerprint() != opened)
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether it is known which of several credentials opens a repository.
+    pub fn is_opened(&self, repository: &Repository) -> bool {
+        self.opened.contains_key(repository)
+    }
+
+    /// This credential opened a repository.
+    pub fn opened_with(&self, repository: &Repository, credential: Option<&Credential>) {
+        if let Some(credential) = credential {
+            self.opened.insert(repository.clone(), credential.fingerprint());
+        }
     }
 
     /// How many bytes are held: of tokens, and of what registries want.
@@ -107,12 +144,16 @@ impl Doors {
     ///
     /// # Errors
     /// Where a token is needed and cannot be had.
-    pub async fn authorization(&self, repository: &Repository) -> Result<Option<HeaderValue>, FetchError> {
-        match (self.challenges.get(repository.registry()), self.config.credential(repository)) {
+    pub async fn authorization(
+        &self,
+        repository: &Repository,
+        credential: Option<&Credential>,
+    ) -> Result<Option<HeaderValue>, FetchError> {
+        match (self.challenges.get(repository.registry()), credential) {
             // Made for the registry itself: there is nothing to ask for first.
             (None, Some(Credential::Registry(token))) => bearer(token).map(Some),
             (None, _) => Ok(None),
-            (Some(challenge), _) => self.open(repository, &challenge).await,
+            (Some(challenge), _) => self.open(repository, &challenge, credential).await,
         }
     }
 
@@ -123,6 +164,7 @@ impl Doors {
     pub async fn answer(
         &self,
         repository: &Repository,
+        credential: Option<&Credential>,
         headers: &HeaderMap,
         rejected: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, FetchError> {
@@ -135,37 +177,33 @@ impl Doors {
             self.scopes.insert(repository.clone(), wanted.into());
         }
         let is_rejected = |token: &Token| bearer(&token.text).ok().as_ref() == rejected;
-        self.tokens.forget(&self.key(repository), is_rejected);
-        let authorization = self.open(repository, &challenge).await?;
+        self.tokens.forget(&key(repository, credential), is_rejected);
+        let authorization = self.open(repository, &challenge, credential).await?;
         // What is configured and was refused stays refused; a token that was made is a new one even where its text is the same.
-        let made = challenge != Challenge::Basic
-            && !matches!(self.config.credential(repository), Some(Credential::Registry(_)));
+        let made = challenge != Challenge::Basic && !matches!(credential, Some(Credential::Registry(_)));
         Ok(authorization.filter(|fresh| made || Some(fresh) != rejected))
     }
 
     /// With what a registry was asked that refuses access, for its message; `sent`: whether it was shown anything.
     pub fn shown(&self, repository: &Repository, sent: bool) -> &'static str {
-        match (self.config.credential(repository).is_some(), sent) {
-            (true, true) => ", with the credential that is configured for it",
-            (true, false) => {
+        match (self.config.credentials(repository).len(), sent) {
+            (2.., true) => ", with each of the credentials that are configured for it",
+            (1, true) => ", with the credential that is configured for it",
+            (1.., false) => {
                 ", without the credential that is configured for it: it was not asked for in a way that is understood"
             }
-            (false, true) => ", with an anonymous token: no credential is configured for it",
-            (false, false) => ", without a credential: none is configured for it",
+            (0, true) => ", with an anonymous token: no credential is configured for it",
+            (0, false) => ", without a credential: none is configured for it",
         }
-    }
-
-    fn key(&self, repository: &Repository) -> Key {
-        let credential = self.config.credential(repository).map(Credential::fingerprint);
-        (repository.registry().to_owned(), repository.path().to_owned(), credential)
     }
 
     async fn open(
         &self,
         repository: &Repository,
         challenge: &Challenge,
+        credential: Option<&Credential>,
     ) -> Result<Option<HeaderValue>, FetchError> {
-        match (challenge, self.config.credential(repository)) {
+        match (challenge, credential) {
             (_, Some(Credential::Registry(token))) => bearer(token).map(Some),
             (Challenge::Basic, Some(Credential::Basic { user, password })) => basic(user, password).map(Some),
             (Challenge::Basic, Some(Credential::Identity(_)) | None) => Ok(None),
@@ -183,7 +221,7 @@ impl Doors {
         service: Option<&str>,
         credential: Option<&Credential>,
     ) -> Result<Token, FetchError> {
-        let key = self.key(repository);
+        let key = key(repository, credential);
         self.tokens.forget(&key, |token| token.ends <= Instant::now());
         let observer = self.transport.observer();
         observer.cache("tokens", self.tokens.peek(&key, Freshness::Any).is_some());
@@ -204,6 +242,19 @@ impl Doors {
     }
 }
 
+fn key(repository: &Repository, credential: Option<&Credential>) -> Key {
+    let credential = credential.map(Credential::fingerprint);
+    (repository.registry().to_owned(), repository.path().to_owned(), credential)
+}
+
+fn opened() -> moka::sync::Cache<Repository, Digest> {
+    moka::sync::Cache::builder()
+        .max_capacity(OPENED)
+        .weigher(|repository: &Repository, _| capped(repository.as_str().len()))
+        .time_to_live(KNOWN)
+        .build()
+}
+
 /// A request for a token.
 struct Request {
     transport: Arc<Transport>,
@@ -214,14 +265,21 @@ struct Request {
     credential: Option<Credential>,
 }
 
-#[derive(Deserialize)]
-struct Issued {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
-    #[serde(default)]
-    expires_in: Option<u64>,
+/// What a token server issued: the token, and for how long where it says so.
+fn issued(body: &[u8]) -> Option<(String, Duration)> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| answer.get(name)?.as_str().filter(|text| !text.is_empty());
+    let token = text("token").or_else(|| text("access_token"))?.to_owned();
+    // Some servers write it as a text or with a fraction.
+    let seconds = answer.get("expires_in").and_then(|life| match life {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    });
+    let life = seconds.filter(|seconds| *seconds > 0.0).map(|seconds| {
+        Duration::try_from_secs_f64(seconds).map_or(LONGEST_LIFE, |life| life.min(LONGEST_LIFE))
+    });
+    Some((token, life.unwrap_or(DEFAULT_LIFE)))
 }
 
 impl Request {
@@ -289,14 +347,8 @@ impl Request {
             .body(MAX_ANSWER, None, &ask)
             .await
             .map_err(|error| FetchError { kind: FetchErrorKind::Unavailable, ..error })?;
-        let issued: Issued = serde_json::from_slice(&body).map_err(|_| wrong("its answer is no token"))?;
-        let text = issued
-            .token
-            .or(issued.access_token)
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| wrong("its answer is no token"))?;
-        let life = issued.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).saturating_sub(MARGIN);
-        let ends = begun.checked_add(life.min(Duration::from_hours(24))).unwrap_or(begun);
+        let (text, life) = issued(&body).ok_or_else(|| wrong("its answer is no token"))?;
+        let ends = begun.checked_add(life.saturating_sub(MARGIN)).unwrap_or(begun);
         Ok(Token { text: text.into(), ends })
     }
 }
@@ -316,4 +368,36 @@ fn sensitive(text: &str) -> Result<HeaderValue, FetchError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c11_a_token_is_read_however_servers_write_it() {
+        let read = |body: &str| issued(body.as_bytes()).map(|(token, life)| (token, life.as_millis()));
+        let some = |token: &str, life: u128| Some((token.to_owned(), life));
+        for (body, expected) in [
+            (r#"{"token": "a", "access_token": "b", "expires_in": 300}"#, some("a", 300_000)),
+            (r#"{"token": "", "access_token": "b"}"#, some("b", 60_000)),
+            (r#"{"token": null, "access_token": "b", "expires_in": null}"#, some("b", 60_000)),
+            (r#"{"token": 5, "access_token": "b"}"#, some("b", 60_000)),
+            (r#"{"token": "a", "access_token": ""}"#, some("a", 60_000)),
+            (r#"{"token": "a", "expires_in": "300"}"#, some("a", 300_000)),
+            (r#"{"token": "a", "expires_in": " 90.5 "}"#, some("a", 90_500)),
+            (r#"{"token": "a", "expires_in": 299.75}"#, some("a", 299_750)),
+            (r#"{"token": "a", "expires_in": "soon"}"#, some("a", 60_000)),
+            (r#"{"token": "a", "expires_in": -1}"#, some("a", 60_000)),
+            (r#"{"token": "a", "expires_in": 0}"#, some("a", 60_000)),
+            (r#"{"token": "a", "expires_in": 1e300}"#, some("a", 86_400_000)),
+            (r#"{"token": "a", "expires_in": "NaN"}"#, some("a", 60_000)),
+            (r#"{"token": ""}"#, None),
+            (r#"{"token": "", "access_token": ""}"#, None),
+            ("{}", None),
+            ("[]", None),
+        ] {
+            assert_eq!(read(body), expected, "{body}");
+        }
+    }
 }

@@ -36,21 +36,23 @@ impl Challenge {
     }
 }
 
-/// The challenge that can be answered, a token rather than a password, and the scope that it states.
+/// The challenge that can be answered, a token rather than a password, and the scope that it states. One header may have several
+/// challenges, and there may be several headers (RFC 9110, "WWW-Authenticate").
 pub fn challenge(headers: &HeaderMap) -> Option<(Challenge, Option<String>)> {
     let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let mut challenges: Vec<_> = all.filter_map(parse).collect();
+    let mut challenges: Vec<_> = all.flat_map(split).filter_map(read).collect();
     challenges.sort_by_key(|(challenge, _)| *challenge == Challenge::Basic);
     challenges.into_iter().next()
 }
 
+/// A scheme and its parameters.
+type Stated = (String, Vec<(String, String)>);
+
 /// `Bearer realm="https://…",service="…",scope="…"`
-fn parse(text: &str) -> Option<(Challenge, Option<String>)> {
-    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+fn read((scheme, parameters): Stated) -> Option<(Challenge, Option<String>)> {
     match scheme.to_ascii_lowercase().as_str() {
         "basic" => Some((Challenge::Basic, None)),
         "bearer" => {
-            let parameters = parameters(rest);
             let find = |name: &str| {
                 parameters
                     .iter()
@@ -63,21 +65,53 @@ fn parse(text: &str) -> Option<(Challenge, Option<String>)> {
     }
 }
 
-fn parameters(mut rest: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    while let Some((key, after)) = rest.split_once('=') {
-        let key = key.trim_matches([' ', ',', '\t']).to_owned();
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => match quoted.split_once('"') {
-                Some((value, after)) => (value, after),
-                None => break,
-            },
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        found.push((key, value.trim().to_owned()));
-        rest = after;
+/// The challenges of one header: a word that no `=` follows begins the next one.
+fn split(header: &str) -> Vec<Stated> {
+    let mut found: Vec<Stated> = Vec::new();
+    let mut rest = header.trim_start_matches(BETWEEN);
+    while !rest.is_empty() {
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        match after.trim_start_matches([' ', '\t']).strip_prefix('=') {
+            None => {
+                found.push((word.to_owned(), Vec::new()));
+                rest = after;
+            }
+            Some(value) => {
+                let Some((value, after)) = value_of(value.trim_start_matches([' ', '\t'])) else { break };
+                if let Some((_, parameters)) = found.last_mut() {
+                    parameters.push((word.to_owned(), value));
+                }
+                rest = after;
+            }
+        }
+        rest = rest.trim_start_matches(BETWEEN);
     }
     found
+}
+
+/// What separates challenges and parameters.
+const BETWEEN: [char; 3] = [' ', '\t', ','];
+
+/// A value and what follows it; `None` where its quotes do not end.
+fn value_of(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(BETWEEN).unwrap_or(text.len());
+        return text.split_at_checked(end).map(|(value, after)| (value.to_owned(), after));
+    };
+    let (mut value, mut is_escaped) = (String::new(), false);
+    for (at, c) in quoted.char_indices() {
+        match c {
+            _ if is_escaped => {
+                value.push(c);
+                is_escaped = false;
+            }
+            '\\' => is_escaped = true,
+            '"' => return Some((value, quoted.get(at.saturating_add(1)..).unwrap_or_default())),
+            _ => value.push(c),
+        }
+    }
+    None
 }
 
 /// What to ask a token for: the scope that the registry states, as far as it is for pulling this repository, else the usual one.
@@ -126,12 +160,36 @@ mod tests {
             ("Negotiate", None),
             ("", None),
         ] {
-            assert_eq!(parse(text).map(|(challenge, _)| challenge), expected, "{text}");
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(text).unwrap());
+            assert_eq!(challenge(&headers).map(|(challenge, _)| challenge), expected, "{text}");
         }
         let mut both = HeaderMap::new();
         both.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=x"));
         both.append(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="https://x/""#));
         assert_eq!(challenge(&both).map(|(challenge, _)| challenge), bearer("https://x/", None));
+    }
+
+    #[test]
+    fn c11_a_header_may_have_several_challenges() {
+        let token = Challenge::Bearer { realm: "https://x/".to_owned(), service: Some("s, t".to_owned()) };
+        for text in [
+            r#"Basic realm="r", Bearer realm="https://x/", service="s, t", scope="repository:a:pull""#,
+            r#"Bearer realm="https://x/",service="s, t",scope="repository:a:pull",Basic realm="r""#,
+            r#"Negotiate, Basic realm="Bearer realm=\"y\"", charset="UTF-8", BEARER realm = "https://x/" , service="s, t",scope="repository:a:pull""#,
+            r#"Basic,Bearer scope="repository:a:pull",realm=https://x/,service="s, t""#,
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(text).unwrap());
+            assert_eq!(
+                challenge(&headers),
+                Some((token.clone(), Some("repository:a:pull".to_owned()))),
+                "{text}"
+            );
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer service="s", Basic realm="r""#));
+        assert_eq!(challenge(&headers), Some((Challenge::Basic, None)));
     }
 
     #[test]

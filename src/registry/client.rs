@@ -15,7 +15,7 @@ use super::{
     address::{Addresses, Resolver, origin},
     answer::Answer,
     auth::Doors,
-    credentials::DockerConfig,
+    credentials::{Credential, DockerConfig},
     lacking::Lacking,
     transport::{Ask, Failure, Transport, pause},
 };
@@ -26,7 +26,7 @@ use crate::{
         reference::{Reference, Repository},
     },
     gather::{
-        ports::{Attestations, Images, Manifest, Observer, Referrer, Unobserved},
+        ports::{Attestations, Images, Manifest, Observer, Referrer, ReferrerList, Unobserved},
         weigh::{capped, held},
     },
 };
@@ -126,8 +126,6 @@ pub(super) struct Read {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Where it came from, after redirects.
-    pub url: Url,
     /// Its body; of a status that is none of success, the failure that it stands for.
     pub body: Result<Bytes, FetchError>,
 }
@@ -215,11 +213,11 @@ impl Client {
         let mut tried_again = false;
         loop {
             let answer = self.send(repository, ask).await?;
-            let (status, headers, url) = (answer.status, answer.headers.clone(), answer.url.clone());
+            let (status, headers) = (answer.status, answer.headers.clone());
             if !status.is_success() {
                 let failure = self.failure(repository, &answer, ask);
                 answer.drain().await;
-                return Ok(Read { status, headers, url, body: Err(failure) });
+                return Ok(Read { status, headers, body: Err(failure) });
             }
             let body = match ask.method {
                 Method::HEAD => Ok(Bytes::new()),
@@ -230,23 +228,65 @@ impl Client {
                     tried_again = true;
                     tokio::time::sleep(pause()).await;
                 }
-                body => return Ok(Read { status, headers, url, body }),
+                body => return Ok(Read { status, headers, body }),
             }
         }
     }
 
+    /// Sends a request with each credential for the repository until one is not refused. Where it is not known yet which one opens the
+    /// repository, "not found" may be a refusal too: some registries say so of what a credential may not see.
+    async fn send(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+        let credentials = self.doors.credentials(repository);
+        let is_known = credentials.len() < 2 || self.doors.is_opened(repository);
+        let mut refusal: Option<Result<Answer, Failure>> = None;
+        for credential in credentials {
+            let result = self.send_with(repository, credential, ask).await;
+            let is_not_found = |answer: &Answer| answer.status == StatusCode::NOT_FOUND;
+            let is_refused = match &result {
+                Ok(answer) if origin(&answer.url) != origin(&ask.url) => false,
+                Ok(answer) if is_not_found(answer) => !is_known,
+                Ok(answer) => matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+                Err(Failure::Closed(error)) => error.kind == FetchErrorKind::Denied,
+                Err(_) => false,
+            };
+            if !is_refused {
+                if !is_known && result.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+                    self.doors.opened_with(repository, credential);
+                }
+                return result;
+            }
+            // That it is not there is an answer; that it may not be seen is none.
+            match (&refusal, &result) {
+                (None, _) | (Some(Err(_)), Ok(_)) => refusal = Some(result),
+                (Some(Ok(known)), Ok(answer)) if !is_not_found(known) && is_not_found(answer) => {
+                    refusal = Some(result);
+                }
+                _ => {}
+            }
+        }
+        refusal.unwrap_or_else(|| Err(Failure::Closed(unusable(repository, ask.what))))
+    }
+
     /// Sends a request with what the registry is known to want; answers its challenge once. The challenge of a host that it redirects to
     /// is not its own: that host would name the token server that is shown the registry's credentials.
-    async fn send(&self, repository: &Repository, ask: &mut Ask<'_>) -> Result<Answer, Failure> {
+    async fn send_with(
+        &self,
+        repository: &Repository,
+        credential: Option<&Credential>,
+        ask: &mut Ask<'_>,
+    ) -> Result<Answer, Failure> {
         // What was asked for before and cannot be had now may be out of date: then the registry says anew what it wants.
-        ask.authorization = self.doors.authorization(repository).await.unwrap_or_default();
+        ask.authorization = self.doors.authorization(repository, credential).await.unwrap_or_default();
         let answer = self.transport.send(ask).await?;
         if answer.status != StatusCode::UNAUTHORIZED || origin(&answer.url) != origin(&ask.url) {
             return Ok(answer);
         }
         let rejected = ask.authorization.as_ref();
-        let opened =
-            self.doors.answer(repository, &answer.headers, rejected).await.map_err(Failure::Closed)?;
+        let opened = self
+            .doors
+            .answer(repository, credential, &answer.headers, rejected)
+            .await
+            .map_err(Failure::Closed)?;
         if opened.is_none() {
             return Ok(answer);
         }
@@ -258,7 +298,8 @@ impl Client {
     /// The failure that an answer stands for; where access is refused, with what it was asked for.
     fn failure(&self, repository: &Repository, answer: &Answer, ask: &Ask<'_>) -> FetchError {
         let mut failure = answer.failure(ask);
-        if failure.kind == FetchErrorKind::Denied {
+        // Another host is shown nothing.
+        if failure.kind == FetchErrorKind::Denied && origin(&answer.url) == origin(&ask.url) {
             failure.detail.push_str(self.doors.shown(repository, ask.authorization.is_some()));
         }
         failure
@@ -353,7 +394,7 @@ fn own_media_type(bytes: &[u8]) -> Option<String> {
     struct Typed {
         media_type: String,
     }
-    serde_json::from_slice::<Typed>(bytes).ok().map(|typed| typed.media_type)
+    serde_json::from_slice::<Typed>(bytes).ok().map(|typed| typed.media_type).filter(|kind| !kind.is_empty())
 }
 
 impl Images for Client {
@@ -391,7 +432,15 @@ impl Attestations for Client {
         repository: &'a Repository,
         subject: &'a Digest,
     ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>> {
-        self.list_referrers(repository, subject).boxed()
+        async move { self.find_referrers(repository, subject).await.complete() }.boxed()
+    }
+
+    fn list_referrers<'a>(
+        &'a self,
+        repository: &'a Repository,
+        subject: &'a Digest,
+    ) -> BoxFuture<'a, ReferrerList> {
+        self.find_referrers(repository, subject).boxed()
     }
 
     fn tagged<'a>(

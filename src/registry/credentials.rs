@@ -1,12 +1,14 @@
 //! Credentials from a docker config file. Helpers that it names are programs, and are never run.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
 use crate::domain::{digest::Digest, reference::Repository};
 
+/// How many credentials are tried for one repository.
+const MAX_TRIED: usize = 16;
 /// Names under which Docker Hub's credentials are kept.
 const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
@@ -35,6 +37,8 @@ pub enum Credential {
 
 #[derive(Debug, Clone)]
 struct Entry {
+    /// The key as it is written, without the scheme.
+    key: String,
     host: String,
     path: String,
     credential: Credential,
@@ -111,7 +115,8 @@ impl DockerConfig {
         for (key, auth) in file.auths {
             if let Some(credential) = credential(&key, auth)? {
                 let (host, path) = split_key(&key);
-                entries.push(Entry { host, path, credential });
+                let key = without_scheme(&key).to_owned();
+                entries.push(Entry { key, host, path, credential });
             }
         }
         let helpers = file.cred_helpers.into_values().chain(file.creds_store).collect();
@@ -123,17 +128,36 @@ impl DockerConfig {
         &self.helpers
     }
 
-    /// The credential for a repository: of the entry whose path goes farthest, and whose host is named rather than matched.
-    pub fn credential(&self, repository: &Repository) -> Option<&Credential> {
+    /// What several files hold together.
+    pub fn merged<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        Self { entries: all.flat_map(|config| config.entries.iter().cloned()).collect(), helpers: Vec::new() }
+    }
+
+    /// The credentials for a repository, the first to be tried first: those whose path goes farthest, then those whose host is named rather
+    /// than matched, as the kubelet has it over all pull secrets of a pod. It compares paths as texts, so that a path may end within a
+    /// name; such a credential is tried after those that end with one.
+    pub fn credentials(&self, repository: &Repository) -> Vec<&Credential> {
         let registry = repository.registry();
         let host = registry.strip_suffix(":443").unwrap_or(registry);
-        let fitting = self
+        let path = repository.path();
+        let mut fitting: Vec<&Entry> = self
             .entries
             .iter()
-            .filter(|entry| host_fits(&entry.host, host) && path_fits(&entry.path, repository.path()));
-        fitting
-            .max_by_key(|entry| (entry.path.len(), !entry.host.contains('*')))
-            .map(|entry| &entry.credential)
+            .filter(|entry| path.starts_with(&entry.path) && host_fits(&entry.host, host))
+            .collect();
+        let rank = |entry: &Entry| {
+            let is_matched = entry.host.contains(['*', '?', '[']);
+            (!path_fits(&entry.path, path), Reverse(entry.path.len()), is_matched)
+        };
+        fitting.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| b.key.cmp(&a.key)));
+        let mut credentials: Vec<&Credential> = Vec::new();
+        for entry in fitting {
+            if !credentials.contains(&&entry.credential) {
+                credentials.push(&entry.credential);
+            }
+        }
+        credentials.truncate(MAX_TRIED);
+        credentials
     }
 }
 
@@ -158,9 +182,13 @@ fn credential(key: &str, auth: Auth) -> Result<Option<Credential>, CredentialsEr
     }))
 }
 
+fn without_scheme(key: &str) -> &str {
+    key.trim_start_matches("https://").trim_start_matches("http://")
+}
+
 /// Keys are hosts, URLs as Docker writes them, or have a path behind the host.
 fn split_key(key: &str) -> (String, String) {
-    let bare = key.trim_start_matches("https://").trim_start_matches("http://");
+    let bare = without_scheme(key);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
     let path = path.trim_end_matches('/');
     let path = if ["v1", "v2"].contains(&path) { "" } else { path };
@@ -170,19 +198,33 @@ fn split_key(key: &str) -> (String, String) {
     (host.to_owned(), path.to_owned())
 }
 
-/// `*` stands for one label, as the kubelet has it.
+/// Each label is a pattern of its own, and the port is as it is written: the rules of the kubelet.
 fn host_fits(pattern: &str, host: &str) -> bool {
-    if !pattern.contains('*') {
+    if !pattern.contains(['*', '?', '[']) || pattern.starts_with('[') {
         return pattern == host;
     }
-    let (mut wanted, mut given) = (pattern.split('.'), host.split('.'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return true,
-            (Some("*"), Some(_)) => {}
-            (Some(label), Some(other)) if label == other => {}
-            _ => return false,
+    let port = |text: &str| text.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let name = |text: &'_ str| text.rsplit_once(':').map_or(text.to_owned(), |(name, _)| name.to_owned());
+    let (wanted, given) = (name(pattern), name(host));
+    port(pattern) == port(host)
+        && wanted.split('.').count() == given.split('.').count()
+        && wanted
+            .split('.')
+            .zip(given.split('.'))
+            .all(|(pattern, label)| label_fits(pattern.as_bytes(), label.as_bytes()))
+}
+
+/// `*` and `?` in a label. A label with other patterns of the kubelet's (`[a-z]`, `\\`) fits nothing here.
+fn label_fits(pattern: &[u8], label: &[u8]) -> bool {
+    match (pattern.split_first(), label.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            label_fits(rest, label)
+                || label.split_first().is_some_and(|(_, label)| label_fits(pattern, label))
         }
+        (Some((b'?', rest)), Some((_, label))) => label_fits(rest, label),
+        (Some((byte, rest)), Some((other, label))) => byte == other && label_fits(rest, label),
+        _ => false,
     }
 }
 
@@ -197,7 +239,7 @@ mod tests {
 
     fn user(config: &str, repository: &str) -> Option<String> {
         let config = DockerConfig::from_json(config).unwrap();
-        config.credential(&repository.parse().unwrap()).map(|credential| match credential {
+        config.credentials(&repository.parse().unwrap()).first().map(|credential| match credential {
             Credential::Basic { user, password } => format!("{user}:{password}"),
             Credential::Identity(token) => format!("identity {token}"),
             Credential::Registry(token) => format!("registry {token}"),
@@ -228,6 +270,62 @@ mod tests {
             assert_eq!(user(config, none), None, "{none}");
         }
         assert_eq!(DockerConfig::from_json(config).unwrap().ignored_helpers(), ["gcloud", "desktop"]);
+    }
+
+    #[test]
+    fn c3_all_that_fit_are_tried_in_the_order_of_the_kubelet() {
+        let users = |keys: &[&str], repository: &str| -> Vec<String> {
+            let config = |(at, key): (usize, &&str)| {
+                let json =
+                    format!(r#"{{"auths": {{"{key}": {{"username": "{at} {key}", "password": "p"}}}}}}"#);
+                DockerConfig::from_json(&json).unwrap()
+            };
+            let configs: Vec<DockerConfig> = keys.iter().enumerate().map(config).collect();
+            let merged = DockerConfig::merged(configs.iter());
+            let credentials = merged.credentials(&repository.parse().unwrap());
+            credentials
+                .into_iter()
+                .map(|credential| match credential {
+                    Credential::Basic { user, .. } => user.clone(),
+                    _ => String::new(),
+                })
+                .collect()
+        };
+        for (keys, repository, expected) in [
+            (
+                &["ghcr.io", "ghcr.io/team", "ghcr.io"][..],
+                "ghcr.io/team/app",
+                &["1 ghcr.io/team", "0 ghcr.io", "2 ghcr.io"][..],
+            ),
+            (
+                &["ghcr.io/team/app", "https://ghcr.io/team"],
+                "ghcr.io/team/app",
+                &["0 ghcr.io/team/app", "1 https://ghcr.io/team"],
+            ),
+            (&["ghcr.io/te", "ghcr.io", "ghcr.io/x"], "ghcr.io/team/app", &["1 ghcr.io", "0 ghcr.io/te"]),
+            (
+                &["*.azurecr.io", "x.azurecr.io", "y.azurecr.io"],
+                "x.azurecr.io/a",
+                &["1 x.azurecr.io", "0 *.azurecr.io"],
+            ),
+            (
+                &["r*.example", "re?.example", "*.example:5000", "*"],
+                "reg.example/a",
+                &["1 re?.example", "0 r*.example"],
+            ),
+            (&["*.example:5000", "*.example"], "reg.example:5000/a", &["0 *.example:5000"]),
+            (
+                &["docker.io", "https://index.docker.io/v1/"],
+                "nginx",
+                &["1 https://index.docker.io/v1/", "0 docker.io"],
+            ),
+            (&["quay.io"], "ghcr.io/a/b", &[]),
+        ] {
+            assert_eq!(users(keys, repository), expected, "{keys:?} {repository}");
+        }
+        let many: Vec<String> = (0..40).map(|n| format!("ghcr.io{}", "/".repeat(n % 2))).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(users(&many, "ghcr.io/a/b").len(), MAX_TRIED);
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use super::referrers::{self, Ranked, Ranking};
 use crate::{
     domain::{
         digest::Digest,
         evidence::{FetchError, FetchErrorKind},
         reference::{Reference, Repository},
     },
-    gather::ports::{Attestations, Images, Manifest, Referrer},
+    gather::ports::{Attestations, Images, Manifest, Referrer, ReferrerList},
 };
 
 /// The largest manifest.
@@ -38,7 +39,7 @@ pub struct Layout {
     tags: BTreeMap<String, Digest>,
     /// What `cosign save` calls the attestations of its one image.
     attestations: Option<Digest>,
-    referrers: BTreeMap<Digest, Vec<Referrer>>,
+    referrers: BTreeMap<Digest, Vec<Ranked>>,
     unusable: Vec<Unusable>,
 }
 
@@ -76,27 +77,40 @@ pub enum LayoutError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
+    /// `null` is an empty list, as a Go program writes it.
+    #[serde(default, deserialize_with = "null_is_empty")]
     manifests: Option<Vec<Entry>>,
     subject: Option<Entry>,
     artifact_type: Option<String>,
+    config: Option<Config>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    media_type: Option<String>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Entry>>, D::Error> {
+    Option::<Vec<Entry>>::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     /// Parsed by itself: a wrong one spoils no other entry.
-    digest: String,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    digest: Option<String>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
 impl Entry {
     fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(key).map(String::as_str)
+        self.annotations.as_ref()?.get(key)?.as_deref()
     }
 
     fn digest(&self) -> Option<Digest> {
-        self.digest.parse().ok()
+        self.digest.as_ref()?.parse().ok()
     }
 }
 
@@ -110,7 +124,9 @@ impl Layout {
         let path = folder.join("index.json");
         let bytes =
             read_limited(&path, MAX_MANIFEST).map_err(|error| LayoutError::Read(path.clone(), error))?;
-        let index: Body = serde_json::from_slice(&bytes)
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| LayoutError::Parse(path.clone(), format!("it is not UTF-8: {error}")))?;
+        let index: Body = serde_json::from_str(text)
             .map_err(|error| LayoutError::Parse(path.clone(), error.to_string()))?;
         let Some(entries) = index.manifests else {
             return Err(LayoutError::Parse(path, "it has no list `manifests`".to_owned()));
@@ -145,7 +161,7 @@ impl Layout {
             self.unusable.push(Unusable {
                 name: entry.annotation(REF_NAME).map(ToOwned::to_owned),
                 kind: entry.annotation(COSIGN_KIND).map(ToOwned::to_owned),
-                digest: entry.digest.chars().take(200).collect(),
+                digest: entry.digest.iter().flat_map(|digest| digest.chars()).take(200).collect(),
             });
             return;
         };
@@ -179,12 +195,12 @@ impl Layout {
         below: &mut BTreeSet<Digest>,
     ) -> bool {
         if seen.len() > MAX_ENTRIES || !seen.insert(digest) {
-            return self.referrers.values().flatten().any(|known| known.digest == digest);
+            return self.referrers.values().flatten().any(|known| known.digest() == digest);
         }
         let bytes = read_limited(&self.path(&digest), MAX_MANIFEST).unwrap_or_default();
         let Some(body) = Some(bytes)
             .filter(|bytes| digest.is_of(bytes))
-            .and_then(|bytes| serde_json::from_slice::<Body>(&bytes).ok())
+            .and_then(|bytes| serde_json::from_str::<Body>(std::str::from_utf8(&bytes).ok()?).ok())
         else {
             return false;
         };
@@ -195,8 +211,11 @@ impl Layout {
             }
         }
         let Some(subject) = body.subject.as_ref().and_then(Entry::digest) else { return false };
-        let referrer = Referrer { digest, artifact_type: body.artifact_type };
-        self.referrers.entry(subject).or_default().push(referrer);
+        // The type of an artifact that states none is that of its configuration (image specification, "Artifact usage").
+        let configured = || body.config.as_ref().and_then(|config| config.media_type.clone());
+        let referrer = Referrer { digest, artifact_type: body.artifact_type.clone().or_else(configured) };
+        let annotation = |key: &str| body.annotations.as_ref()?.get(key)?.as_deref();
+        self.referrers.entry(subject).or_default().push(Ranked::new(referrer, annotation));
         true
     }
 
@@ -270,6 +289,28 @@ impl Layout {
         })
     }
 
+    /// The referrers of a digest: the manifests that name it, and those that a fallback tag lists.
+    async fn find_referrers(&self, subject: &Digest) -> Result<ReferrerList, FetchError> {
+        let mut all = Ranking::default();
+        self.referrers.get(subject).into_iter().flatten().for_each(|ranked| all.add(ranked.clone()));
+        let tag = format!("{}-{}", subject.algorithm(), subject.hex());
+        if let Some(list) = self.tags.get(&tag) {
+            let manifest = self.read_manifest(list).await?;
+            referrers::read(&manifest.bytes, &mut all).ok_or_else(|| FetchError {
+                kind: FetchErrorKind::Malformed,
+                detail: format!("what the layout has under {tag} is no list of referrers"),
+            })?;
+        }
+        let mut list = all.finish(&format!("the referrers of {subject} in the layout"));
+        // "There is none" can be said only where nothing is in doubt.
+        if list.referrers.is_empty() {
+            let is_it =
+                |entry: &Unusable| entry.is_named(&tag) || (entry.name.is_none() && entry.kind.is_none());
+            list.unlisted.extend(self.doubt(is_it));
+        }
+        Ok(list)
+    }
+
     async fn read_manifest(&self, digest: &Digest) -> Result<Manifest, FetchError> {
         let bytes = self.read(digest, MAX_MANIFEST).await?;
         Ok(Manifest { digest: *digest, media_type: String::new(), bytes })
@@ -339,23 +380,12 @@ impl Attestations for Layout {
         _: &'a Repository,
         subject: &'a Digest,
     ) -> BoxFuture<'a, Result<Vec<Referrer>, FetchError>> {
-        async move {
-            let mut found = self.referrers.get(subject).cloned().unwrap_or_default();
-            let tag = format!("{}-{}", subject.algorithm(), subject.hex());
-            if let Some(list) = self.tags.get(&tag) {
-                let manifest = self.read_manifest(list).await?;
-                found.extend(super::referrers::parse(&manifest.bytes).ok_or_else(|| FetchError {
-                    kind: FetchErrorKind::Malformed,
-                    detail: format!("what the layout has under {tag} is no list of referrers"),
-                })?);
-            }
-            // "There is none" can be said only where nothing is in doubt.
-            match self.doubt(|entry| entry.is_named(&tag) || (entry.name.is_none() && entry.kind.is_none())) {
-                Some(doubt) if found.is_empty() => Err(doubt),
-                _ => Ok(found),
-            }
-        }
-        .boxed()
+        async move { self.find_referrers(subject).await?.complete() }.boxed()
+    }
+
+    fn list_referrers<'a>(&'a self, _: &'a Repository, subject: &'a Digest) -> BoxFuture<'a, ReferrerList> {
+        let failed = |error| ReferrerList { referrers: Vec::new(), unlisted: vec![error] };
+        async move { self.find_referrers(subject).await.unwrap_or_else(failed) }.boxed()
     }
 
     fn tagged<'a>(

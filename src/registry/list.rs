@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 
 use super::{
     client::{Client, MAX_MANIFEST, ask},
-    referrers,
+    referrers::{self, Next, Ranking},
     transport::Failure,
 };
 use crate::{
@@ -13,63 +13,102 @@ use crate::{
         evidence::{FetchError, FetchErrorKind},
         reference::Repository,
     },
-    gather::ports::Referrer,
+    gather::ports::ReferrerList,
 };
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+/// What the API says.
+enum Listed {
+    /// As far as it says it.
+    Here(ReferrerList),
+    /// The registry has no such API.
+    NoApi,
+}
+
 impl Client {
-    /// Every referrer of a digest. Where it is certain that there is no API the tag is asked for first, to save a round; the API has the
-    /// last word all the same where there is no such tag.
-    pub(super) async fn list_referrers(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-    ) -> Result<Vec<Referrer>, FetchError> {
+    /// The referrers of a digest. Where it is certain that there is no API the tag is requested first, to save a round; the API has the
+    /// last word all the same where there is no such tag. Where the API fails the tag may have what it does not say; why it failed stays
+    /// an open question then.
+    pub(super) async fn find_referrers(&self, repository: &Repository, subject: &Digest) -> ReferrerList {
         let tag_first = self.lacking.is_certain(repository);
-        if !tag_first && let Some(listed) = self.ask_referrers_api(repository, subject).await? {
-            return Ok(listed);
+        let mut list = ReferrerList::default();
+        if !tag_first {
+            match self.list_by_api(repository, subject).await {
+                Listed::Here(listed) if listed.unlisted.is_empty() => return listed,
+                Listed::Here(listed) => list = listed,
+                Listed::NoApi => {}
+            }
         }
-        match self.ask_fallback_tag(repository, subject).await? {
-            Some(listed) => Ok(listed),
-            None if tag_first => Ok(self.ask_referrers_api(repository, subject).await?.unwrap_or_default()),
-            None => Ok(Vec::new()),
+        match self.list_by_tag(repository, subject).await {
+            Ok(Some(listed)) => add(&mut list, listed),
+            Ok(None) if tag_first => {
+                if let Listed::Here(listed) = self.list_by_api(repository, subject).await {
+                    add(&mut list, listed);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => list.unlisted.push(error),
         }
+        list
     }
 
-    async fn ask_fallback_tag(
+    async fn list_by_tag(
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Option<Vec<Referrer>>, FetchError> {
+    ) -> Result<Option<ReferrerList>, FetchError> {
         let tag = format!("{}-{}", subject.algorithm(), subject.hex());
         let Some(manifest) = self.fetch_tagged(repository, &tag).await? else { return Ok(None) };
+        let mut all = Ranking::default();
         // Whoever may push may put anything there; what it hides is not known.
-        let listed = referrers::parse(&manifest.bytes).ok_or_else(|| FetchError {
+        referrers::read(&manifest.bytes, &mut all).ok_or_else(|| FetchError {
             kind: FetchErrorKind::Malformed,
             detail: format!("what is under the tag {tag} of {repository} is no list of referrers"),
         })?;
-        let mut all = Vec::new();
-        referrers::add(&mut all, listed, &what(repository, subject))?;
-        Ok(Some(all))
+        Ok(Some(all.finish(&what(repository, subject))))
     }
 
-    /// The referrers by the API; `None` where the registry has none.
-    async fn ask_referrers_api(
+    /// The referrers by the API, as far as it lists them.
+    async fn list_by_api(&self, repository: &Repository, subject: &Digest) -> Listed {
+        let what = what(repository, subject);
+        let mut all = Ranking::default();
+        match self.read_pages(repository, subject, &what, &mut all).await {
+            Ok(Pages::NoApi) => Listed::NoApi,
+            Ok(Pages::All) => {
+                self.lacking.answered(repository);
+                Listed::Here(all.finish(&what))
+            }
+            Ok(Pages::Some(why)) => {
+                let detail = format!("not all attestations were inspected: {what} {why}");
+                let mut list = all.finish(&what);
+                list.unlisted.push(FetchError { kind: FetchErrorKind::Incomplete, detail });
+                Listed::Here(list)
+            }
+            Err(error) => {
+                let mut list = all.finish(&what);
+                list.unlisted.push(error);
+                Listed::Here(list)
+            }
+        }
+    }
+
+    async fn read_pages(
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Option<Vec<Referrer>>, FetchError> {
-        let (what, asked) =
-            (what(repository, subject), format!("the referrers of {subject} in {}", repository.path()));
+        what: &str,
+        all: &mut Ranking,
+    ) -> Result<Pages, FetchError> {
+        let asked = format!("the referrers of {subject} in {}", repository.path());
         let first = self.url(repository, &format!("referrers/{subject}"))?;
-        let (mut all, mut url) = (Vec::new(), first.clone());
+        let mut url = first.clone();
         for page in 0..referrers::MAX_PAGES {
             let mut ask = ask(repository, url.clone(), INDEX, &asked);
             let read = match self.exchange(repository, &mut ask, MAX_MANIFEST, None).await {
                 Ok(read) => read,
                 // Some registries lead unknown paths to a web page elsewhere.
-                Err(Failure::Redirect(_)) if page == 0 => return Ok(None),
+                Err(Failure::Redirect(_)) if page == 0 => return Ok(Pages::NoApi),
                 Err(failure) => return Err(failure.into()),
             };
             let lacking = matches!(
@@ -81,38 +120,60 @@ impl Client {
             );
             if page == 0 && lacking {
                 self.lacking.unanswered(repository, subject);
-                return Ok(None);
+                return Ok(Pages::NoApi);
             }
-            let (next, stated) =
-                (referrers::next_page(&read.url, &first, &read.headers, &what), read.content_type());
-            let body = read.body.map_err(|failure| {
-                // A page that was promised and is gone leaves the list unknown.
-                let is_gone = failure.kind == FetchErrorKind::NotFound;
-                FetchError {
-                    kind: if is_gone { FetchErrorKind::Unavailable } else { failure.kind },
-                    ..failure
-                }
+            let (next, stated) = (referrers::next_page(&url, &first, &read.headers), read.content_type());
+            // A page that cannot be read leaves the list unknown.
+            let body = read.body.map_err(|failure| FetchError {
+                kind: match failure.kind {
+                    FetchErrorKind::NotFound => FetchErrorKind::Unavailable,
+                    FetchErrorKind::Malformed => FetchErrorKind::Incomplete,
+                    kind => kind,
+                },
+                ..failure
             })?;
-            match referrers::parse(&body) {
-                Some(listed) => referrers::add(&mut all, listed, &what)?,
+            match referrers::read(&body, all) {
+                Some(()) => {}
                 // A page of another kind is the lack of the API; a list that is broken is not, and says nothing of what there is.
                 None if page == 0 && stated.as_deref() != Some(INDEX) => {
                     self.lacking.unanswered(repository, subject);
-                    return Ok(None);
+                    return Ok(Pages::NoApi);
                 }
                 None => {
                     let detail = format!("{what}: a page is no list");
                     return Err(FetchError { kind: FetchErrorKind::Unavailable, detail });
                 }
             }
-            let Some(next) = next? else {
-                self.lacking.answered(repository);
-                return Ok(Some(all));
+            url = match next {
+                Next::Page(next) => next,
+                Next::End => return Ok(Pages::All),
+                Next::Elsewhere => {
+                    return Ok(Pages::Some("go on at an address that is not followed".to_owned()));
+                }
             };
-            url = next;
         }
-        Err(referrers::too_many(&what))
+        Ok(Pages::Some(format!("are on more than {} pages", referrers::MAX_PAGES)))
     }
+}
+
+/// What became of the pages.
+enum Pages {
+    /// All were read.
+    All,
+    /// Some were read, and there are others.
+    Some(String),
+    /// There is no API.
+    NoApi,
+}
+
+/// Adds what another list has, each once.
+fn add(list: &mut ReferrerList, other: ReferrerList) {
+    for referrer in other.referrers {
+        if list.referrers.iter().all(|known| known.digest != referrer.digest) {
+            list.referrers.push(referrer);
+        }
+    }
+    list.unlisted.extend(other.unlisted);
 }
 
 /// For what is wrong with a list as a whole.

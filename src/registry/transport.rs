@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Method, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION},
 };
 
 use tokio::{
@@ -176,7 +176,11 @@ impl Transport {
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
         let client = if is_loopback(url) { &self.local } else { &self.remote };
-        let mut request = client.request(ask.method.clone(), url.clone()).header(ACCEPT, ask.accept);
+        // Bytes are hashed as they are stored.
+        let mut request = client
+            .request(ask.method.clone(), url.clone())
+            .header(ACCEPT, ask.accept)
+            .header(ACCEPT_ENCODING, "identity");
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }

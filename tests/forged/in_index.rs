@@ -141,7 +141,18 @@ impl Setup {
         self.judge_by(&policy.to_string(), REPO, digest, platforms).await
     }
 
+    /// An image as it is written, under a policy for every image.
+    pub async fn judge_as_written(&self, image: &str) -> ImageVerdict {
+        let mut policy = self.world.policy();
+        policy["spec"]["images"]["include"] = json!(["**"]);
+        self.judge_reference(&policy.to_string(), image, "linux/amd64").await
+    }
+
     async fn judge_by(&self, policy: &str, repo: &str, digest: &str, platforms: &str) -> ImageVerdict {
+        self.judge_reference(policy, &self.registry.reference(repo, digest), platforms).await
+    }
+
+    async fn judge_reference(&self, policy: &str, image: &str, platforms: &str) -> ImageVerdict {
         let documents = manifest::policies(policy).unwrap();
         let policies = documents.into_iter().map(|document| {
             assert!(document.compiled.errors.is_empty(), "{:?}", document.compiled.errors);
@@ -154,9 +165,8 @@ impl Setup {
         let client = Arc::new(Client::new(ClientConfig::default()).unwrap());
         let reviewer = Reviewer::new(client, Arc::new(roots), Arc::new(Unobserved));
         let platforms = Platforms::These(platforms.split(',').map(|text| text.parse().unwrap()).collect());
-        let image = self.registry.reference(repo, digest);
         let deadline = Instant::now() + Duration::from_secs(20);
-        let verdict = reviewer.verify_image(&snapshot, Scope::Everywhere, &image, &platforms, deadline);
+        let verdict = reviewer.verify_image(&snapshot, Scope::Everywhere, image, &platforms, deadline);
         Arc::unwrap_or_clone(verdict.await)
     }
 

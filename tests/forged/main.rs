@@ -6,6 +6,7 @@ mod anchors;
 mod builders;
 mod flips;
 mod form;
+mod images;
 mod in_index;
 mod instances;
 mod keys;

@@ -4,7 +4,7 @@
 use bonafide::{
     domain::{
         digest::Digest,
-        evidence::FetchErrorKind,
+        evidence::{FetchError, FetchErrorKind},
         reference::{Reference, Repository},
     },
     gather::ports::{Attestations, Images},
@@ -64,5 +64,11 @@ impl Setup {
         let listed =
             self.client.referrers(&self.repository, &self.digest).await.map_err(|error| error.kind)?;
         Ok(listed.into_iter().map(|referrer| referrer.digest.to_string()).collect())
+    }
+
+    /// What is listed, and why there may be more.
+    pub async fn listed(&self) -> (Vec<String>, Vec<FetchError>) {
+        let list = self.client.list_referrers(&self.repository, &self.digest).await;
+        (list.referrers.into_iter().map(|referrer| referrer.digest.to_string()).collect(), list.unlisted)
     }
 }

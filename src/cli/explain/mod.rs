@@ -68,6 +68,7 @@ pub const fn page(reason: Reason) -> &'static str {
         RegistryUnavailable,
         RegistryThrottled,
         DeadlineExceeded,
+        NotAllInspected,
         MalformedAttestation,
         MalformedImage,
         InvalidReference,

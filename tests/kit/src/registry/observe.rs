@@ -29,6 +29,8 @@ pub struct Request {
     pub authorization: Option<String>,
     /// The `Accept` headers, joined by a comma.
     pub accept: Option<String>,
+    /// The `Accept-Encoding` header.
+    pub accept_encoding: Option<String>,
     /// When it arrived.
     pub at: Instant,
     /// When the answer (its last byte that is known of) was handed to the network; `None` while it is under way.
@@ -55,6 +57,7 @@ impl Request {
             host: header("host").unwrap_or_default(),
             authorization: header("authorization"),
             accept: header("accept"),
+            accept_encoding: header("accept-encoding"),
             at: Instant::now(),
             ended: None,
             status: None,
