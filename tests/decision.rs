@@ -9,9 +9,9 @@ use std::{
 };
 
 use bonafide::domain::{
-    condition::Condition,
+    condition::{Condition, ReviewBudget},
     digest::Digest,
-    evaluate::{evaluate, unavailable},
+    evaluate::{evaluate, evaluate_while, unavailable},
     evidence::{
         Attestation, CertificateReading, FetchError, FetchErrorKind, Finding, ImageFacts, KnownRoots, Layout,
         Root, SubjectEvidence, Verified,
@@ -100,7 +100,7 @@ fn github() -> GithubIdentity {
     GithubIdentity {
         subject: None,
         issuer: ISSUER.into(),
-        repository: Glob::new("infobloxopen/ib-schema-registry").unwrap(),
+        repository: Glob::new("infobloxopen/ib-schema-registry").unwrap().into(),
         repository_id: None,
         owner_id: None,
         workflow: Some(SigningWorkflow { repository: None, path: WORKFLOW.into() }),
@@ -179,6 +179,8 @@ struct World {
     /// Empty: unknown.
     platforms: Vec<&'static str>,
     stage: Stage,
+    /// The platform that the one manifest of the index is listed with, in place of both manifests; empty: it is listed with none.
+    of_index: Option<&'static str>,
 }
 
 impl World {
@@ -191,6 +193,7 @@ impl World {
             gaps: Vec::new(),
             platforms: vec!["linux/amd64", "linux/arm64"],
             stage: Stage::Final,
+            of_index: None,
         }
     }
 
@@ -207,13 +210,25 @@ impl World {
     }
 
     fn judge(&self) -> ImageVerdict {
+        self.judge_within(&ReviewBudget::default())
+    }
+
+    fn judge_within(&self, conditions: &ReviewBudget) -> ImageVerdict {
         let entry = |name: &str, text: &str| IndexEntry {
             digest: digest(name),
             platform: Some(platform(text)),
             conditional: false,
             kind: EntryKind::Image,
         };
-        let root = Root::Index(vec![entry("amd64", "linux/amd64"), entry("arm64", "linux/arm64")]);
+        let root = Root::Index(match self.of_index {
+            None => vec![entry("amd64", "linux/amd64"), entry("arm64", "linux/arm64")],
+            Some(listed) => {
+                vec![IndexEntry {
+                    platform: (!listed.is_empty()).then(|| platform(listed)),
+                    ..entry("amd64", "linux/amd64")
+                }]
+            }
+        });
         let mut evidence: HashMap<Digest, SubjectEvidence> = HashMap::new();
         for (at, finding) in &self.found {
             let attestation =
@@ -238,7 +253,7 @@ impl World {
             [] => Platforms::Unknown,
             these => Platforms::These(these.iter().map(|text| platform(text)).collect()),
         };
-        evaluate(&asked, &platforms, &facts, now())
+        evaluate_while(&asked, &platforms, &facts, now(), conditions, &|| true).unwrap()
     }
 
     fn reasons(&self) -> Vec<Reason> {
@@ -457,7 +472,7 @@ fn any_workflow_of_the_source_signs_where_none_is_named_and_no_other_repositorys
         let mut world = World::signed(|signed| change(&mut signed.readings[0].certificate));
         world.policy = with_github(|github| {
             github.workflow = None;
-            github.repository = Glob::new("infobloxopen/*").unwrap();
+            github.repository = Glob::new("infobloxopen/*").unwrap().into();
         });
         world.judge().outcome
     };
@@ -493,7 +508,7 @@ fn a_reusable_workflow_signs_for_the_source_that_called_it() {
 #[test]
 fn a_certificate_signer_is_matched_whole() {
     let signer = |subject| {
-        let identity = SignerIdentity::Certificate { issuer: ISSUER.into(), subject };
+        let identity = SignerIdentity::Certificate { issuer: ISSUER.into(), subject, triggers: Vec::new() };
         World::with(|world| world.policy = policy_of(identity)).judge().outcome
     };
     let exact = certificate().subject;
@@ -605,7 +620,7 @@ fn modes_soften_and_policies_add_up() {
     assert_eq!((audited.outcome, audited.warnings.len(), audited.audit.len()), (Outcome::Allow, 0, 2));
 
     // A lenient policy in the namespace takes nothing from the cluster's.
-    let mut cluster = with_github(|github| github.repository = Glob::new("org/other").unwrap());
+    let mut cluster = with_github(|github| github.repository = Glob::new("org/other").unwrap().into());
     cluster.id = PolicyId { namespace: None, name: "all".into() };
     let entries = vec![PolicyEntry::Valid(Arc::new(policy())), PolicyEntry::Valid(Arc::new(cluster))];
     let asked = plan_for(entries, &format!("{REPOSITORY}:v1.2.0"));
@@ -678,6 +693,7 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
             namespaces: None,
             images: images
                 .map(|glob| ImageSelector { include: vec![Glob::new(glob).unwrap()], exclude: Vec::new() }),
+            mode: Mode::Enforce,
             errors: vec!["spec.signers[0].github.refs[0]: \"main\" is no ref: write refs/heads/main".into()],
         }))
     };
@@ -698,6 +714,108 @@ fn an_invalid_policy_fails_closed_for_what_it_names() {
     );
     let elsewhere = Scope::Namespace { name: "other", labels: Labels::All(&labels) };
     assert!(matches!(plan(&all, elsewhere, Unmatched::Allow, Stage::Final, REPOSITORY), Plan::Settled(_)));
+}
+
+#[test]
+fn e4_an_invalid_policy_in_mode_audit_or_warn_denies_nothing() {
+    let verdict = |mode| {
+        let invalid = InvalidPolicy {
+            id: PolicyId { namespace: Some("payments".into()), name: "broken".into() },
+            namespaces: None,
+            images: None,
+            mode,
+            errors: vec!["spec.signers: is empty".into()],
+        };
+        let set = PolicySet::new(vec![PolicyEntry::Invalid(Arc::new(invalid))], 1);
+        let labels = BTreeMap::new();
+        let scope = Scope::Namespace { name: "payments", labels: Labels::All(&labels) };
+        match plan(&set, scope, Unmatched::Allow, Stage::Final, REPOSITORY) {
+            Plan::Settled(verdict) => *verdict,
+            Plan::Ask(_) => panic!("nothing to ask"),
+        }
+    };
+    for (mode, outcome, found) in [
+        (Mode::Enforce, Outcome::Deny, [1, 0, 0]),
+        (Mode::Warn, Outcome::Allow, [0, 1, 0]),
+        (Mode::Audit, Outcome::Allow, [0, 0, 1]),
+    ] {
+        let verdict = verdict(mode);
+        assert_eq!(verdict.outcome, outcome, "{mode:?}");
+        assert_eq!([verdict.problems.len(), verdict.warnings.len(), verdict.audit.len()], found, "{mode:?}");
+    }
+}
+
+/// So many policies of a namespace, or of the cluster, that name the image.
+fn many(count: usize, namespace: Option<&str>, mode: Mode) -> Vec<PolicyEntry> {
+    let named = |at: usize| {
+        let id = PolicyId { namespace: namespace.map(ToOwned::to_owned), name: format!("p-{at:03}") };
+        PolicyEntry::Valid(Arc::new(Policy { id, mode, ..policy() }))
+    };
+    (0..count).map(named).collect()
+}
+
+#[test]
+fn b6_policies_beyond_the_limit_of_an_image_are_told_and_fail_closed() {
+    let image = format!("{REPOSITORY}:v1.2.0");
+    let beyond = |entries: Vec<PolicyEntry>| {
+        let asked = plan_for(entries, &image);
+        (asked.policies.len(), asked.known_problems())
+    };
+    assert_eq!(beyond(many(64, Some("payments"), Mode::Enforce)), (64, vec![]));
+    // Neither the cluster nor the namespace takes the other's away.
+    let both = [many(64, None, Mode::Enforce), many(64, Some("payments"), Mode::Enforce)].concat();
+    assert_eq!(beyond(both), (128, vec![]));
+    let (evaluated, problems) = beyond(many(66, Some("payments"), Mode::Enforce));
+    assert_eq!((evaluated, problems.len()), (64, 1));
+    assert_eq!((problems[0].reason, problems[0].mode), (Reason::InvalidPolicy, Mode::Enforce));
+    insta::assert_snapshot!(format!("{}\n{}", problems[0].found, problems[0].hint.clone().unwrap()));
+    let (_, problems) = beyond(many(66, Some("payments"), Mode::Audit));
+    assert_eq!(problems[0].mode, Mode::Audit);
+}
+
+#[test]
+fn b6_conditions_of_one_review_have_one_budget() {
+    let spending = "provenance.parameters.all(a, provenance.parameters.all(b, a != b || a == b))";
+    let mut signed = verified(&[digest("index")]);
+    let parameters: Vec<usize> = (0..150).collect();
+    let predicate = serde_json::json!({"buildDefinition": {"externalParameters": parameters}});
+    signed.statement.provenance.as_mut().unwrap().predicate = predicate.into();
+    let world = World::with(|world| {
+        world.found = vec![(digest("index"), Finding::Verified(Box::new(signed)))];
+        world.policy.provenance.conditions = vec![condition(spending)];
+    });
+    assert_eq!(world.judge().outcome, Outcome::Allow);
+    let budget = ReviewBudget::default();
+    let within = || world.judge_within(&budget).outcome;
+    let admitted = (0..100).take_while(|_| within() == Outcome::Allow).count();
+    assert!((1..50).contains(&admitted) && budget.is_spent(), "{admitted}");
+    // A review that is over starts none.
+    let over = ReviewBudget::default();
+    over.end();
+    assert_eq!(world.judge_within(&over).outcome, Outcome::Deny);
+}
+
+#[test]
+fn a15_a_condition_is_asked_for_the_platform_that_is_judged() {
+    let amd64 = "image.platform == 'linux/amd64'";
+    let world = |platforms: &[&'static str], of_index: &'static str| {
+        World::with(|world| {
+            world.policy.provenance.conditions = vec![condition(amd64)];
+            world.platforms = platforms.to_vec();
+            world.of_index = Some(of_index);
+        })
+    };
+    // One manifest that the index lists without a platform is picked on every node.
+    assert_eq!(world(&["linux/amd64"], "").judge().outcome, Outcome::Allow);
+    for platforms in [&["linux/amd64", "linux/arm64"][..], &["linux/arm64", "linux/amd64"], &["linux/arm64"]]
+    {
+        let verdict = world(platforms, "").judge();
+        assert_eq!(verdict.problems[0].reason, Reason::ConditionFailed);
+        assert!(verdict.problems[0].found.contains(" on linux/arm64"), "{}", verdict.problems[0].found);
+    }
+    // What the index says of a manifest is not where it runs: a node of 386 does not become one of amd64.
+    assert_eq!(world(&["linux/amd64"], "linux/386").judge().outcome, Outcome::Allow);
+    assert_eq!(world(&["linux/386"], "linux/386").reasons(), [Reason::ConditionFailed]);
 }
 
 /// Whoever signs an attestation or writes a pod chooses words that end up in a denial.
@@ -784,6 +902,7 @@ fn every_reason_has_a_message_worth_reading() {
         id: PolicyId { namespace: Some("payments".into()), name: "broken".into() },
         namespaces: None,
         images: None,
+        mode: Mode::Enforce,
         errors: vec!["spec.images.include: is empty".into(), "spec.signers: is empty".into()],
     };
     let set = PolicySet::new(vec![PolicyEntry::Invalid(Arc::new(invalid))], 1);

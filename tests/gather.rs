@@ -45,8 +45,8 @@ async fn a_cold_review_takes_as_many_rounds_as_its_layout_needs_and_a_warm_one_n
     // Manifest, referrers and .att tag at once; then the configuration and the layer.
     assert_eq!(setup.measured(&at(by_tag)).await, (Outcome::Allow, 2, 5));
     assert_eq!(setup.measured(&at(by_referrer)).await, (Outcome::Allow, 3, 6));
-    // The index has nothing: then both leaves at once, each with list, manifest and bundle.
-    assert_eq!(setup.measured(&at(index)).await, (Outcome::Allow, 4, 3 + 2 * 4));
+    // The index has nothing: then both leaves at once, each with list, manifest and bundle, and beside them what it is itself.
+    assert_eq!(setup.measured(&at(index)).await, (Outcome::Allow, 4, 3 + 2 * 5));
     for warm in [by_tag, by_referrer, index] {
         assert_eq!(setup.measured(&at(warm)).await, (Outcome::Allow, 0, 0));
     }
@@ -70,12 +70,12 @@ async fn what_is_in_the_index_is_asked_for_beside_its_manifests() {
     let (by_holder, holder) = of("by holder");
     setup.world.attest_by_referrer(holder);
     let (deny, allow) = (Outcome::Deny, Outcome::Allow);
-    // The index, its referrers and .att tag; then the same of the manifest, and of the attestation manifest but for the tag.
-    assert_eq!(setup.measured(&at(unsigned)).await, (deny, 2, 3 + 2 + 2));
+    // The index, its referrers and .att tag; then the same of the manifest, what it is, and the attestation manifest but for the tag.
+    assert_eq!(setup.measured(&at(unsigned)).await, (deny, 2, 3 + 3 + 2));
     // One more round for what is attached to the index, and one for the layer.
-    assert_eq!(setup.measured(&at(by_index)).await, (allow, 3 + 2, 5 + 2 + 3));
+    assert_eq!(setup.measured(&at(by_index)).await, (allow, 3 + 2, 5 + 3 + 3));
     // Attached to the attestation manifest: list, manifest and bundle, and the layer beside them.
-    assert_eq!(setup.measured(&at(by_holder)).await, (allow, 1 + 3, 3 + 2 + 5));
+    assert_eq!(setup.measured(&at(by_holder)).await, (allow, 1 + 3, 3 + 3 + 5));
     for warm in [by_index, by_holder] {
         assert_eq!(setup.measured(&at(warm)).await, (allow, 0, 0));
     }
@@ -338,6 +338,35 @@ async fn what_can_be_read_in_two_ways_is_refused() {
     let digest = setup.world.put(&twin);
     setup.world.attest_by_tag(digest);
     assert_eq!(setup.review(&[at(digest)]).await.outcome, Outcome::Allow);
+}
+
+/// What is attested of an index is said of no single manifest, whatever another index calls it.
+#[tokio::test]
+async fn a15_an_index_that_is_listed_as_a_manifest_is_no_image() {
+    for subject in [SubjectRule::Platform, SubjectRule::Any] {
+        let setup = setup_with(|policy| policy.subject = subject);
+        let image = setup.world.image("x");
+        let nested = setup.world.index(&[("amd64", image), ("arm64", image)]);
+        setup.world.attest_by_tag(nested);
+        setup.world.attest_by_tag(image);
+        for (listed, outcome) in [(image, Outcome::Allow), (nested, Outcome::Deny)] {
+            let index = setup.world.index(&[("amd64", listed), ("arm64", image)]);
+            let review = setup.review(&[at(index)]).await;
+            assert_eq!(review.outcome, outcome, "{subject:?}");
+            if outcome == Outcome::Deny {
+                assert_eq!(reasons(&review), [Reason::MalformedImage]);
+                let found = &review.images[0].verdict.problems[0].found;
+                let told = format!("the index lists {nested} as an image manifest, and it is an index");
+                assert_eq!(*found, told);
+            }
+        }
+        // Where the index says what it is, its manifests are judged.
+        let linux = json!({"os": "linux", "architecture": "amd64"});
+        let honest = json!({"mediaType": OCI_INDEX, "manifests": [
+            {"mediaType": OCI_INDEX, "digest": nested, "platform": linux}, {"mediaType": OCI_MANIFEST, "digest": image}]});
+        let honest = setup.world.put(&honest);
+        assert_eq!(setup.review(&[at(honest)]).await.outcome, Outcome::Allow);
+    }
 }
 
 #[tokio::test]

@@ -336,6 +336,7 @@ fn many_manifests_are_evaluated_in_little_more_time_than_one() {
             reference: at(root).parse().unwrap(),
             policies: policies.collect(),
             stage: Stage::Final,
+            beyond: None,
         };
         let once = || {
             let begun = std::time::Instant::now();

@@ -124,7 +124,7 @@ async fn b5_an_index_under_many_tags_takes_so_much_memory_however_many_policies_
             policy.id.name = format!("p{n}");
             policy.tags = TagRule::Warn;
             policy.signers[0].identity =
-                SignerIdentity::Certificate { issuer: "https://other".into(), subject };
+                SignerIdentity::Certificate { issuer: "https://other".into(), subject, triggers: Vec::new() };
             policy
         };
         let setup = gather_support::setup_of((0..policies).map(other).collect());

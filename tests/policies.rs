@@ -118,6 +118,7 @@ impl Build {
                     &verified.statement,
                     provenance,
                     Some(verified.readings[0].certificate.not_before),
+                    None,
                     Timestamp::UNIX_EPOCH,
                 )
             });

@@ -151,8 +151,11 @@ fn what_builders_publish_does_not_contradict_itself() {
         }
     }
     assert!(found.len() > 6, "{}", found.len());
-    let signer =
-        SignerIdentity::Certificate { issuer: String::new(), subject: SubjectMatcher::Exact(String::new()) };
+    let signer = SignerIdentity::Certificate {
+        issuer: String::new(),
+        subject: SubjectMatcher::Exact(String::new()),
+        triggers: Vec::new(),
+    };
     for Verified { readings, statement } in found {
         let certificate = readings.into_iter().next().unwrap().certificate;
         let provenance = statement.provenance.unwrap();

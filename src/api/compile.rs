@@ -25,8 +25,8 @@ use super::v1alpha1::{self as wire, ClusterPolicySpec};
 use crate::domain::{
     condition::Condition,
     policy::{
-        InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, ProvenanceRules, SubjectRule,
-        TagRule, UncoveredRule,
+        ImageSelector, InvalidPolicy, LabelSelector, Mode, Policy, PolicyEntry, PolicyId, ProvenanceRules,
+        SubjectRule, TagRule, UncoveredRule,
     },
     provenance::{SLSA_V0_2, SLSA_V1},
     summary::SummaryRules,
@@ -56,6 +56,8 @@ pub struct Compiled {
     pub key_objects: BTreeSet<KeyObject>,
     /// Those of the errors that lie with these objects: the policy itself is as it should be.
     pub unmet: Vec<Note>,
+    /// How many bytes it takes for as long as it is in force, at most.
+    pub bytes: usize,
 }
 
 /// What a policy references, while it is compiled.
@@ -88,6 +90,22 @@ impl Compiled {
         }
     }
 
+    /// Makes it invalid because there is no room for it: nothing that is large stays of it.
+    pub fn refuse_for_room(&mut self, why: String) {
+        self.refuse(Note { field: "spec".to_owned(), value: None, message: why });
+        if let PolicyEntry::Invalid(policy) = &mut self.entry {
+            let policy = Arc::make_mut(policy);
+            policy.errors.drain(..policy.errors.len().saturating_sub(1));
+            let is_small = |images: &ImageSelector| {
+                let globs = images.include.iter().chain(&images.exclude);
+                globs.map(|glob| glob.as_str().len()).fold(0, usize::saturating_add) <= SMALL_SELECTOR
+            };
+            policy.images = policy.images.take().filter(is_small);
+            let requirements = policy.namespaces.as_ref().map_or(0, |selector| selector.0.len());
+            policy.namespaces = policy.namespaces.take().filter(|_| requirements <= 4);
+        }
+    }
+
     /// Makes it invalid for a reason that the object alone does not show.
     pub fn refuse(&mut self, error: Note) {
         let mut invalid = match &self.entry {
@@ -95,6 +113,7 @@ impl Compiled {
                 id: policy.id.clone(),
                 namespaces: Some(policy.namespaces.clone()),
                 images: Some(policy.images.clone()),
+                mode: policy.mode,
                 errors: Vec::new(),
             },
             PolicyEntry::Invalid(policy) => policy.as_ref().clone(),
@@ -123,6 +142,7 @@ pub fn compile(object: &Value, keys: &dyn Keys) -> Compiled {
         policy
     });
     let (key_objects, unmet) = (references.objects, references.unmet);
+    let bytes = fields.pattern_bytes().saturating_add(text_bytes(spec).saturating_mul(BYTES_OF_TEXT));
     let (errors, warnings) = fields.into_notes();
     let entry = match policy {
         Some(policy) if errors.is_empty() => PolicyEntry::Valid(Arc::new(policy)),
@@ -130,10 +150,31 @@ pub fn compile(object: &Value, keys: &dyn Keys) -> Compiled {
             id,
             namespaces: readable_namespaces(spec),
             images: images::readable(spec),
+            mode: readable_mode(spec),
             errors: errors.iter().map(ToString::to_string).collect(),
         })),
     };
-    Compiled { entry, errors, warnings, key_objects, unmet }
+    Compiled { entry, errors, warnings, key_objects, unmet, bytes }
+}
+
+/// How long the names of a policy's images may be that are kept although there is no room for the policy.
+const SMALL_SELECTOR: usize = 1 << 10;
+/// What a byte of a policy's text takes once it is compiled, at most.
+const BYTES_OF_TEXT: usize = 4;
+
+/// How long the text of a value is, about.
+fn text_bytes(value: &Value) -> usize {
+    const MARKS: usize = 4;
+    let inner = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => MARKS,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(text_bytes).fold(0, usize::saturating_add),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| name.len().saturating_add(text_bytes(value)))
+            .fold(0, usize::saturating_add),
+    };
+    inner.saturating_add(MARKS)
 }
 
 /// Compiles a policy object as the API server has it: an item of a list need not say of which kind it is. Without `pinning` no pod
@@ -164,6 +205,15 @@ fn read_spec(fields: &mut Fields, spec: &Value) -> Option<(ClusterPolicySpec, Mi
             fields.error(&format!("spec.{}", error.path()), None, error.inner().to_string());
             None
         }
+    }
+}
+
+/// A policy that says plainly that it denies nothing denies nothing while it is invalid. Anything else may have been meant to deny.
+fn readable_mode(spec: &Value) -> Mode {
+    match spec.get("mode").and_then(Value::as_str) {
+        Some("Audit") => Mode::Audit,
+        Some("Warn") => Mode::Warn,
+        _ => Mode::Enforce,
     }
 }
 
@@ -283,6 +333,7 @@ fn conditions(fields: &mut Fields, conditions: &[wire::Condition]) -> Vec<Condit
     for (at, condition) in conditions.iter().enumerate() {
         let field = format!("spec.provenance.conditions[{at}].expression");
         match Condition::new(&condition.expression, condition.message.clone()) {
+            Ok(condition) if !fields.takes_pattern(&field, condition.bytes()) => break,
             Ok(condition) => {
                 if let Some(pattern) = condition.unanchored() {
                     let message = format!(

@@ -13,8 +13,9 @@ mod trust_root;
 mod vsa;
 
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub use attestations::Attestations;
 pub use provenance::{Condition, PredicateType, Provenance, Source};
@@ -31,7 +32,7 @@ pub use vsa::Vsa;
 pub const API_VERSION: &str = "bonafide.dev/v1alpha1";
 
 /// How many entries a list may have. It keeps what the API server checks, and what a review costs, within bounds.
-const MAX_LIST: usize = 64;
+pub(super) const MAX_LIST: usize = 64;
 /// How long a pattern may be.
 const MAX_PATTERN: usize = 512;
 /// What any glob is made of.
@@ -166,8 +167,61 @@ pub enum Tags {
 
 /// How long a glob over repositories may be: as long as their names.
 const MAX_REPOSITORY: usize = 255;
-/// What it is made of.
-const REPOSITORY_GLOB: &str = "^[a-z0-9*?][a-z0-9*?._:/-]*$";
+
+/// What is said of a pattern without a slash.
+pub(super) const NO_REGISTRY: &str =
+    "has no registry and path, so it matches nothing; write docker.io/library/NAME, or ghcr.io/owner/**";
+/// What is said of a URL.
+pub(super) const WITH_SCHEME: &str = "is matched against registry/path: write it without the scheme";
+/// What is said of a whole reference.
+pub(super) const WITH_TAG: &str = "a policy is about repositories: write it without tag and digest";
+/// What is said of what no name has.
+pub(super) const NOT_OF_NAMES: &str = "has a character that no repository's name has: it begins with a letter, a digit, * or ?, and may go on with . _ - : and /, all in lower case";
+
+/// Whether a pattern over repositories may have it.
+pub(super) const fn is_of_repository_glob(byte: u8) -> bool {
+    byte.is_ascii_lowercase()
+        || byte.is_ascii_digit()
+        || matches!(byte, b'*' | b'?' | b'.' | b'_' | b'-' | b':' | b'/')
+}
+
+/// The schema of globs over repositories. What can never match would protect nothing: the API server refuses it when it is applied.
+fn repository_globs() -> Value {
+    let rule = |rule: &str, message: &str| json!({"rule": rule, "message": message});
+    json!({
+        "type": "array",
+        "maxItems": MAX_LIST,
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_REPOSITORY,
+            "x-kubernetes-validations": [
+                rule("self.matches('^[a-z0-9*?][a-z0-9*?._:/-]*$')", NOT_OF_NAMES),
+                rule("self.contains('/') || self.contains('**')", NO_REGISTRY),
+                rule("!self.contains('://')", WITH_SCHEME),
+                rule("self.contains('://') || !self.matches('/.*:')", WITH_TAG),
+                rule(
+                    "!self.contains('/') || self.matches('^([^/]*[.:*?][^/]*|localhost)/')",
+                    "matches nothing: it begins with no registry; Docker Hub's images are matched as docker.io/owner/NAME",
+                ),
+                rule(
+                    "self.contains('**') || !self.matches('^docker[.]io/[^/]*$')",
+                    "matches nothing: Docker Hub's own images are matched as docker.io/library/NAME",
+                ),
+            ],
+        },
+    })
+}
+
+fn globs_to_include(_: &mut SchemaGenerator) -> Schema {
+    let mut schema = Schema::try_from(repository_globs()).unwrap_or_default();
+    schema.insert("minItems".to_owned(), 1.into());
+    schema
+}
+
+fn globs_to_exclude(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(repository_globs()).unwrap_or_default()
+}
 
 /// Which images a policy is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -176,11 +230,11 @@ const REPOSITORY_GLOB: &str = "^[a-z0-9*?][a-z0-9*?._:/-]*$";
 pub struct Images {
     /// Globs over the normalised repository, such as `ghcr.io/org/**`: `*` stays within a segment, `**` crosses segments. Any one suffices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = MAX_LIST), inner(length(min = 1, max = MAX_REPOSITORY), regex(pattern = REPOSITORY_GLOB)))]
+    #[schemars(schema_with = "globs_to_include")]
     pub include: Vec<String>,
     /// Globs that take images out again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = MAX_REPOSITORY), regex(pattern = REPOSITORY_GLOB)))]
+    #[schemars(schema_with = "globs_to_exclude")]
     pub exclude: Vec<String>,
 }
 

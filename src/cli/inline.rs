@@ -44,8 +44,9 @@ pub struct InlineArgs {
     #[arg(long = "ref", value_name = "GLOB", requires = "repository")]
     git_ref: Vec<String>,
 
-    /// An event that may set off the build, such as push; repeatable [default: any].
-    #[arg(long, value_name = "EVENT", requires = "repository")]
+    /// An event that may set off the build, such as push; repeatable [default of GitHub Actions: push, `workflow_dispatch`,
+    /// schedule, release, create, `merge_group`, `repository_dispatch`].
+    #[arg(long, value_name = "EVENT", conflicts_with = "key")]
     trigger: Vec<String>,
 
     /// The OIDC issuer of the signer's identity [default with --repository: GitHub Actions].
@@ -130,7 +131,7 @@ impl InlineArgs {
     /// # Errors
     /// Flags that do not say who must have signed.
     pub fn object(&self, image: &Repository) -> Result<Value, Failure> {
-        let (kind, who) = match (&self.key, &self.repository, self.slsa.github()?) {
+        let (kind, who) = match (&self.key, &self.repository, self.slsa.github(&self.trigger)?) {
             (Some(file), ..) => ("publicKey", self.public_key(file)?),
             (None, Some(repository), _) => ("github", self.github(repository)),
             (None, None, Some(github)) => ("github", github),
@@ -243,6 +244,9 @@ impl InlineArgs {
             if let Some(value) = value {
                 certificate.insert(field.to_owned(), value.as_str().into());
             }
+        }
+        if !self.trigger.is_empty() {
+            certificate.insert("triggers".to_owned(), self.trigger.as_slice().into());
         }
         Value::Object(certificate)
     }

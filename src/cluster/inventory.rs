@@ -36,6 +36,7 @@ use crate::{
     domain::{
         platform::Platform,
         policy::{PolicyEntry, PolicyId},
+        policy_budget::PolicyBudget,
         workload::Node,
     },
     gather::ports::{Incomplete, Inventory, LabelMap, Snapshot, Unlisted, Unmatched},
@@ -47,6 +48,10 @@ const GATHERING: Duration = Duration::from_millis(10);
 /// How long the API server must say that it does not have a kind before objects of it are forgotten. Who deletes a definition deletes
 /// its objects first, and the watch tells so; this is for a replica whose watch was broken meanwhile.
 const ABSENT: Duration = Duration::from_secs(30);
+/// How many policies are listed at once: each may be as large as the API server stores.
+const POLICIES_AT_ONCE: u32 = 20;
+/// How long to wait before policies are listed again because there is room for more of them.
+const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +133,10 @@ pub struct ClusterInventory {
     /// Somebody writes the status of policies when they change.
     policies_changed: Notify,
     nodes: NodeLookups,
+    /// How much room policies take.
+    budget: Mutex<PolicyBudget>,
+    /// There is room again for policies that there was none for.
+    room: [Notify; 2],
 }
 
 impl ClusterInventory {
@@ -149,6 +158,8 @@ impl ClusterInventory {
             changed: Notify::new(),
             policies_changed: Notify::new(),
             nodes: NodeLookups::default(),
+            budget: Mutex::default(),
+            room: [Notify::new(), Notify::new()],
         })
     }
 
@@ -348,11 +359,23 @@ impl ClusterInventory {
             watched.as_str(),
         );
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let convert = |object| self.policy(kind, object);
-        watch::follow(watcher::watcher(objects, watch::settings()), convert, |change| {
-            self.take_policies(watched, reach, change);
-        })
-        .await;
+        // Nothing is kept of a policy that there is no room for: it is listed again once there is.
+        loop {
+            let convert = |object| self.policy(kind, object);
+            let settings = watch::settings().page_size(POLICIES_AT_ONCE);
+            let following = watch::follow(watcher::watcher(objects.clone(), settings), convert, |change| {
+                self.take_policies(watched, reach, change);
+            });
+            tokio::select! {
+                () = following => {}
+                () = self.has_room(reach) => {}
+            }
+        }
+    }
+
+    async fn has_room(&self, reach: Reach) {
+        self.room_for(reach).notified().await;
+        tokio::time::sleep(BEFORE_LISTING_AGAIN).await;
     }
 
     async fn follow_namespaces(&self, client: &Client) {

@@ -30,6 +30,8 @@ pub struct KnownPolicy {
     pub reported: Option<Reported>,
     /// What it is compiled anew from, where it references keys.
     pub keyed: Option<Arc<Keyed>>,
+    /// Whether it is invalid because there was no room for it.
+    pub beyond_budget: bool,
 }
 
 /// A policy object that references keys.
@@ -104,7 +106,8 @@ pub enum Reach {
 }
 
 impl Reach {
-    fn is_of(self, id: &PolicyId) -> bool {
+    /// Whether a policy is of it.
+    pub(super) fn is_of(self, id: &PolicyId) -> bool {
         id.namespace.is_some() == (self == Self::Namespace)
     }
 }
@@ -163,6 +166,11 @@ impl State {
         self.policies.get(id).map(|policy| policy.uid.as_str())
     }
 
+    /// Whether there is no room for some policy of a reach.
+    pub fn has_beyond_budget(&self, reach: Reach) -> bool {
+        self.policies.iter().any(|(id, policy)| policy.beyond_budget && reach.is_of(id))
+    }
+
     /// The policies, in order.
     pub fn policies(&self) -> impl Iterator<Item = (&PolicyId, &KnownPolicy)> {
         self.policies.iter()
@@ -193,6 +201,7 @@ impl State {
         let Some(known) = self.policies.get_mut(id).filter(|known| is_of(known)) else { return false };
         let changed = known.entry != policy.entry;
         (known.entry, known.keyed) = (policy.entry, policy.keyed);
+        known.beyond_budget = policy.beyond_budget;
         self.required(changed)
     }
 
@@ -207,7 +216,12 @@ impl State {
     fn put_policy(&mut self, id: PolicyId, policy: KnownPolicy) -> bool {
         match self.policies.get_mut(&id) {
             // What compiled is the same as long as the spec is; a status alone changes no verdict.
-            Some(known) if known.uid == policy.uid && known.generation == policy.generation => {
+            // Only room makes a difference.
+            Some(known)
+                if known.uid == policy.uid
+                    && known.generation == policy.generation
+                    && known.beyond_budget == policy.beyond_budget =>
+            {
                 known.reported = policy.reported;
                 false
             }

@@ -9,7 +9,7 @@ mod subject;
 use jiff::Timestamp;
 
 pub use consistency::check_consistency;
-use source::{Source, check_trigger, wrong};
+use source::{DefaultTriggers, Source, check_trigger, wrong};
 use subject::{check_build_ref, check_config, check_pipeline, check_subject, check_workflow, stranger};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     message::one_line,
     policy::ProvenanceRules,
     provenance::{Provenance, Statement},
+    repository_name::is_same_repository,
     verdict::Reason,
 };
 
@@ -75,15 +76,16 @@ pub fn check_signer(signer: &Signer, verified: &Verified, tag: Option<&str>) -> 
                 return wrong("runner", certificate.runner.as_deref());
             }
             check_build_ref(buildkite, certificate, tag)?;
-            check_trigger(&buildkite.triggers, &[], certificate)
+            check_trigger(&buildkite.triggers, DefaultTriggers::Any, certificate)
         }
         SignerIdentity::GoogleCloudBuild(accounts) => {
             check_issuer(ServiceAccounts::ISSUER, certificate)?;
             if accounts.fit(&certificate.subject) { Ok(()) } else { Err(stranger(certificate)) }
         }
-        SignerIdentity::Certificate { issuer, subject } => {
+        SignerIdentity::Certificate { issuer, subject, triggers } => {
             check_issuer(issuer, certificate)?;
-            check_subject(subject, certificate)
+            check_subject(subject, certificate)?;
+            check_trigger(triggers, DefaultTriggers::of_issuer(issuer), certificate)
         }
         SignerIdentity::PublicKey(_) => {
             let found = format!("signed by {} with a certificate, not with the key", certificate.subject);
@@ -123,7 +125,8 @@ pub fn check_builder(
     Ok(())
 }
 
-/// Whether what is claimed is what the policy asks for. `proved` is a time by which it is proved to have been signed.
+/// Whether what is claimed is what the policy asks for. `proved` is a time by which it is proved to have been signed, `issuer` who
+/// vouches for the signer, if anyone.
 ///
 /// # Errors
 /// The first thing that differs: `NoProvenance` (another predicate type), `WrongBuilder`, `WrongSource` or `ProvenanceTooOld`.
@@ -132,6 +135,7 @@ pub fn check_provenance(
     statement: &Statement,
     provenance: &Provenance,
     proved: Option<Timestamp>,
+    issuer: Option<&str>,
     now: Timestamp,
 ) -> Result<(), Mismatch> {
     let predicate_type = &statement.predicate_type;
@@ -152,7 +156,10 @@ pub fn check_provenance(
     {
         return claims(Reason::WrongBuilder, "build type", Some(&provenance.build_type));
     }
-    if rules.source_repository.is_some() && rules.source_repository != provenance.source {
+    let is_claimed = |wanted: &str| {
+        provenance.source.as_deref().is_some_and(|claimed| is_same_repository(wanted, claimed, issuer))
+    };
+    if rules.source_repository.as_deref().is_some_and(|wanted| !is_claimed(wanted)) {
         return claims(Reason::WrongSource, "source", provenance.source.as_deref());
     }
     let ref_fits = |found: &str| rules.source_refs.iter().any(|glob| glob.matches(found));

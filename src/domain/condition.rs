@@ -11,10 +11,10 @@ mod values;
 use std::{fmt, sync::Arc};
 
 use cel::{Context, IdedExpr, Value, parser::PrattParser};
-use regex::Regex;
-
-pub use steps::Budget;
+pub use steps::{Budget, ReviewBudget};
 pub use values::Given;
+
+use super::compiled_pattern::CompiledPattern;
 
 /// The longest expression, in bytes.
 pub const MAX_EXPRESSION: usize = 1024;
@@ -32,7 +32,9 @@ pub struct Condition {
 struct Compiled {
     root: IdedExpr,
     /// The patterns of `matches`, each compiled once.
-    patterns: Arc<Vec<Regex>>,
+    patterns: Arc<Vec<CompiledPattern>>,
+    /// The patterns as they were written.
+    written: Vec<String>,
     mentions: Mentions,
 }
 
@@ -89,8 +91,9 @@ impl Condition {
         let mut root = parse(expression)?;
         let checked = check::check(&root, expression)?;
         steps::count_in(&mut root, &checked.patterns)?;
-        let patterns = Arc::new(checked.patterns.into_iter().map(|(_, regex)| regex).collect());
-        let compiled = Arc::new(Compiled { root, patterns, mentions: checked.mentions });
+        let patterns = Arc::new(checked.patterns.into_iter().map(|(_, pattern)| pattern).collect());
+        let compiled =
+            Arc::new(Compiled { root, patterns, written: checked.written, mentions: checked.mentions });
         Ok(Self { expression: expression.to_owned(), message, compiled })
     }
 
@@ -106,8 +109,13 @@ impl Condition {
 
     /// A pattern of `matches` that is not anchored at both ends, and so matches more than it may look like.
     pub fn unanchored(&self) -> Option<&str> {
-        let patterns = self.compiled.patterns.iter().map(Regex::as_str);
-        patterns.into_iter().find(|pattern| !(pattern.starts_with('^') && pattern.ends_with('$')))
+        let mut patterns = self.compiled.written.iter().map(String::as_str);
+        patterns.find(|pattern| !(pattern.starts_with('^') && pattern.ends_with('$')))
+    }
+
+    /// How many bytes its patterns take once they are compiled.
+    pub fn bytes(&self) -> usize {
+        self.compiled.patterns.iter().fold(0, |sum, pattern| pattern.bytes().saturating_add(sum))
     }
 
     /// Whether the answer may differ from one manifest of an image to the other.

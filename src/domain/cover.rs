@@ -29,7 +29,7 @@ use super::{
     looked_at::{self, Spot},
     message,
     plan::ImagePlan,
-    platform::Candidate,
+    platform::{Candidate, Platform},
     policy::{Policy, SubjectRule},
     provenance::Provenance,
     summary::check_summary,
@@ -51,7 +51,7 @@ pub struct Judge<'a> {
     pub(super) facts: &'a ImageFacts,
     now: Timestamp,
     seen: HashMap<Digest, Vec<Seen<'a>>>,
-    /// For the conditions of all policies.
+    /// For the conditions of all policies about the image.
     pub(super) budget: Budget,
 }
 
@@ -80,19 +80,20 @@ enum By<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Looks at what was found about an image of which these manifests are judged.
+    /// Looks at what was found about an image of which these manifests are judged. The conditions of all policies have `budget`.
     pub fn new<'c>(
         plan: &'a ImagePlan,
         facts: &'a ImageFacts,
         candidates: impl Iterator<Item = &'c Candidate>,
         now: Timestamp,
+        budget: Budget,
     ) -> Self {
         let ours: HashSet<Digest> = candidates.flat_map(|candidate| relevant(facts, candidate)).collect();
         let seen = |evidence: &'a Arc<SubjectEvidence>| {
             evidence.attestations.iter().map(|attestation| Seen::new(attestation, &ours)).collect()
         };
         let seen = facts.evidence.iter().map(|(digest, evidence)| (*digest, seen(evidence))).collect();
-        Self { plan, facts, now, seen, budget: Budget::default() }
+        Self { plan, facts, now, seen, budget }
     }
 
     /// What a policy makes of them.
@@ -149,7 +150,8 @@ impl<'a> Judge<'a> {
         };
         let ruled = fit.and_then(|fit| {
             let (rules, statement) = (&policy.provenance, signature.statement());
-            check_provenance(rules, statement, provenance, fit.proved_time(), self.now).map(|()| fit)
+            check_provenance(rules, statement, provenance, fit.proved_time(), fit.issuer(), self.now)
+                .map(|()| fit)
         });
         ruled.map_or_else(Ruled::Differs, Ruled::Fits)
     }
@@ -182,6 +184,10 @@ impl Fit<'_> {
         }
     }
 
+    fn issuer(&self) -> Option<&str> {
+        self.certificate().map(|certificate| certificate.issuer.as_str())
+    }
+
     fn proved_time(&self) -> Option<Timestamp> {
         match &self.by {
             By::Certificate(certificate) => Some(certificate.not_before),
@@ -203,11 +209,15 @@ pub struct Ruling<'a> {
 }
 
 impl Ruling<'_> {
-    /// Looks for an attestation that covers `candidate`.
+    /// Looks for an attestation that covers `candidate` on each of the platforms that it would be picked for.
     ///
     /// # Errors
     /// What comes closest.
-    pub fn cover(&mut self, candidate: &Candidate) -> Result<Cover, Box<Problem>> {
+    pub fn cover(
+        &mut self,
+        candidate: &Candidate,
+        platforms: &[Option<&Platform>],
+    ) -> Result<Cover, Box<Problem>> {
         let digests = relevant(self.judge.facts, candidate);
         let accepted = match self.policy.subject {
             SubjectRule::Platform => digests.get(..1).unwrap_or_default(),
@@ -231,7 +241,7 @@ impl Ruling<'_> {
                             predicate_type: &signed.statement().predicate_type,
                             provenance,
                             certificate: fit.certificate(),
-                            candidate,
+                            platforms,
                         };
                         match self.answers.all_hold(self.judge, self.policy, &question) {
                             Ok(()) => {

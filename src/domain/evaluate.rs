@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::HashSet};
 use jiff::Timestamp;
 
 use super::{
+    condition::ReviewBudget,
     constrain::constrain,
     cover::Judge,
     digest::Digest,
@@ -51,18 +52,20 @@ pub fn unavailable(plan: &ImagePlan, digest: Option<Digest>, error: &FetchError)
 
 /// Decides about an image from what was found out about it. `now` is the time of the review.
 pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now: Timestamp) -> ImageVerdict {
-    evaluate_while(plan, platforms, facts, now, &|| true).unwrap_or_else(|| {
+    evaluate_while(plan, platforms, facts, now, &ReviewBudget::default(), &|| true).unwrap_or_else(|| {
         let error = FetchError { kind: FetchErrorKind::Deadline, detail: STOPPED.to_owned() };
         unavailable(plan, Some(facts.digest), &error)
     })
 }
 
-/// The same, where the caller may stop it: `goes_on` is asked before each policy and each manifest. `None`: it was stopped.
+/// The same within what is left for the conditions of the review, where the caller may stop it: `goes_on` is asked before each policy
+/// and each manifest. `None`: it was stopped. Where `conditions` are spent, the verdict says nothing of the image.
 pub fn evaluate_while(
     plan: &ImagePlan,
     platforms: &Platforms,
     facts: &ImageFacts,
     now: Timestamp,
+    conditions: &ReviewBudget,
     goes_on: &dyn Fn() -> bool,
 ) -> Option<ImageVerdict> {
     let entries = entries(facts.digest, &facts.root);
@@ -77,18 +80,21 @@ pub fn evaluate_while(
     let mut uncovered: HashSet<Digest> = HashSet::new();
     let mut details_left = DETAILS;
 
-    let judge = Judge::new(plan, facts, possible.clone(), now);
+    let budget = conditions.of_image();
+    let judge = Judge::new(plan, facts, possible.clone(), now, budget.clone());
     for policy in plan.valid() {
         if !goes_on() {
             return None;
         }
         // Most policies name no other repository, and share what is worked out once.
         let seen = facts.seen_by(policy);
-        let apart = matches!(seen, Cow::Owned(_)).then(|| Judge::new(plan, &seen, possible.clone(), now));
+        let apart = matches!(seen, Cow::Owned(_))
+            .then(|| Judge::new(plan, &seen, possible.clone(), now, budget.clone()));
         let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy);
         let judged = landing.candidates.iter().map(|(platform, candidate)| {
             goes_on().then(|| {
-                let mut result = ruling.cover(candidate);
+                let platforms: Vec<_> = landing.platforms_of(platform.as_ref(), candidate).collect();
+                let mut result = ruling.cover(candidate, &platforms);
                 if let Err(problem) = &mut result {
                     problem.platform.clone_from(platform);
                     bound_details(problem, &mut details_left);
@@ -119,7 +125,7 @@ pub fn evaluate_while(
                 if !goes_on() {
                     return None;
                 }
-                let Err(mut problem) = ruling.cover(candidate) else { continue };
+                let Err(mut problem) = ruling.cover(candidate, &[platform.as_ref()]) else { continue };
                 problem.platform.clone_from(platform);
                 bound_details(&mut problem, &mut details_left);
                 beyond.push(located(*problem, plan, candidate.digest, some_covered));

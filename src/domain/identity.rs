@@ -10,10 +10,11 @@ use super::{
     glob::{AnchoredRegex, Glob},
     key::{KeyIdentity, TransparencyLog},
     level::BuildLevel,
+    repository_name::is_same_subject,
 };
 pub use builders::{
-    BuildkiteIdentity, GithubIdentity, GitlabIdentity, PipelineConfig, RefType, ServiceAccounts,
-    SigningWorkflow,
+    BuildkiteIdentity, DEFAULT_TRIGGERS, GithubIdentity, GitlabIdentity, PipelineConfig, RefType,
+    ServiceAccounts, SigningWorkflow, is_github_issuer,
 };
 
 /// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**
@@ -148,6 +149,8 @@ pub enum SignerIdentity {
         issuer: String,
         /// The subject alternative name.
         subject: SubjectMatcher,
+        /// What may set off the build. Where none is given: [`DEFAULT_TRIGGERS`] for an issuer of GitHub's, anything for others.
+        triggers: Vec<String>,
     },
 }
 
@@ -168,17 +171,17 @@ impl SignerIdentity {
 /// How a subject alternative name is matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubjectMatcher {
-    /// The whole text.
+    /// The whole text; names of owners and repositories in any case.
     Exact(String),
     /// A regular expression over the whole text.
     Regex(AnchoredRegex),
 }
 
 impl SubjectMatcher {
-    /// Whether the whole of `subject` fits.
-    pub fn fits(&self, subject: &str) -> bool {
+    /// Whether the whole of a subject fits that this issuer vouches for.
+    pub fn fits(&self, subject: &str, issuer: &str) -> bool {
         match self {
-            Self::Exact(text) => text == subject,
+            Self::Exact(text) => is_same_subject(text, subject, issuer),
             Self::Regex(regex) => regex.matches(subject),
         }
     }

@@ -17,6 +17,8 @@ const USUAL: &str = "linux";
 pub struct Landing {
     /// Each manifest once, with the platform it would be picked for.
     pub candidates: Vec<(Option<Platform>, Candidate)>,
+    /// The other platforms that manifests among them would be picked for too.
+    further: Vec<(Platform, Candidate)>,
     /// Platforms that the image does not have.
     pub missing: Vec<Platform>,
 }
@@ -95,7 +97,8 @@ fn of_systems(systems: &[String], entries: &[IndexEntry]) -> Landing {
         missing.sort_unstable();
         missing.dedup();
     }
-    Landing { candidates: found.into_iter().map(|c| (c.platform.clone(), c)).collect(), missing }
+    let candidates = found.into_iter().map(|c| (c.platform.clone(), c)).collect();
+    Landing { candidates, further: Vec::new(), missing }
 }
 
 /// What nodes of these architectures could pick. Where no system is named it is each that the image has: whoever writes no system
@@ -128,14 +131,26 @@ fn collect_systems<'a>(entries: &'a [IndexEntry], all: &mut BTreeSet<&'a str>) {
 }
 
 impl Landing {
+    /// The platforms that a candidate would be picked for: a manifest that the index lists without one is picked for several.
+    pub fn platforms_of<'a>(
+        &'a self,
+        first: Option<&'a Platform>,
+        candidate: &'a Candidate,
+    ) -> impl Iterator<Item = Option<&'a Platform>> {
+        let further = self.further.iter().filter(move |(_, known)| known == candidate);
+        std::iter::once(first).chain(further.map(|(platform, _)| Some(platform)))
+    }
+
     /// Adds what could be picked on any of `platforms`; where that is nothing, `shown` is missing.
     fn add(&mut self, shown: &Platform, platforms: &[Platform], entries: &[IndexEntry]) {
         let mut some = false;
         for platform in platforms {
             for candidate in candidates(platform, entries) {
                 some = true;
-                if !self.candidates.iter().any(|(_, known)| *known == candidate) {
-                    self.candidates.push((Some(platform.clone()), candidate));
+                match self.candidates.iter().find(|(_, known)| *known == candidate) {
+                    None => self.candidates.push((Some(platform.clone()), candidate)),
+                    Some((first, _)) if first.as_ref() == Some(platform) => {}
+                    Some(_) => self.further.push((platform.clone(), candidate)),
                 }
             }
         }

@@ -2,6 +2,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod authorize;
+pub mod compiled_pattern;
 pub mod condition;
 pub mod constrain;
 pub mod cover;
@@ -21,10 +22,12 @@ pub mod placement;
 pub mod plan;
 pub mod platform;
 pub mod policy;
+pub mod policy_budget;
 pub mod predicate;
 pub mod provenance;
 pub mod reference;
 pub mod repeated_keys;
+pub mod repository_name;
 pub mod summary;
 pub mod verdict;
 pub mod vouch;

@@ -43,7 +43,12 @@ pub struct ImagePlan {
     pub policies: Vec<PolicyEntry>,
     /// Whether it can still be changed.
     pub stage: Stage,
+    /// What is said of policies that are too many to be evaluated.
+    pub beyond: Option<Box<Problem>>,
 }
+
+/// How many policies of a namespace may name one image, and how many of the cluster.
+const MAX_POLICIES: usize = 64;
 
 impl ImagePlan {
     /// The valid policies among them.
@@ -155,10 +160,11 @@ impl ImagePlan {
                 hint: Some(
                     "whoever owns the policy sees every error with `bonafide policy check`".to_owned(),
                 ),
-                ..Problem::new(Reason::InvalidPolicy, Mode::Enforce, policy.errors.join("; "))
+                ..Problem::new(Reason::InvalidPolicy, policy.mode, policy.errors.join("; "))
             }),
         });
         let will_move = self.reference.digest().is_none() && self.stage == Stage::Final;
+        let beyond = self.beyond.iter().map(|problem| problem.as_ref().clone());
         let tags = self.valid().filter(|_| will_move).filter_map(|policy| {
             let mode = match policy.tags {
                 TagRule::Allow => return None,
@@ -177,7 +183,7 @@ impl ImagePlan {
                 )
             })
         });
-        invalid.chain(tags).collect()
+        invalid.chain(beyond).chain(tags).collect()
     }
 }
 
@@ -218,10 +224,10 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
             return Plan::Settled(Box::new(ImageVerdict::of_problems(image, vec![problem])));
         }
     };
-    let policies: Vec<PolicyEntry> =
-        set.matching(scope, reference.repository()).into_iter().cloned().collect();
-    if !policies.is_empty() {
-        let asked = ImagePlan { reference, policies, stage };
+    let matching = set.matching(scope, reference.repository());
+    if !matching.is_empty() {
+        let (policies, beyond) = within_limits(scope, matching);
+        let asked = ImagePlan { reference, policies, stage, beyond };
         // Invalid policies alone fail closed, whatever a registry would say.
         if asked.valid().next().is_none() {
             return Plan::Settled(Box::new(ImageVerdict::of_problems(image, asked.known_problems())));
@@ -241,6 +247,37 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     verdict.matched = false;
     verdict.digest = reference.digest().copied();
     Plan::Settled(Box::new(verdict))
+}
+
+/// The policies that are evaluated, and what is said of the others. The cluster's and the namespace's are counted apart: neither takes
+/// the other's away.
+fn within_limits(scope: Scope<'_>, matching: Vec<&PolicyEntry>) -> (Vec<PolicyEntry>, Option<Box<Problem>>) {
+    let most = match scope {
+        Scope::Everywhere => usize::MAX,
+        Scope::Namespace { .. } => MAX_POLICIES,
+    };
+    let (of_cluster, of_namespace): (Vec<_>, Vec<_>) =
+        matching.into_iter().partition(|entry| entry.id().namespace.is_none());
+    let mut evaluated = Vec::with_capacity(of_cluster.len().saturating_add(of_namespace.len()).min(most));
+    let mut beyond: Vec<&PolicyEntry> = Vec::new();
+    for all in [of_cluster, of_namespace] {
+        evaluated.extend(all.iter().take(most).map(|entry| (*entry).clone()));
+        beyond.extend(all.into_iter().skip(most));
+    }
+    let strictest = beyond.iter().rev().max_by_key(|entry| entry.mode());
+    let problem = strictest.map(|entry| {
+        let found = format!(
+            "{} more policies than the {most} that are evaluated of {} name this image",
+            beyond.len(),
+            if entry.id().namespace.is_some() { "a namespace" } else { "the cluster" }
+        );
+        Box::new(Problem {
+            policy: Some(entry.id().clone()),
+            hint: Some("put several signers into one policy, or have policies name fewer images".to_owned()),
+            ..Problem::new(Reason::InvalidPolicy, entry.mode(), found)
+        })
+    });
+    (evaluated, problem)
 }
 
 impl Problem {

@@ -219,6 +219,8 @@ pub struct InvalidPolicy {
     pub namespaces: Option<LabelSelector>,
     /// The images it names, where they could be read; `None`: every image in its reach.
     pub images: Option<ImageSelector>,
+    /// What its verdict does: it denies unless it says plainly that it does not.
+    pub mode: Mode,
     /// What is wrong with it.
     pub errors: Vec<String>,
 }
@@ -238,6 +240,14 @@ impl PolicyEntry {
         match self {
             Self::Valid(policy) => &policy.id,
             Self::Invalid(policy) => &policy.id,
+        }
+    }
+
+    /// What its verdict does.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Valid(policy) => policy.mode,
+            Self::Invalid(policy) => policy.mode,
         }
     }
 

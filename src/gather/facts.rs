@@ -4,7 +4,7 @@ mod beside;
 
 use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -34,6 +34,8 @@ const TAG_AGE: Duration = Duration::from_secs(2);
 const FACTS_BYTES: u64 = 40 << 20;
 /// How many bytes of the structure of images are kept.
 const ROOTS_BYTES: u64 = 8 << 20;
+/// How many bytes of what is known of manifests that indexes list.
+const LISTED_BYTES: u64 = 2 << 20;
 /// How many bytes of attestation manifests of indexes are kept.
 const HOLDERS_BYTES: u64 = 16 << 20;
 /// How many bytes of verifications are kept.
@@ -65,6 +67,8 @@ pub struct Facts {
     lanes: Arc<Lanes>,
     tags: Paced<(Repository, String, Credential), Digest>,
     roots: Paced<(Repository, Digest, Credential), Arc<Root>>,
+    /// Of manifests that indexes list: whether they are indexes themselves.
+    listed: Paced<(Repository, Digest, Credential), bool>,
     evidence: Paced<EvidenceKey, Gathered>,
     in_index: Paced<HolderKey, Holder>,
     keys: KeyChecks,
@@ -136,6 +140,7 @@ impl Facts {
             roots: Paced::new(&lanes, ROOTS_BYTES, |(repository, ..), root| {
                 key(repository, root.map_or(0, |root| weigh::root(root)))
             }),
+            listed: Paced::new(&lanes, LISTED_BYTES, |(repository, ..), _| key(repository, 0)),
             evidence: Paced::new(&lanes, FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
                 key(repository, gathered.map_or(0, Gathered::bytes))
             })
@@ -170,7 +175,7 @@ impl Facts {
             ("reviewed_evidence", evidence),
             ("reviewed_verdicts", verdicts),
             ("facts", self.evidence.bytes().saturating_add(self.in_index.bytes())),
-            ("images", self.roots.bytes()),
+            ("images", self.roots.bytes().saturating_add(self.listed.bytes())),
             ("tags", self.tags.bytes()),
             ("verifications", weigh::held(&self.discovery.verified).saturating_add(self.keys.bytes())),
         ]);
@@ -265,6 +270,9 @@ impl Facts {
 
     /// Adds the evidence of these manifests of the image's index, with what BuildKit put into the index beside them, at home and
     /// elsewhere, at once. Of those that are too many it is said that they were not asked about.
+    ///
+    /// # Errors
+    /// Where one of them is an index, or the registry does not say what it is.
     pub async fn add_manifests(
         &self,
         known: &mut Known,
@@ -272,7 +280,7 @@ impl Facts {
         elsewhere: &[Place<'_>],
         digests: Vec<Digest>,
         freshness: Freshness,
-    ) {
+    ) -> Result<(), FetchError> {
         let mut digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
         for digest in digests.split_off(digests.len().min(MAX_MANIFESTS)) {
@@ -290,7 +298,10 @@ impl Facts {
             self.around(around, &nested, &digests, freshness)
         });
         let asked: Vec<_> = asked.collect();
-        for (around, nested, found) in futures::future::join_all(asked).await {
+        let (found, are_manifests) =
+            tokio::join!(futures::future::join_all(asked), self.check_listed(home, &digests));
+        are_manifests?;
+        for (around, nested, found) in found {
             let place = around.home.map(|_| around.place);
             for (digest, Found { evidence, at, keyed }) in nested {
                 known.add(place, digest, evidence, at, &keyed);
@@ -301,6 +312,33 @@ impl Facts {
                 known.add(place, joined.digest, joined.evidence, joined.at, &joined.keyed);
             }
         }
+        Ok(())
+    }
+
+    /// Whether what an index lists as manifests are manifests. One that the registry does not have cannot run.
+    async fn check_listed(&self, home: &Place<'_>, digests: &[Digest]) -> Result<(), FetchError> {
+        let Place { repository, errand } = home;
+        let checks = digests.iter().map(|digest| async {
+            let digest = *digest;
+            let ask = |room: Room| {
+                let source = Arc::clone(errand.source(&self.discovery.source));
+                let repository = (*repository).clone();
+                async move { image::is_index(source.as_ref(), &repository, digest, room).await }.boxed()
+            };
+            let key = ((*repository).clone(), digest, errand.credential());
+            match self.listed.get(key, Freshness::Any, errand, repository.registry(), ask).await {
+                Ok(dated) if dated.value => Err(FetchError {
+                    kind: FetchErrorKind::Malformed,
+                    detail: format!("the index lists {digest} as an image manifest, and it is an index"),
+                }),
+                Err(error) if error.kind != FetchErrorKind::NotFound => Err(error),
+                Ok(_) | Err(_) => Ok(()),
+            }
+        });
+        let results: Vec<_> = stream::iter(checks.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await;
+        // A definite answer is told before what could not be found out.
+        let failed = results.into_iter().filter_map(Result::err);
+        failed.min_by_key(|error| error.kind.is_transient()).map_or(Ok(()), Err)
     }
 
     /// Discovery in the errand's name. What the same bytes say is the same for everybody who has them.

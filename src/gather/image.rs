@@ -178,6 +178,24 @@ pub async fn root(
     Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&config).ok().and_then(stated)))
 }
 
+/// Whether what an index lists as an image manifest is an index. Runtimes differ in what they make of one, and what is attested of an
+/// index is said of no single manifest.
+///
+/// # Errors
+/// What the registry failed with; `Malformed` where it can be read as both.
+pub async fn is_index(
+    source: &dyn Attestations,
+    repository: &Repository,
+    digest: Digest,
+    room: Room,
+) -> Result<bool, Stop> {
+    let manifest = source.manifest(repository, &digest).await?;
+    if manifest.bytes.len() > room.bytes && !room.is_largest {
+        return Err(Stop::TooSmall);
+    }
+    Ok(parse(&manifest)?.manifests.is_some())
+}
+
 fn stated(wire: WirePlatform) -> Option<Platform> {
     let is_stated = |part: &Option<String>| part.as_ref().is_some_and(|part| !part.is_empty());
     (is_stated(&wire.os) && is_stated(&wire.architecture)).then(|| wire.into())

@@ -4,6 +4,7 @@
 //! Waiting for a turn counts against the deadline: too much to do becomes "could not find out in time", and never a hang.
 
 use std::{
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
@@ -23,6 +24,7 @@ use super::{
     weigh::capped,
 };
 use crate::domain::{
+    condition::ReviewBudget,
     digest::Digest,
     evidence::{FetchError, FetchErrorKind, SubjectEvidence},
     verdict::ImageVerdict,
@@ -59,6 +61,7 @@ const VERDICTS: [usize; 3] = [4 << 20, 8 << 20, 24 << 20];
 pub struct Lanes {
     small: Semaphore,
     large: Semaphore,
+    evaluations: Arc<Semaphore>,
     shares: moka::sync::Cache<String, Arc<Share>>,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
@@ -70,6 +73,7 @@ struct Share {
     large: Semaphore,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
+    evaluations: Arc<Semaphore>,
 }
 
 /// A review's own account.
@@ -88,6 +92,17 @@ struct Own {
 pub struct Turn<'a> {
     _room: SemaphorePermit<'a>,
     _of_namespace: SemaphorePermit<'a>,
+}
+
+/// A permit for an evaluation that takes long. Dropping it releases it.
+pub struct EvaluationPermit {
+    _of_namespace: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+/// How many threads compute at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// How much a look-up may hold.
@@ -126,6 +141,7 @@ impl Default for Lanes {
         Self {
             small: Semaphore::new(LOOKUPS),
             large: Semaphore::new(LARGE_LOOKUPS),
+            evaluations: Arc::new(Semaphore::new(processors().max(2))),
             shares: moka::sync::Cache::builder()
                 .max_capacity(SHARES)
                 .weigher(|namespace: &String, _| capped(namespace.len().saturating_add(size_of::<Share>())))
@@ -157,6 +173,7 @@ impl Lanes {
             Arc::new(Share {
                 small: Semaphore::new(SHARE),
                 large: Semaphore::new(LARGE_SHARE),
+                evaluations: Arc::new(Semaphore::new((processors() / 2).max(1))),
                 evidence: Arc::default(),
                 verdicts: Arc::default(),
             })
@@ -171,7 +188,15 @@ impl Lanes {
             held: AtomicUsize::new(0),
             holds,
         });
-        Errand { deadline, share, own, all_evidence: Arc::clone(&self.evidence), acting: None }
+        Errand {
+            deadline,
+            conditions: ReviewBudget::default(),
+            evaluations: Arc::clone(&self.evaluations),
+            share,
+            own,
+            all_evidence: Arc::clone(&self.evidence),
+            acting: None,
+        }
     }
 }
 
@@ -188,6 +213,9 @@ fn over() -> FetchError {
 pub struct Errand {
     /// When it is over.
     pub deadline: Instant,
+    /// What its conditions may cost.
+    pub conditions: ReviewBudget,
+    evaluations: Arc<Semaphore>,
     share: Arc<Share>,
     own: Arc<Own>,
     all_evidence: Arc<HeldEvidence>,
@@ -287,6 +315,21 @@ impl Errand {
         Ok(Turn { _room: own.map_err(|_closed| over())?, _of_namespace: turn? })
     }
 
+    /// A permit for an evaluation that takes long: of the namespace's, and of all that there are.
+    ///
+    /// # Errors
+    /// `Deadline` where there is none in time.
+    pub async fn evaluation(&self) -> Result<EvaluationPermit, FetchError> {
+        let of = |permits: &Arc<Semaphore>| Arc::clone(permits).acquire_owned();
+        let both = async { Ok((of(&self.share.evaluations).await?, of(&self.evaluations).await?)) };
+        let permits: Result<_, AcquireError> =
+            tokio::time::timeout_at(self.deadline, both).await.map_err(|_| {
+                late("could not find out in time: other images were evaluated all the while".to_owned())
+            })?;
+        let (of_namespace, of_all) = permits.map_err(|_closed| over())?;
+        Ok(EvaluationPermit { _of_namespace: of_namespace, _of_all: of_all })
+    }
+
     /// So much was read on it, and so much of that is held.
     pub fn add(&self, read: usize, held: usize) {
         self.own.read.fetch_add(read, Ordering::Relaxed);
@@ -329,6 +372,25 @@ mod tests {
         assert!(lanes.errand(Some("n"), soon).turn(Room::LARGEST).await.is_ok());
         drop(large);
         assert!(errand.turn(Room::LARGEST).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn b6_one_namespaces_evaluations_leave_room_for_anothers() {
+        let soon = Instant::now() + Duration::from_millis(20);
+        let lanes = Lanes::default();
+        let busy = lanes.errand(Some("busy"), soon);
+        let mut held = Vec::new();
+        while let Ok(permit) = busy.evaluation().await {
+            held.push(permit);
+        }
+        assert_eq!(held.len(), (processors() / 2).max(1));
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(lanes.errand(Some("other"), soon).evaluation().await.is_ok());
+        let told = lanes.errand(Some("busy"), soon).evaluation().await.err().map(|error| error.kind);
+        assert_eq!(told, Some(FetchErrorKind::Deadline));
+        drop(held);
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(lanes.errand(Some("busy"), soon).evaluation().await.is_ok());
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::{
 
 pub use super::ports::Pulling;
 use super::{
-    evaluation::Evaluations,
+    evaluation::evaluated,
     facts::{Facts, Known, Place},
     flight::Freshness,
     landings::Landings,
@@ -26,6 +26,7 @@ use super::{
     verdicts::{DENIAL_AGE, Question, Verdicts, findings, is_settled},
 };
 use crate::domain::{
+    compiled_pattern::CompiledPattern,
     digest::Digest,
     evaluate::unavailable,
     evidence::FetchError,
@@ -50,7 +51,6 @@ pub struct Reviewer {
     verdicts: Verdicts,
     landings: Landings,
     late: LateLookups,
-    evaluations: Evaluations,
     /// Whether an image that no policy denies may take as long as any other.
     is_patient: bool,
     /// In a cluster, where workloads bring their own credentials.
@@ -97,7 +97,6 @@ impl Reviewer {
             verdicts: Verdicts::default(),
             landings: Landings::default(),
             late: LateLookups::default(),
-            evaluations: Evaluations::default(),
             is_patient: false,
             pulling: None,
         }
@@ -274,6 +273,7 @@ impl Reviewer {
             ("verdicts", self.verdicts.bytes()),
             ("placements", self.landings.bytes()),
             ("late_lookups", self.late.bytes()),
+            ("patterns", u64::try_from(CompiledPattern::bytes_in_use()).unwrap_or(u64::MAX)),
         ];
         own.into_iter().chain(self.facts.cache_bytes()).collect()
     }
@@ -430,8 +430,7 @@ impl Reviewer {
     ) -> Result<(ImageVerdict, Instant), FetchError> {
         let mut evaluated = async |known: &Known| {
             let start = Instant::now();
-            let deadline = places.home.errand.deadline;
-            let verdict = self.evaluations.run(asked, platforms, &known.facts, deadline).await;
+            let verdict = evaluated(asked, platforms, &known.facts, &places.home.errand).await;
             phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
             verdict
         };
@@ -450,7 +449,7 @@ impl Reviewer {
             if uncovered.is_empty() {
                 break;
             }
-            self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await;
+            self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await?;
             self.facts.check_keys(&mut known, &keys, &home.errand).await?;
             verdict = evaluated(&known).await?;
         }

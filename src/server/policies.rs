@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::{
         platform::Platform,
-        policy::{InvalidPolicy, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
+        policy::{InvalidPolicy, Mode, NAME_LABEL, PolicyEntry, PolicyId, PolicySet},
     },
     gather::ports::{Incomplete, Inventory, LabelMap, RootKeeper, Snapshot, Unlisted, Unmatched},
 };
@@ -276,6 +276,7 @@ fn unreadable(path: &Path, error: &str) -> Compiled {
         id: PolicyId { namespace: None, name: path.display().to_string() },
         namespaces: None,
         images: None,
+        mode: Mode::Enforce,
         errors: vec![error.to_owned()],
     }));
     Compiled { policies: vec![policy], ..Compiled::default() }

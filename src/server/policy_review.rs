@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
+use tokio::sync::Semaphore;
 
 use super::{
     admission::Admission,
@@ -26,6 +27,8 @@ use crate::{
 pub const VALIDATE_POLICY: &str = "validate-policy";
 /// The most bytes of a policy or a trust root.
 const OBJECT: usize = 2 * 1024 * 1024;
+/// How many policies are compiled at once for whoever applies them.
+static COMPILING: Semaphore = Semaphore::const_new(2);
 /// The most errors that are told at once.
 const ERRORS: usize = 50;
 
@@ -168,7 +171,8 @@ impl Admission {
             None => Arc::new(NoKeys),
         };
         let roots = self.cluster.as_ref().map(|cluster| cluster.roots.known());
-        // Many patterns take their time; reviews of workloads do not wait for it.
+        // Many patterns take their time and their memory; reviews of workloads do not wait for it.
+        let permit = COMPILING.acquire().await;
         let compiling = tokio::task::spawn_blocking(move || {
             if is_trust_root(GROUP, &kind) {
                 let mut compiled = compile_trust_root(&object);
@@ -187,7 +191,9 @@ impl Admission {
             warnings.extend(unmet);
             (errors, warnings)
         });
-        let Ok((errors, warnings)) = compiling.await else {
+        let compiled = compiling.await;
+        drop(permit);
+        let Ok((errors, warnings)) = compiled else {
             self.metrics.panicked();
             let message = "it could not be compiled because of a fault in bonafide; it is in bonafide's log";
             return Answer::refused(Refusal::internal(message.to_owned()));

@@ -65,7 +65,7 @@ pub fn full() -> Value {
                     "workflowRefs": ["refs/tags/v1"], "refs": ["refs/tags/*"], "triggers": ["push"], "runner": "github-hosted",
                     "issuer": "https://token.actions.githubusercontent.com", "environments": ["production"],
                 }},
-                {"name": "c", "certificate": {"issuer": "https://i.example", "subject": "x"}},
+                {"name": "c", "certificate": {"issuer": "https://i.example", "subject": "x", "triggers": ["push"]}},
                 {"name": "r", "certificate": {"issuer": "https://i.example", "subjectRegex": "x"}},
                 {"name": "k", "publicKey": {
                     "pem": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "transparencyLog": "Optional",
@@ -202,6 +202,8 @@ fn bounded() -> BTreeMap<&'static str, (&'static str, Of)> {
         ("signers[].github.triggers", "/signers/0/github/triggers", Box::new(lists(json!("push")))),
         ("signers[].github.triggers[]", "/signers/0/github/triggers/0", Box::new(texts("", ""))),
         ("signers[].github.issuer", "/signers/0/github/issuer", Box::new(texts("https://", ""))),
+        ("signers[].certificate.triggers", "/signers/1/certificate/triggers", Box::new(lists(json!("push")))),
+        ("signers[].certificate.triggers[]", "/signers/1/certificate/triggers/0", Box::new(texts("", ""))),
         ("signers[].certificate.issuer", "/signers/1/certificate/issuer", Box::new(texts("https://", ""))),
         ("signers[].certificate.subject", "/signers/1/certificate/subject", Box::new(texts("", ""))),
         (
@@ -324,7 +326,8 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
     let expression =
         |operator: &str, values: Value| json!({"key": "k", "operator": operator, "values": values});
     let (signer, expressions) = ("/signers/0", "/namespaceSelector/matchExpressions/0");
-    BTreeMap::from([
+    let mut rules = rules_of_images();
+    rules.extend(BTreeMap::from([
         (
             "is exactly one of github, gitlab, buildkite, googleCloudBuild, certificate, publicKey",
             vec![
@@ -415,7 +418,47 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
             "Exists and DoesNotExist take no values",
             vec![(expressions, expression("Exists", json!(["v"])), expression("Exists", json!([])))],
         ),
-    ])
+    ]));
+    rules
+}
+
+/// The rules of patterns over repositories, in both lists.
+fn rules_of_images() -> BTreeMap<&'static str, Vec<Pair>> {
+    let rules = [
+        (
+            "has a character that no repository's name has: it begins with a letter, a digit, * or ?, and may go on with . _ - : and /, all in lower case",
+            vec![("ghcr.io/o/a b", "ghcr.io/o/a"), ("GHCR.io/o/a", "ghcr.io/o/*")],
+        ),
+        (
+            "has no registry and path, so it matches nothing; write docker.io/library/NAME, or ghcr.io/owner/**",
+            vec![("nginx", "**"), ("ng*", "**/ng*")],
+        ),
+        (
+            "is matched against registry/path: write it without the scheme",
+            vec![("https://ghcr.io/o/a", "ghcr.io/o/a")],
+        ),
+        (
+            "a policy is about repositories: write it without tag and digest",
+            vec![("ghcr.io/o/a:v1", "ghcr.io:5000/o/a")],
+        ),
+        (
+            "matches nothing: it begins with no registry; Docker Hub's images are matched as docker.io/owner/NAME",
+            vec![("bitnami/*", "docker.io/bitnami/*"), ("o/a", "localhost/a"), ("library/a", "*/a/b")],
+        ),
+        (
+            "matches nothing: Docker Hub's own images are matched as docker.io/library/NAME",
+            vec![("docker.io/nginx", "docker.io/library/nginx"), ("docker.io/*", "docker.io/**")],
+        ),
+    ];
+    let mut all = BTreeMap::new();
+    for (list, place) in [("include", "/images/include/0"), ("exclude", "/images/exclude/0")] {
+        for (message, pairs) in &rules {
+            let key: &'static str = format!("images.{list}[]: {message}").leak();
+            let pairs = pairs.iter().map(|(bad, good)| (place, json!(bad), json!(good)));
+            all.insert(key, pairs.collect());
+        }
+    }
+    all
 }
 
 /// What is shown of where a field is, with the one label that the full policy has.
@@ -457,8 +500,8 @@ pub fn cases() -> Vec<Case> {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().unwrap();
             let field = field.clone() + rule["fieldPath"].as_str().unwrap_or_default();
-            for (place, bad, good) in rules.remove(message).unwrap_or_else(|| panic!("{message} has no row"))
-            {
+            let both = rules.remove(format!("{field}: {message}").as_str()).or_else(|| rules.remove(message));
+            for (place, bad, good) in both.unwrap_or_else(|| panic!("{field}: {message} has no row")) {
                 cases.push(&field, message, false, with(place, bad));
                 cases.push(&field, message, true, with(place, good));
             }

@@ -361,3 +361,109 @@ fn c12_a_time_without_a_zone_is_none_and_is_old_enough_for_no_max_age() {
         assert_eq!(judge(&now, Some("24h")).outcome, Outcome::Allow);
     }
 }
+
+#[test]
+fn a14_what_outsiders_trigger_is_denied_in_every_form_unless_the_policy_names_it() {
+    let statement = statement();
+    let main = "refs/heads/main";
+    for form in FORMS.into_iter().filter(|form| !form.is_keyed()) {
+        let world = World::of(form);
+        let mut by_github = world.policy();
+        by_github["spec"]["signers"][0]["github"].as_object_mut().unwrap().remove("triggers");
+        let mut by_subject = world.policy();
+        let signer = by_subject["spec"]["signers"][0].as_object_mut().unwrap();
+        signer.remove("github");
+        signer.insert(
+            "certificate".to_owned(),
+            json!({"issuer": identity().value(8).unwrap(), "subject": identity().subject()}),
+        );
+        for (kind, policy) in [("github", by_github), ("certificate", by_subject)] {
+            let judged = |identity: &Identity, policy: &Value| {
+                judge(&world.roots, policy, &form.of(&world.signing_by(identity).sign(&statement)))
+            };
+            for trigger in ["push", "workflow_dispatch", "schedule", "release", "repository_dispatch"] {
+                let verdict = judged(&Identity::github("acme/app", WORKFLOW, main, trigger), &policy);
+                assert_eq!(
+                    verdict.outcome,
+                    Outcome::Allow,
+                    "{form:?} {kind} {trigger}: {:?}",
+                    verdict.problems
+                );
+            }
+            // Older certificates say it in their second extension alone.
+            let legacy = |trigger: &str| {
+                Identity::github("acme/app", WORKFLOW, main, trigger)
+                    .without_extension(20)
+                    .extension(2, trigger)
+            };
+            assert_eq!(judged(&legacy("push"), &policy).outcome, Outcome::Allow, "{form:?} {kind}");
+            let none = identity().without_extension(20).without_extension(2);
+            let words = "names no source trigger";
+            denied(&judged(&none, &policy), Reason::WrongSource, words, &(form, kind));
+            for trigger in ["pull_request_target", "workflow_run", "issue_comment"] {
+                let by = [Identity::github("acme/app", WORKFLOW, main, trigger), legacy(trigger)];
+                for identity in by {
+                    let words = format!(
+                        "{kind}: triggers: [push, workflow_dispatch, schedule, release, create, merge_group, repository_dispatch, {trigger}]"
+                    );
+                    denied(&judged(&identity, &policy), Reason::WrongSource, &words, &(form, kind, trigger));
+                    let mut naming = policy.clone();
+                    naming["spec"]["signers"][0][kind]["triggers"] = json!([trigger]);
+                    assert_eq!(
+                        judged(&identity, &naming).outcome,
+                        Outcome::Allow,
+                        "{form:?} {kind} {trigger}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a15_a_file_with_an_at_sign_is_another_file_and_a_tag_with_one_is_a_tag_in_every_form() {
+    let statement = |identity: &Identity| {
+        let build = Build::of(identity);
+        statement_v1(&[("ghcr.io/acme/app", &image().hex())], &build).to_string()
+    };
+    for form in FORMS.into_iter().filter(|form| !form.is_keyed()) {
+        let world = World::of(form);
+        let mut policy = world.policy();
+        policy["spec"]["signers"][0]["github"]["refs"] = json!(["refs/tags/**"]);
+        let tagged = Identity::github("acme/app", WORKFLOW, "refs/tags/foo@1.0.0", "push");
+        let verdict =
+            judge(&world.roots, &policy, &form.of(&world.signing_by(&tagged).sign(statement(&tagged))));
+        assert_eq!(verdict.outcome, Outcome::Allow, "{form:?}: {:?}", verdict.problems);
+        let file = format!("{WORKFLOW}@x.yml");
+        let other = Identity::github("acme/app", &file, "refs/tags/foo", "push");
+        let verdict =
+            judge(&world.roots, &policy, &form.of(&world.signing_by(&other).sign(statement(&other))));
+        denied(&verdict, Reason::WrongSigner, "@x.yml@refs/tags/foo", &form);
+    }
+}
+
+#[test]
+fn a7_a_condition_is_answered_from_every_field_it_reaches_in_every_form() {
+    let signing = statement();
+    for form in FORMS {
+        let world = World::of(form);
+        let raw = form.of(&world.signing().sign(&signing));
+        for (expression, holds) in [
+            ("'parameters' in provenance", true),
+            ("!('parameters' in provenance)", false),
+            ("provenance.exists(k, k == 'predicate')", true),
+            ("'predicate' in provenance && size(provenance['predicate']) > 0", true),
+            ("provenance['predicate'] == {}", false),
+        ] {
+            let mut policy = world.policy();
+            policy["spec"]["provenance"] =
+                json!({"conditions": [{"expression": expression.replace("{}", "[]")}]});
+            let verdict = judge(&world.roots, &policy, &raw);
+            if holds {
+                assert_eq!(verdict.outcome, Outcome::Allow, "{form:?} {expression}: {:?}", verdict.problems);
+            } else {
+                denied(&verdict, Reason::ConditionFailed, "does not hold", &(form, expression));
+            }
+        }
+    }
+}

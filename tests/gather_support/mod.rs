@@ -360,7 +360,11 @@ pub fn policy() -> Policy {
         tags: TagRule::Allow,
         signers: vec![Signer {
             name: "s".into(),
-            identity: SignerIdentity::Certificate { issuer: "https://issuer".into(), subject },
+            identity: SignerIdentity::Certificate {
+                issuer: "https://issuer".into(),
+                subject,
+                triggers: Vec::new(),
+            },
             trust_root: TrustRootName::default(),
             builder_ids: Vec::new(),
             level: BuildLevel::default(),

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use bonafide::{
-    domain::policy::{InvalidPolicy, PolicyEntry, PolicyId, Scope},
+    domain::policy::{InvalidPolicy, Mode, PolicyEntry, PolicyId, Scope},
     gather::ports::{Inventory as _, Unmatched},
     server::{
         metrics::Metrics,
@@ -23,6 +23,7 @@ fn compile(_: &Path, text: &str) -> Result<Compiled, String> {
             id: PolicyId { namespace: Some("team".to_owned()), name: name.to_owned() },
             namespaces: None,
             images: None,
+            mode: Mode::Enforce,
             errors: Vec::new(),
         }))
     });

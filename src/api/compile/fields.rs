@@ -36,7 +36,12 @@ impl Note {
 pub struct Fields {
     errors: Vec<Note>,
     warnings: Vec<Note>,
+    /// How many bytes the patterns take that were compiled so far.
+    pattern_bytes: usize,
 }
+
+/// How many bytes the patterns of one policy may take once they are compiled.
+const MAX_PATTERNS: usize = 6 << 20;
 
 impl Fields {
     /// Something that makes the policy invalid.
@@ -65,6 +70,25 @@ impl Fields {
             .ok()
     }
 
+    /// Counts what a pattern takes. Whether the policy may have it; the first one that it may not have is told.
+    pub fn takes_pattern(&mut self, field: &str, bytes: usize) -> bool {
+        let before = self.pattern_bytes;
+        self.pattern_bytes = before.saturating_add(bytes);
+        if before <= MAX_PATTERNS && self.pattern_bytes > MAX_PATTERNS {
+            let message = format!(
+                "is too much: the policy's patterns take more than {} MiB once they are compiled; write shorter ones, without Unicode classes and repetition counts",
+                MAX_PATTERNS >> 20
+            );
+            self.error(field, None, message);
+        }
+        self.pattern_bytes <= MAX_PATTERNS
+    }
+
+    /// How many bytes the patterns take.
+    pub const fn pattern_bytes(&self) -> usize {
+        self.pattern_bytes
+    }
+
     /// An error that is told only where nothing else is wrong with the field or within it: something says it better then.
     pub fn error_unless_told(&mut self, error: Note) {
         if !self.errors.iter().any(|told| is_within(&error.field, &told.field)) {
@@ -74,13 +98,9 @@ impl Fields {
 
     /// Takes over the notes of `other` that are worth telling.
     pub fn append(&mut self, other: Self, is_telling: impl Fn(&Note) -> bool) {
+        self.pattern_bytes = self.pattern_bytes.saturating_add(other.pattern_bytes);
         self.errors.extend(other.errors.into_iter().filter(&is_telling));
         self.warnings.extend(other.warnings.into_iter().filter(&is_telling));
-    }
-
-    /// Whether something is wrong.
-    pub const fn has_errors(&self) -> bool {
-        !self.errors.is_empty()
     }
 
     /// Errors, then warnings.

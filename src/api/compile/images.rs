@@ -1,7 +1,6 @@
 //! Which images a policy is about. A pattern that can never match would leave its images unprotected without a word, so it is an
 //! error: patterns are held against the one spelling that references are brought into.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{fields::Fields, wire};
@@ -26,21 +25,53 @@ pub fn images(fields: &mut Fields, images: &wire::Images) -> ImageSelector {
     ImageSelector { include, exclude }
 }
 
-/// The images of a policy that is wrong elsewhere; `None` where not even they can be read, or are not what was meant: then it is about
-/// every image in its reach.
+/// The images of a policy that is wrong somewhere: never fewer than its author can have meant. `None`: every image in its reach.
 pub fn readable(spec: &Value) -> Option<ImageSelector> {
     let images = spec.get("images")?;
-    let patterns = Vec::<String>::deserialize(images.get("include")?).ok()?;
-    let mut fields = Fields::default();
-    let include = include(&mut fields, &patterns);
-    if fields.has_errors() {
-        return None;
+    let patterns = match images.get("include")? {
+        Value::Array(items) if items.is_empty() || items.len() > wire::MAX_LIST => return None,
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut include = Vec::with_capacity(patterns.len());
+    for pattern in patterns {
+        include.extend(readable_pattern(pattern.as_str()?)?);
     }
     // An exclusion that cannot be read takes nothing out.
-    let exclude = images.get("exclude").and_then(|list| Vec::<String>::deserialize(list).ok());
-    let exclude: Option<Vec<Glob>> =
-        exclude.unwrap_or_default().iter().map(|pattern| Glob::new(pattern).ok()).collect();
-    Some(ImageSelector { include, exclude: exclude.unwrap_or_default() })
+    let exclude = images.get("exclude").and_then(Value::as_array).into_iter().flatten();
+    let exclude = exclude.filter_map(Value::as_str).filter(|pattern| can_match(pattern).is_ok());
+    let exclude = exclude.take(wire::MAX_LIST).filter_map(|pattern| Glob::new(pattern).ok()).collect();
+    Some(ImageSelector { include, exclude })
+}
+
+/// What a pattern matches. Of one that is wrong: all that begins as it does, where its beginning is a registry's name. `None`: it
+/// names no registry.
+fn readable_pattern(pattern: &str) -> Option<Vec<Glob>> {
+    if let (Ok(()), Ok(glob)) = (can_match(pattern), Glob::new(pattern)) {
+        return Some(vec![glob]);
+    }
+    let written = pattern.split_once("://").map_or(pattern, |(_, rest)| rest);
+    let (registry, path) = written.split_once('/').map_or((written, None), |(r, path)| (r, Some(path)));
+    // Docker Hub's images have no registry in front, so another first part may be the beginning of one of them.
+    let is_registry = registry == "localhost" || registry.contains(['.', ':']);
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
+    let literal = |text: &str| text.find(|c| !plain(c)).unwrap_or(text.len());
+    let sample: Repository = format!("{registry}/a/a").parse().ok().filter(|_| is_registry)?;
+    let prefix = match path {
+        Some(path) => {
+            let path = path.get(..literal(path)).unwrap_or_default();
+            // On Docker Hub `docker.io/nginx` is short for another name.
+            let is_short = sample.registry() == "docker.io" && !path.contains('/');
+            format!("{}/{}", sample.registry(), if is_short { "" } else { path })
+        }
+        None => format!("{}/", sample.registry()),
+    };
+    let mut globs = vec![Glob::new(&format!("{prefix}**")).ok()?];
+    // Without a slash it may also be one of Docker Hub's own.
+    if path.is_none() {
+        globs.push(Glob::new(&format!("docker.io/library/{}**", registry.get(..literal(registry))?)).ok()?);
+    }
+    Some(globs)
 }
 
 fn include(fields: &mut Fields, patterns: &[String]) -> Vec<Glob> {
@@ -69,16 +100,22 @@ fn check_can_match(fields: &mut Fields, field: &str, pattern: &str) {
 
 /// Whether any reference could be brought into a form that the pattern matches; else why not.
 fn can_match(pattern: &str) -> Result<(), String> {
+    can_match_names(pattern)?;
+    let begins_well = !pattern.starts_with(['.', '_', '-', ':', '/']);
+    let is_of_names = begins_well && pattern.bytes().all(wire::is_of_repository_glob);
+    if is_of_names { Ok(()) } else { Err(wire::NOT_OF_NAMES.to_owned()) }
+}
+
+fn can_match_names(pattern: &str) -> Result<(), String> {
     let Some((registry, path)) = pattern.split_once('/') else {
         let crosses = pattern.contains("**");
-        let message = "has no registry and path, so it matches nothing; write docker.io/library/NAME, or ghcr.io/owner/**";
-        return if crosses || pattern.is_empty() { Ok(()) } else { Err(message.to_owned()) };
+        return if crosses || pattern.is_empty() { Ok(()) } else { Err(wire::NO_REGISTRY.to_owned()) };
     };
     if pattern.contains("://") {
-        return Err("is matched against registry/path: write it without the scheme".to_owned());
+        return Err(wire::WITH_SCHEME.to_owned());
     }
     if path.contains(['@', ':']) {
-        return Err("a policy is about repositories: write it without tag and digest".to_owned());
+        return Err(wire::WITH_TAG.to_owned());
     }
     if is_wild(registry) {
         return match format!("registry.example/{}", sample(path)).parse::<Repository>() {

@@ -78,6 +78,9 @@ pub fn subject_regex(fields: &mut Fields, field: &str, pattern: &str) -> Option<
             return None;
         }
     };
+    if !fields.takes_pattern(field, regex.bytes()) {
+        return None;
+    }
     let anybody =
         ["https://github.com/mallory/evil/.github/workflows/x.yml@refs/heads/x", "mallory@evil.example"];
     if anybody.iter().all(|subject| regex.matches(subject)) || regex.matches("") {

@@ -8,7 +8,7 @@ mod public_key;
 
 use super::{References, fields::Fields, pattern::subject_regex, wire};
 use crate::domain::{
-    identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName},
+    identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName, is_github_issuer},
     level::BuildLevel,
 };
 use ask::check_issuer;
@@ -138,11 +138,17 @@ fn certificate(
     wire: &wire::CertificateSigner,
     claims: Claims,
 ) -> Option<SignerIdentity> {
-    if ask::is_github(&wire.issuer) && !claims.name_source {
+    let is_github = is_github_issuer(&wire.issuer);
+    if is_github && !claims.name_source {
         let message = "names no source: where others may call the workflow, whoever does is accepted; write github with repository and workflow, or add provenance.source";
         fields.warn(field, None, message);
     }
     check_issuer(fields, &format!("{field}.issuer"), &wire.issuer);
+    let triggers = format!("{field}.triggers");
+    if is_github {
+        github::TRIGGERS.check(fields, &triggers, &wire.triggers);
+        github::warn_of_defaults(fields, &triggers, &wire.triggers);
+    }
     let subject = match (&wire.subject, &wire.subject_regex) {
         (Some(exact), None) if exact.is_empty() => {
             fields.error(&format!("{field}.subject"), Some(exact), "is empty");
@@ -157,5 +163,6 @@ fn certificate(
             return None;
         }
     };
-    Some(SignerIdentity::Certificate { issuer: wire.issuer.clone(), subject })
+    let (issuer, triggers) = (wire.issuer.clone(), wire.triggers.clone());
+    Some(SignerIdentity::Certificate { issuer, subject, triggers })
 }

@@ -88,6 +88,10 @@ pub struct CertificateSigner {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub subject_regex: Option<String>,
+    /// What may set off the build, such as push; none: any, and for an issuer of GitHub's push, `workflow_dispatch`, schedule, release, create, `merge_group` and `repository_dispatch`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = 64), regex(pattern = "^[a-z_]+$")))]
+    pub triggers: Vec<String>,
 }
 
 /// A public key as a signer: exactly one of pem, secretRef, configMapRef.

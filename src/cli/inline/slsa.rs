@@ -68,12 +68,15 @@ impl SlsaArgs {
     ///
     /// # Errors
     /// A source that is no repository of GitHub's.
-    pub fn github(&self) -> Result<Option<Value>, Failure> {
+    pub fn github(&self, triggers: &[String]) -> Result<Option<Value>, Failure> {
         let Some(uri) = &self.source_uri else { return Ok(None) };
         let (repository, _) = source(uri)?;
         let mut github = Map::from_iter([("repository".to_owned(), Value::from(repository))]);
         if let Some(refs) = self.refs()? {
             github.insert("refs".to_owned(), refs.into());
+        }
+        if !triggers.is_empty() {
+            github.insert("triggers".to_owned(), triggers.into());
         }
         if let Some((workflow, git_ref)) = self.builder_id.as_deref().and_then(workflow) {
             github.insert("workflow".to_owned(), workflow.into());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::{ClusterInventory, Watched, reported};
 use crate::{
     api::compile::compile_object,
     cluster::{
-        keys::{KeyObjects, Wanted},
+        keys::Wanted,
         state::{Keyed, KnownPolicy, Reach},
         watch::Change,
     },
@@ -24,14 +25,34 @@ impl ClusterInventory {
         reach: Reach,
         change: Change<(PolicyId, KnownPolicy)>,
     ) {
+        let has_room = match &change {
+            Change::All(all) => self.budget.lock().retain(|id| {
+                !reach.is_of(id) || all.iter().any(|(known, policy)| known == id && !policy.beyond_budget)
+            }),
+            Change::Gone((id, _)) => self.budget.lock().release(id),
+            Change::One(_) => true,
+            Change::Lost(_) | Change::Absent(_) => false,
+        };
         self.take(watched, change, |state, change| match change {
             Change::All(all) => state.all_policies(reach, all),
             Change::One((id, policy)) => state.one_policy(id, policy),
             Change::Gone((id, policy)) => state.policy_gone(&id, &policy.uid),
             Change::Lost(_) | Change::Absent(_) => false,
         });
+        // A change may have made a policy smaller.
+        if has_room && self.state.lock().has_beyond_budget(reach) {
+            self.room_for(reach).notify_one();
+        }
         self.policies_changed.notify_one();
         self.keys.referenced();
+    }
+
+    pub(super) const fn room_for(&self, reach: Reach) -> &Notify {
+        let [of_namespaces, of_cluster] = &self.room;
+        match reach {
+            Reach::Namespace => of_namespaces,
+            Reach::Cluster => of_cluster,
+        }
     }
 
     /// What a policy object is to a review. One that does not compile stays, and fails closed.
@@ -45,10 +66,10 @@ impl ClusterInventory {
             (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
         object.metadata.managed_fields = None;
         let json = serde_json::to_value(&object).unwrap_or_default();
-        let (entry, keyed) = compiled(kind, json, self.pinning, &self.keys);
         let id =
             PolicyId { namespace: object.metadata.namespace, name: object.metadata.name.unwrap_or_default() };
-        (id, KnownPolicy { uid, generation, entry, reported: status, keyed })
+        let (entry, keyed, beyond_budget) = self.compiled(&id, kind, json);
+        (id, KnownPolicy { uid, generation, entry, reported: status, keyed, beyond_budget })
     }
 
     /// Whether there is a complete list of policies of either kind.
@@ -78,33 +99,42 @@ impl ClusterInventory {
         let mut changed = false;
         for (id, policy, keyed) in all {
             tracing::info!(policy = id.to_string(), "keys that it references are others than before");
-            let (entry, keyed) = compiled(keyed.kind, keyed.object.clone(), self.pinning, &self.keys);
-            changed |= self.state.lock().policy_anew(&id, KnownPolicy { entry, keyed, ..policy });
+            let (entry, keyed, beyond_budget) = self.compiled(&id, keyed.kind, keyed.object.clone());
+            let policy = KnownPolicy { entry, keyed, beyond_budget, ..policy };
+            changed |= self.state.lock().policy_anew(&id, policy);
         }
         if changed {
             self.publish_now();
             self.policies_changed.notify_one();
         }
     }
-}
 
-fn compiled(
-    kind: &'static str,
-    mut object: Value,
-    pinning: bool,
-    keys: &KeyObjects,
-) -> (PolicyEntry, Option<Arc<Keyed>>) {
-    // Known before it is compiled: keys that change meanwhile have it compiled once more.
-    let revision = keys.revision();
-    let compiled = compile_object(kind, &mut object, pinning, keys);
-    if let PolicyEntry::Invalid(policy) = &compiled.entry {
-        tracing::error!(
-            policy = policy.id.to_string(),
-            errors = policy.errors.join("; "),
-            "an invalid policy is in force and denies what it covers"
-        );
+    /// What an object compiles to, what it is compiled anew from, and whether there is no room for it.
+    fn compiled(
+        &self,
+        id: &PolicyId,
+        kind: &'static str,
+        mut object: Value,
+    ) -> (PolicyEntry, Option<Arc<Keyed>>, bool) {
+        // Known before it is compiled: keys that change meanwhile have it compiled once more.
+        let revision = self.keys.revision();
+        let mut compiled = compile_object(kind, &mut object, self.pinning, self.keys.as_ref());
+        let room = self.budget.lock().admit(id, compiled.bytes);
+        let beyond_budget = room.is_err();
+        if let Err(why) = room {
+            compiled.refuse_for_room(why);
+        }
+        if let PolicyEntry::Invalid(policy) = &compiled.entry {
+            tracing::error!(
+                policy = policy.id.to_string(),
+                errors = policy.errors.join("; "),
+                mode = ?policy.mode,
+                "a policy is invalid; in mode Enforce it denies what it is for"
+            );
+        }
+        let objects = compiled.key_objects;
+        let is_keyed = !objects.is_empty() && !beyond_budget;
+        let keyed = is_keyed.then(|| Arc::new(Keyed { kind, object, objects, revision }));
+        (compiled.entry, keyed, beyond_budget)
     }
-    let objects = compiled.key_objects;
-    let keyed = (!objects.is_empty()).then(|| Arc::new(Keyed { kind, object, objects, revision }));
-    (compiled.entry, keyed)
 }

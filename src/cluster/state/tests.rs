@@ -1,7 +1,7 @@
 //! What changes the generations that caches are keyed by, and what does not.
 
 use super::*;
-use crate::domain::policy::InvalidPolicy;
+use crate::domain::policy::{InvalidPolicy, Mode};
 
 fn policy(namespace: Option<&str>, name: &str, uid: &str, generation: i64) -> (PolicyId, KnownPolicy) {
     let id = PolicyId { namespace: namespace.map(ToOwned::to_owned), name: name.to_owned() };
@@ -9,9 +9,20 @@ fn policy(namespace: Option<&str>, name: &str, uid: &str, generation: i64) -> (P
         id: id.clone(),
         namespaces: None,
         images: None,
+        mode: Mode::Enforce,
         errors: Vec::new(),
     }));
-    (id, KnownPolicy { uid: uid.to_owned(), generation, entry, reported: None, keyed: None })
+    (
+        id,
+        KnownPolicy {
+            uid: uid.to_owned(),
+            generation,
+            entry,
+            reported: None,
+            keyed: None,
+            beyond_budget: false,
+        },
+    )
 }
 
 fn state() -> State {

@@ -48,7 +48,7 @@ fn policy(trust_root: Option<&str>, before: Option<Reviewed>) -> KnownPolicy {
     let reported = before.map(|reviewed| Reported { reviewed: Some(reviewed), ..reported(true, "") });
     let entry = compile(&object, &NoKeys).entry;
     assert!(matches!(entry, PolicyEntry::Valid(_)), "{entry:?}");
-    KnownPolicy { uid: "u".to_owned(), generation: 3, entry, reported, keyed: None }
+    KnownPolicy { uid: "u".to_owned(), generation: 3, entry, reported, keyed: None, beyond_budget: false }
 }
 
 fn roots() -> KnownRoots {

@@ -107,13 +107,17 @@ mod tests {
     }
 
     fn by_subject() -> SignerIdentity {
-        SignerIdentity::Certificate { issuer: String::new(), subject: SubjectMatcher::Exact(String::new()) }
+        SignerIdentity::Certificate {
+            issuer: String::new(),
+            subject: SubjectMatcher::Exact(String::new()),
+            triggers: Vec::new(),
+        }
     }
 
     fn by_repository() -> SignerIdentity {
         SignerIdentity::Github(Box::new(GithubIdentity {
             issuer: "https://token.actions.githubusercontent.com".to_owned(),
-            repository: crate::domain::glob::Glob::new("acme/app").unwrap(),
+            repository: crate::domain::glob::Glob::new("acme/app").unwrap().into(),
             repository_id: None,
             owner_id: None,
             workflow: None,
@@ -192,7 +196,7 @@ mod tests {
     fn a_gitlab_of_ones_own_is_called_by_its_own_name() {
         let signer = SignerIdentity::Gitlab(Box::new(GitlabIdentity {
             issuer: "https://gitlab.acme.example".to_owned(),
-            project: crate::domain::glob::Glob::new("acme/app").unwrap(),
+            project: crate::domain::glob::Glob::new("acme/app").unwrap().into(),
             project_id: None,
             namespace_id: None,
             config: None,

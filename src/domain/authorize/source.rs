@@ -2,8 +2,8 @@
 
 use super::Mismatch;
 use crate::domain::{
-    glob::Glob,
-    identity::{Certificate, GithubIdentity, GitlabIdentity, RefPattern},
+    identity::{Certificate, DEFAULT_TRIGGERS, GithubIdentity, GitlabIdentity, RefPattern, is_github_issuer},
+    repository_name::RepositoryGlob,
     verdict::Reason,
 };
 
@@ -15,7 +15,7 @@ pub struct Source<'a> {
     /// What stands before the repository's name in its URI.
     pub hosts: Vec<String>,
     /// Its name at one of those hosts.
-    pub repository: &'a Glob,
+    pub repository: &'a RepositoryGlob,
     /// The repository's, the owner's.
     pub ids: [Option<&'a String>; 2],
     /// The refs.
@@ -24,8 +24,8 @@ pub struct Source<'a> {
     pub ref_prefix: &'static str,
     /// What may set off the build.
     pub triggers: &'a [String],
-    /// What may not, where nothing else is said.
-    pub unasked_triggers: &'static [&'static str],
+    /// What may, where the policy names nothing.
+    pub default_triggers: DefaultTriggers,
     /// The runner environment.
     pub runner: Option<&'a String>,
     /// The deployment environments.
@@ -41,7 +41,7 @@ impl<'a> From<&'a GithubIdentity> for Source<'a> {
             refs: &github.refs,
             ref_prefix: "",
             triggers: &github.triggers,
-            unasked_triggers: &[],
+            default_triggers: DefaultTriggers::Only { field: "github", accepted: &DEFAULT_TRIGGERS },
             runner: github.runner.as_ref(),
             environments: &github.environments,
         }
@@ -58,7 +58,7 @@ impl<'a> From<&'a GitlabIdentity> for Source<'a> {
             refs: &gitlab.refs,
             ref_prefix: gitlab.ref_type.map_or("", |kind| kind.prefix()),
             triggers: &gitlab.triggers,
-            unasked_triggers: &MERGE_REQUESTS,
+            default_triggers: DefaultTriggers::AllBut(&MERGE_REQUESTS),
             runner: gitlab.runner.as_ref(),
             environments: &gitlab.environments,
         }
@@ -72,13 +72,22 @@ impl Source<'_> {
         self.hosts.iter().find_map(|host| uri.strip_prefix(host.as_str()))
     }
 
+    /// Whether a repository of this name is asked for: the name fits, or the certificate has the id that the policy gives beside one
+    /// name, and the repository was renamed.
+    pub fn accepts(&self, name: &str, certificate: &Certificate) -> bool {
+        let [id, _] = self.ids;
+        let is_renamed = self.repository.is_literal()
+            && id.is_some_and(|id| certificate.source_repository_id.as_ref() == Some(id));
+        self.repository.matches(name) || is_renamed
+    }
+
     /// Whether the certificate's source is what is asked for.
     ///
     /// # Errors
     /// The first thing that differs.
     pub fn check(&self, certificate: &Certificate, tag: Option<&str>) -> Result<(), Mismatch> {
         match self.name(certificate) {
-            Some(name) if self.repository.matches(name) => {}
+            Some(name) if self.accepts(name, certificate) => {}
             _ => return wrong("repository", certificate.source_repository.as_deref()),
         }
         let [repository_id, owner_id] = self.ids;
@@ -95,12 +104,39 @@ impl Source<'_> {
             Some(git_ref) if git_ref.starts_with(self.ref_prefix) && ref_fits(self.refs, git_ref, tag) => {}
             found => return wrong("ref", found),
         }
-        check_trigger(self.triggers, self.unasked_triggers, certificate)?;
+        check_trigger(self.triggers, self.default_triggers, certificate)?;
         match certificate.environment.as_ref() {
             _ if self.environments.is_empty() => Ok(()),
             Some(found) if self.environments.contains(found) => Ok(()),
             Some(found) => differs(format!("the certificate's deployment environment is {found}")),
             None => differs("the certificate names no deployment environment".to_owned()),
+        }
+    }
+}
+
+/// What may set off a build where a policy names nothing.
+#[derive(Debug, Clone, Copy)]
+pub enum DefaultTriggers {
+    /// Anything: certificates of this kind do not always say.
+    Any,
+    /// Anything but these.
+    AllBut(&'static [&'static str]),
+    /// These alone.
+    Only {
+        /// The field of the signer in which a policy names others.
+        field: &'static str,
+        /// Those.
+        accepted: &'static [&'static str],
+    },
+}
+
+impl DefaultTriggers {
+    /// Those of a signer that is any certificate of this issuer's.
+    pub fn of_issuer(issuer: &str) -> Self {
+        if is_github_issuer(issuer) {
+            Self::Only { field: "certificate", accepted: &DEFAULT_TRIGGERS }
+        } else {
+            Self::Any
         }
     }
 }
@@ -111,15 +147,38 @@ impl Source<'_> {
 /// It may not, or is not known where it matters.
 pub fn check_trigger(
     accepted: &[String],
-    unasked: &[&str],
+    default: DefaultTriggers,
     certificate: &Certificate,
 ) -> Result<(), Mismatch> {
-    match certificate.trigger.as_deref() {
-        _ if accepted.is_empty() && unasked.is_empty() => Ok(()),
-        Some(trigger) if accepted.is_empty() && !unasked.contains(&trigger) => Ok(()),
-        Some(trigger) if accepted.iter().any(|accepted| accepted == trigger) => Ok(()),
-        found => wrong("trigger", found),
+    let found = certificate.trigger.as_deref();
+    if !accepted.is_empty() {
+        return match found {
+            Some(trigger) if accepted.iter().any(|accepted| accepted == trigger) => Ok(()),
+            found => wrong("trigger", found),
+        };
     }
+    match (default, found) {
+        (DefaultTriggers::Any, _) => Ok(()),
+        (DefaultTriggers::AllBut(others), Some(trigger)) if !others.contains(&trigger) => Ok(()),
+        (DefaultTriggers::Only { accepted, .. }, Some(trigger)) if accepted.contains(&trigger) => Ok(()),
+        (DefaultTriggers::Only { field, accepted }, Some(trigger)) => {
+            differs(unnamed(field, accepted, trigger))
+        }
+        (_, found) => wrong("trigger", found),
+    }
+}
+
+/// A trigger that counts only where a policy names it, and the line that does.
+fn unnamed(field: &str, accepted: &[&str], trigger: &str) -> String {
+    let found = format!("the build was triggered by {trigger}, and the policy names no triggers");
+    let is_word = !trigger.is_empty() && trigger.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if !is_word {
+        return found;
+    }
+    format!(
+        "{found}; to accept it, add this line to the signer's {field}: triggers: [{}, {trigger}]",
+        accepted.join(", ")
+    )
 }
 
 /// The source differs in this.

@@ -9,6 +9,7 @@ use crate::domain::{
         BuildkiteIdentity, Certificate, GithubIdentity, GitlabIdentity, PipelineConfig, RefPattern,
         SigningWorkflow, SubjectMatcher,
     },
+    repository_name::is_same_name,
     verdict::Reason,
 };
 
@@ -22,7 +23,7 @@ pub fn stranger(certificate: &Certificate) -> Mismatch {
 /// # Errors
 /// It is another.
 pub fn check_subject(expected: &SubjectMatcher, certificate: &Certificate) -> Result<(), Mismatch> {
-    if expected.fits(&certificate.subject) { Ok(()) } else { Err(stranger(certificate)) }
+    if expected.fits(&certificate.subject, &certificate.issuer) { Ok(()) } else { Err(stranger(certificate)) }
 }
 
 /// The signing workflow: the subject is `https://github.com/OWNER/REPO/PATH@REF`.
@@ -44,7 +45,11 @@ pub fn check_workflow(
         Some(SigningWorkflow { repository, path }) => (repository.as_deref(), Some(path.as_str())),
         None => (None, None),
     };
-    let git_ref = ref_of(file, path, |path| path.starts_with(".github/workflows/")).ok_or_else(wrong)?;
+    let is_file = |found: &str| match path {
+        Some(path) => path == found,
+        None => found.starts_with(".github/workflows/"),
+    };
+    let (_, git_ref) = split_ref(file).filter(|(path, _)| is_file(path)).ok_or_else(wrong)?;
     let instructions = Instructions { repository, git_ref, other, refs: &github.workflow_refs };
     instructions.check(&Source::from(github), certificate, tag)
 }
@@ -65,20 +70,24 @@ pub fn check_config(
         Some(PipelineConfig { project, path }) => (project.as_deref(), Some(path.as_str())),
         None => (None, None),
     };
-    let git_ref = ref_of(file, path, |path| !path.is_empty()).ok_or_else(wrong)?;
+    // A folder may be called `ci.yml@refs`: where it is a matter of opinion what the file is and what the ref, it is neither.
+    let is_file = |(found, git_ref): &(&str, &str)| {
+        path.is_none_or(|path| path == *found) && split_ref(git_ref).is_none()
+    };
+    let (_, git_ref) = split_ref(file).filter(is_file).ok_or_else(wrong)?;
     let instructions = Instructions { repository, git_ref, other, refs: &gitlab.config_refs };
     instructions.check(&Source::from(gitlab), certificate, tag)
 }
 
-/// The ref of `PATH@REF`. A file name may itself have an @: where that makes the ref a matter of opinion, it is none.
-fn ref_of<'a>(file: &'a str, path: Option<&str>, is_file: impl Fn(&str) -> bool) -> Option<&'a str> {
-    match path {
-        Some(path) => file.strip_prefix(path).and_then(|rest| rest.strip_prefix('@')),
-        None => file
-            .split_once('@')
-            .filter(|(path, git_ref)| is_file(path) && !git_ref.contains('@'))
-            .map(|(_, git_ref)| git_ref),
-    }
+/// Path and ref of `PATH@REF`. Both may contain an `@`: the ref begins behind the first one that follows a file's `.yml` or `.yaml` and
+/// stands before `refs/`, or before nothing but a commit.
+fn split_ref(file: &str) -> Option<(&str, &str)> {
+    let halves = file.match_indices('@').filter_map(|(at, _)| {
+        let (path, rest) = file.split_at_checked(at)?;
+        Some((path, rest.strip_prefix('@')?))
+    });
+    let mut halves = halves.filter(|(path, _)| matches!(path.rsplit_once('.'), Some((_, "yml" | "yaml"))));
+    halves.find(|(_, git_ref)| git_ref.starts_with("refs/") || is_commit(git_ref))
 }
 
 /// The build instructions that signed, and what is asked of them.
@@ -100,17 +109,22 @@ impl Instructions<'_> {
     ) -> Result<(), Mismatch> {
         let own = source.name(certificate);
         let fits = match self.other {
-            Some(other) => other == self.repository,
+            Some(other) => is_same_name(other, self.repository),
             // The same repository in the subject and in the source extension.
             None => {
-                source.repository.matches(self.repository) && own.is_none_or(|own| own == self.repository)
+                source.accepts(self.repository, certificate)
+                    && own.is_none_or(|own| is_same_name(own, self.repository))
             }
         };
         if !fits {
             // A subject that is right beside a source that is not is the source's mismatch, and told there.
-            let source_differs = own.is_some_and(|own| !source.repository.matches(own));
-            if !(self.other.is_none() && source.repository.matches(self.repository) && source_differs) {
-                return Err(stranger(certificate));
+            let is_subject_right = self.other.is_none() && source.repository.matches(self.repository);
+            match own {
+                Some(own) if is_subject_right && !source.accepts(own, certificate) => {}
+                Some(own) if is_subject_right && !source.repository.matches(own) => {
+                    return wrong("repository", certificate.source_repository.as_deref());
+                }
+                _ => return Err(stranger(certificate)),
             }
         }
         // The commit is proved too, whatever they were called at; a pattern over refs fits no commit.

@@ -5,13 +5,12 @@
 
 use std::sync::{Arc, LazyLock};
 
+use super::{ConditionError, MAX_DEPTH, Mentions, values::FIELDS};
+use crate::domain::compiled_pattern::CompiledPattern;
 use cel::{
     Env, IdedExpr,
     common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, operators as op},
 };
-use regex::{Regex, RegexBuilder};
-
-use super::{ConditionError, MAX_DEPTH, Mentions, values::FIELDS};
 
 /// The language.
 pub static ENVIRONMENT: LazyLock<Arc<Env>> =
@@ -19,8 +18,6 @@ pub static ENVIRONMENT: LazyLock<Arc<Env>> =
 
 /// How many loops may be within one another.
 const MAX_LOOPS: usize = 3;
-/// The largest compiled pattern, in bytes.
-const MAX_PATTERN: usize = 64 << 10;
 
 /// Functions that are called as `f(x)`, all with one argument.
 const FUNCTIONS: &[&str] = &["size", "string", "int", "uint", "double", "bool"];
@@ -49,7 +46,9 @@ const EITHER: &[&str] = &[op::CONDITIONAL, op::INDEX, op::NOT_STRICTLY_FALSE];
 #[derive(Debug, Default)]
 pub struct Checked {
     /// The patterns in it, by the number of the call.
-    pub patterns: Vec<(u64, Regex)>,
+    pub patterns: Vec<(u64, CompiledPattern)>,
+    /// The same, as they were written.
+    pub written: Vec<String>,
     /// What it looks at.
     pub mentions: Mentions,
 }
@@ -124,6 +123,18 @@ impl Loop {
     }
 }
 
+/// The field that `variable['field']` and `'field' in variable` reach: it is written out, as in `variable.field`.
+fn written_field(call: &CallExpr) -> Option<(&str, &str)> {
+    let (variable, field) = match (call.func_name.as_str(), call.args.as_slice()) {
+        (op::INDEX, [variable, field]) | (op::IN, [field, variable]) => (&variable.expr, &field.expr),
+        _ => return None,
+    };
+    match (variable, field) {
+        (Expr::Ident(name), Expr::Literal(LiteralValue::String(field))) => Some((name, field.inner())),
+        _ => None,
+    }
+}
+
 struct Check<'a> {
     source: &'a str,
     /// Of the loops around, innermost last.
@@ -171,12 +182,19 @@ impl<'a> Check<'a> {
                 if let Expr::Ident(name) = &select.operand.expr
                     && !self.variables.contains(&name.as_str())
                 {
-                    self.variable(name)?;
+                    self.known_variable(name)?;
                     return self.field(name, &select.field);
                 }
                 self.walk(&select.operand, deeper)
             }
             Expr::Call(call) => {
+                if let Some((name, field)) = written_field(call)
+                    && !self.variables.contains(&name)
+                {
+                    self.known_variable(name)?;
+                    self.mention(name, Some(field));
+                    return Ok(());
+                }
                 self.function(node.id, call)?;
                 self.all(call.target.as_deref().into_iter().chain(&call.args), deeper)
             }
@@ -192,14 +210,19 @@ impl<'a> Check<'a> {
         if self.variables.contains(&name) {
             return Ok(());
         }
+        self.known_variable(name)?;
+        // On its own it is all of it: an index, a loop or a comparison may reach each of its fields.
+        self.mention(name, None);
+        Ok(())
+    }
+
+    fn known_variable(&self, name: &str) -> Result<(), ConditionError> {
         let known: Vec<&str> = FIELDS.iter().map(|(variable, _)| *variable).collect();
         if !known.contains(&name) {
             return Err(
                 self.error(name, format!("there is no variable {name}; there are {}", known.join(", ")))
             );
         }
-        // On its own it is all of it.
-        self.mention(name, None);
         Ok(())
     }
 
@@ -216,11 +239,13 @@ impl<'a> Check<'a> {
 
     fn mention(&mut self, variable: &str, field: Option<&str>) {
         let mentions = &mut self.checked.mentions;
-        let is = |name: &str| field == Some(name);
+        let is = |name: &str| field.is_none_or(|field| field == name);
         match variable {
-            "provenance" if is("predicate") => mentions.predicate = true,
-            "provenance" if is("parameters") => mentions.parameters = true,
-            "image" if is("platform") => mentions.platform = true,
+            "provenance" => {
+                mentions.predicate |= is("predicate");
+                mentions.parameters |= is("parameters");
+            }
+            "image" => mentions.platform |= is("platform"),
             _ => {}
         }
     }
@@ -269,12 +294,11 @@ impl<'a> Check<'a> {
         else {
             return Err(self.error("matches", "the pattern of matches must be written out"));
         };
-        let regex = RegexBuilder::new(pattern.inner()).size_limit(MAX_PATTERN).build().map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&text);
-            self.error("matches", format!("{:?} is no regular expression: {reason}", pattern.inner()))
+        let compiled = CompiledPattern::new(pattern.inner()).map_err(|error| {
+            self.error("matches", format!("{:?} is no regular expression: {error}", pattern.inner()))
         })?;
-        self.checked.patterns.push((id, regex));
+        self.checked.patterns.push((id, compiled));
+        self.checked.written.push(pattern.inner().to_owned());
         Ok(())
     }
 

@@ -3,21 +3,24 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use super::{ConditionError, check::Loop};
+use crate::domain::compiled_pattern::CompiledPattern;
 use cel::{
     Context, ExecutionError, IdedExpr,
     common::ast::{CallExpr, Expr, LiteralValue, operators as op},
 };
-use regex::Regex;
-
-use super::{ConditionError, check::Loop};
 
 /// What all conditions about one image may cost together, in steps of some 50 ns at worst.
 const STEPS: u64 = 4_000_000;
+/// What all conditions of one review may cost together.
+const STEPS_OF_REVIEW: u64 = 16_000_000;
 /// Bytes that are compared or searched in the time of a step, at worst.
 const BYTES_A_STEP: u64 = 128;
+/// States of a pattern that a search follows in the time of a step, at worst.
+const STATES_A_STEP: usize = 16;
 /// What an evaluation costs beside what stands in it: its values are made, and its functions found.
 const EVALUATION: u64 = 400;
 /// What a turn of a loop costs beside what stands in it: an element is taken out, and names are looked up.
@@ -29,26 +32,68 @@ const MATCHES: &str = "@matches";
 /// What is said when nothing is left.
 pub const SPENT: &str = "it takes more steps than the conditions about one image are given";
 
-/// What is left for the conditions about one image.
+/// What is left for the conditions of one review: of all its images, under all policies.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<AtomicU64>);
+pub struct ReviewBudget {
+    left: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Default for ReviewBudget {
+    fn default() -> Self {
+        Self { left: Arc::new(AtomicU64::new(STEPS_OF_REVIEW)), is_over: Arc::default() }
+    }
+}
+
+impl ReviewBudget {
+    /// Whether nothing is left, or the evaluation is over. What was evaluated meanwhile says nothing of the image.
+    pub fn is_spent(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || self.left.load(Ordering::Relaxed) == 0
+    }
+
+    /// The same budget for one evaluation, which can be ended alone.
+    #[must_use]
+    pub fn of_evaluation(&self) -> Self {
+        Self { left: Arc::clone(&self.left), is_over: Arc::default() }
+    }
+
+    /// The evaluation is over: no condition starts any more, and those that are evaluated end soon.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// For the conditions about one of its images.
+    pub fn of_image(&self) -> Budget {
+        Budget { image: Arc::new(AtomicU64::new(STEPS)), review: self.clone() }
+    }
+}
+
+/// What is left for the conditions about one image, whichever policy they are of.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    image: Arc<AtomicU64>,
+    review: ReviewBudget,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(STEPS)))
+        ReviewBudget::default().of_image()
     }
 }
 
 impl Budget {
     /// Whether nothing is left.
     pub fn is_spent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.review.is_spent() || self.image.load(Ordering::Relaxed) == 0
     }
 
     fn spend(&self, steps: u64) -> Result<bool, ExecutionError> {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(steps);
-        self.0.store(left, Ordering::Relaxed);
-        if left == 0 { Err(ExecutionError::function_error(STEP, SPENT)) } else { Ok(true) }
+        for left in [&self.image, &self.review.left] {
+            // Never more again than another thread has left.
+            let _ = left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(steps)));
+        }
+        if self.is_spent() { Err(ExecutionError::function_error(STEP, SPENT)) } else { Ok(true) }
     }
 }
 
@@ -57,27 +102,31 @@ pub fn provide(
     context: &mut Context<'_, '_>,
     budget: &Budget,
     bytes: u64,
-    patterns: &Arc<Vec<Regex>>,
+    patterns: &Arc<Vec<CompiledPattern>>,
 ) -> Result<(), String> {
     let scan = bytes.checked_div(BYTES_A_STEP).unwrap_or(0).saturating_add(1);
     budget.spend(scan.saturating_add(EVALUATION)).map_err(|_| SPENT.to_owned())?;
     let (budget, patterns) = (budget.clone(), Arc::clone(patterns));
+    let searching = budget.clone();
     let step = move |nodes: i64, scans: i64| {
         let steps = scan.saturating_mul(scans.unsigned_abs()).saturating_add(nodes.unsigned_abs());
         budget.spend(steps)
     };
     let matches = move |text: Arc<String>, at: i64| {
         let pattern = usize::try_from(at).ok().and_then(|at| patterns.get(at));
-        pattern
-            .map(|pattern| pattern.is_match(&text))
-            .ok_or_else(|| ExecutionError::function_error("matches", "there is no such pattern"))
+        let pattern =
+            pattern.ok_or_else(|| ExecutionError::function_error("matches", "there is no such pattern"))?;
+        // At each byte a search may have to follow every state of the pattern.
+        let most = pattern.states().saturating_mul(text.len()) / STATES_A_STEP;
+        searching.spend(u64::try_from(most).unwrap_or(u64::MAX))?;
+        Ok::<bool, ExecutionError>(pattern.is_match(&text))
     };
     context.add_function(STEP, step).map_err(|error| error.to_string())?;
     context.add_function(MATCHES, matches).map_err(|error| error.to_string())
 }
 
 /// Has each loop pay, and each `matches` take its compiled pattern.
-pub fn count_in(root: &mut IdedExpr, patterns: &[(u64, Regex)]) -> Result<Cost, ConditionError> {
+pub fn count_in(root: &mut IdedExpr, patterns: &[(u64, CompiledPattern)]) -> Result<Cost, ConditionError> {
     let mut cost = Cost { nodes: 1, scans: 0 };
     match &mut root.expr {
         Expr::Call(call) => {

@@ -1,15 +1,15 @@
 //! The build systems that a policy can name as signers, each with what its certificates prove.
 
 use super::{RefPattern, SubjectMatcher};
-use crate::domain::glob::Glob;
+use crate::domain::{glob::Glob, repository_name::RepositoryGlob};
 
-/// A GitHub Actions workflow as a signer. Empty lists ask for nothing, except `refs`: see there.
+/// A GitHub Actions workflow as a signer. Empty lists ask for nothing, except `refs` and `triggers`: see there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GithubIdentity {
     /// The OIDC issuer, exactly.
     pub issuer: String,
     /// The source repository, `owner/repo`, as a glob.
-    pub repository: Glob,
+    pub repository: RepositoryGlob,
     /// The source repository's id.
     pub repository_id: Option<String>,
     /// The source repository owner's id.
@@ -22,12 +22,31 @@ pub struct GithubIdentity {
     pub workflow_refs: Vec<RefPattern>,
     /// The source refs; where none is given, every branch and tag, and never a pull request.
     pub refs: Vec<RefPattern>,
-    /// The events that may set off the build.
+    /// The events that may set off the build; where none is given, [`DEFAULT_TRIGGERS`].
     pub triggers: Vec<String>,
     /// The runner environment.
     pub runner: Option<String>,
     /// The environments that the job may deploy to.
     pub environments: Vec<String>,
+}
+
+/// The events of GitHub Actions that may set off a build where a policy names none: those that only people with write access cause.
+/// Others, such as `pull_request_target` and `issue_comment`, run on the default branch when an outsider wishes.
+pub const DEFAULT_TRIGGERS: [&str; 7] =
+    ["push", "workflow_dispatch", "schedule", "release", "create", "merge_group", "repository_dispatch"];
+
+/// Whether this is an issuer of GitHub Actions' identities: everybody's, an enterprise's, or that of an enterprise with a host of its own.
+pub fn is_github_issuer(issuer: &str) -> bool {
+    let slug = |rest: &str| {
+        rest.strip_prefix('/').is_some_and(|slug| {
+            !slug.is_empty() && slug.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        })
+    };
+    let tenant = issuer.strip_prefix("https://token.actions.").and_then(|rest| rest.strip_suffix(".ghe.com"));
+    issuer
+        .strip_prefix("https://token.actions.githubusercontent.com")
+        .is_some_and(|rest| rest.is_empty() || slug(rest))
+        || tenant.is_some_and(|tenant| !tenant.is_empty() && !tenant.contains(['/', '.']))
 }
 
 impl GithubIdentity {
@@ -54,7 +73,7 @@ pub struct GitlabIdentity {
     /// The OIDC issuer, exactly: the URL of the GitLab instance.
     pub issuer: String,
     /// The source project, `group/subgroup/project`, as a glob.
-    pub project: Glob,
+    pub project: RepositoryGlob,
     /// The source project's id.
     pub project_id: Option<String>,
     /// The id of the namespace that the project is in.

@@ -32,8 +32,10 @@ pub fn signed_by(signer: &Signer, reference: &Reference) -> String {
         SignerIdentity::GoogleCloudBuild(ServiceAccounts::OfProject(project)) => {
             format!("googleCloudBuild by a service account of the project {project}")
         }
-        SignerIdentity::Certificate { issuer, subject } => {
-            format!("{} with the issuer {issuer}", shown(subject))
+        SignerIdentity::Certificate { issuer, subject, triggers } => {
+            let mut text = format!("{} with the issuer {issuer}", shown(subject));
+            build(&mut text, triggers, None, &[]);
+            text
         }
         SignerIdentity::PublicKey(identity) => {
             let logged = match identity.log {

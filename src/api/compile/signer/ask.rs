@@ -2,21 +2,6 @@
 
 use super::super::fields::Fields;
 
-/// The issuer of GitHub Actions, and what the issuers of enterprises begin with.
-const GITHUB: &str = "https://token.actions.githubusercontent.com";
-
-/// Whether this is an issuer of GitHub Actions' identities: everybody's or an enterprise's.
-pub fn is_github(issuer: &str) -> bool {
-    let slug = |rest: &str| {
-        rest.strip_prefix('/').is_some_and(|slug| {
-            !slug.is_empty() && slug.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        })
-    };
-    let tenant = issuer.strip_prefix("https://token.actions.").and_then(|rest| rest.strip_suffix(".ghe.com"));
-    issuer.strip_prefix(GITHUB).is_some_and(|rest| rest.is_empty() || slug(rest))
-        || tenant.is_some_and(|tenant| !tenant.is_empty() && !tenant.contains(['/', '.']))
-}
-
 /// An OIDC issuer: it is compared as a whole.
 pub fn check_issuer(fields: &mut Fields, field: &str, issuer: &str) {
     if !issuer.starts_with("https://") || issuer.len() <= "https://".len() {
@@ -58,7 +43,7 @@ impl Triggers {
             } else if !self.known.contains(&trigger.as_str()) {
                 fields.warn(&field, Some(trigger), "is no event that is known to build images");
             } else if self.strangers.iter().any(|stranger| trigger.starts_with(stranger)) {
-                let message = format!("lets anybody who can open a {} request set off the build", self.by);
+                let message = format!("lets anyone set off the build, by {}", self.by);
                 fields.warn(&field, Some(trigger), message);
             }
         }

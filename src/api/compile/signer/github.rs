@@ -2,11 +2,14 @@
 
 use super::{
     super::{fields::Fields, pattern::refs, wire},
-    ask::{Triggers, check_environments, check_ids, check_issuer, check_stem, is_github},
+    ask::{Triggers, check_environments, check_ids, check_issuer, check_stem},
 };
-use crate::domain::identity::{GithubIdentity, SignerIdentity, SigningWorkflow};
+use crate::domain::identity::{
+    DEFAULT_TRIGGERS, GithubIdentity, SignerIdentity, SigningWorkflow, is_github_issuer,
+};
 
-const TRIGGERS: Triggers = Triggers {
+/// The events of GitHub Actions.
+pub const TRIGGERS: Triggers = Triggers {
     kind: "event of GitHub Actions, such as push or workflow_dispatch",
     known: &[
         "push",
@@ -24,15 +27,15 @@ const TRIGGERS: Triggers = Triggers {
         "issue_comment",
         "workflow_call",
     ],
-    strangers: &["pull_request"],
-    by: "pull",
+    strangers: &["pull_request", "workflow_run", "issue_comment"],
+    by: "a pull request or a comment",
 };
 
 /// A GitHub Actions workflow.
 pub fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<SignerIdentity> {
     let issuer = wire.issuer.clone().unwrap_or_else(|| wire::GITHUB_ISSUER.to_owned());
     check_issuer(fields, &format!("{field}.issuer"), &issuer);
-    if issuer.starts_with("https://") && !is_github(issuer.trim_end_matches('/')) {
+    if issuer.starts_with("https://") && !is_github_issuer(issuer.trim_end_matches('/')) {
         let message = "is no issuer of GitHub Actions, and certificates of others match nothing here; an enterprise's is https://token.actions.githubusercontent.com/SLUG";
         fields.warn(&format!("{field}.issuer"), Some(&issuer), message);
     }
@@ -40,6 +43,7 @@ pub fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<S
     let ids = [("repositoryId", wire.repository_id.as_ref()), ("ownerId", wire.owner_id.as_ref())];
     check_ids(fields, field, ids, "is not a number, as `gh api repos/OWNER/REPO` shows it");
     TRIGGERS.check(fields, &format!("{field}.triggers"), &wire.triggers);
+    warn_of_defaults(fields, &format!("{field}.triggers"), &wire.triggers);
     check_environments(fields, &format!("{field}.environments"), &wire.environments);
     let workflow =
         wire.workflow.as_ref().and_then(|text| workflow(fields, &format!("{field}.workflow"), text));
@@ -59,7 +63,7 @@ pub fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<S
     let refs = refs(fields, &format!("{field}.refs"), &wire.refs, false);
     // What is missing has been told.
     let repository = Some(&wire.repository).filter(|repository| !repository.is_empty())?;
-    let repository = fields.glob(&format!("{field}.repository"), repository)?;
+    let repository = fields.glob(&format!("{field}.repository"), repository)?.into();
     Some(SignerIdentity::Github(Box::new(GithubIdentity {
         issuer,
         repository,
@@ -76,6 +80,17 @@ pub fn github(fields: &mut Fields, field: &str, wire: &wire::Github) -> Option<S
         }),
         environments: wire.environments.clone(),
     })))
+}
+
+/// Before, an empty list accepted every event. Policies that rely on it must name the others.
+pub fn warn_of_defaults(fields: &mut Fields, field: &str, triggers: &[String]) {
+    if triggers.is_empty() {
+        let accepted = DEFAULT_TRIGGERS.join(", ");
+        let message = format!(
+            "is empty: {accepted} are accepted, and builds by any other event are denied; write triggers: [push] to accept fewer"
+        );
+        fields.warn(field, None, message);
+    }
 }
 
 fn check_repository(fields: &mut Fields, field: &str, repository: &str) {

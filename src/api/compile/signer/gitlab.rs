@@ -24,7 +24,7 @@ const TRIGGERS: Triggers = Triggers {
         "security_orchestration_policy",
     ],
     strangers: &["merge_request", "external_pull_request"],
-    by: "merge",
+    by: "a merge request",
 };
 
 /// A GitLab pipeline.
@@ -59,7 +59,7 @@ pub fn gitlab(fields: &mut Fields, field: &str, wire: &wire::Gitlab) -> Option<S
     check_type(fields, &format!("{field}.refs"), &wire.refs, ref_type);
     // What is missing has been told.
     let project = Some(&wire.project).filter(|project| !project.is_empty())?;
-    let project = fields.glob(&format!("{field}.project"), project)?;
+    let project = fields.glob(&format!("{field}.project"), project)?.into();
     Some(SignerIdentity::Gitlab(Box::new(GitlabIdentity {
         issuer,
         project,

@@ -11,7 +11,7 @@ const TRIGGERS: Triggers = Triggers {
     kind: "source of Buildkite's builds, such as webhook or schedule",
     known: &["api", "ui", "webhook", "trigger_job", "schedule"],
     strangers: &[],
-    by: "pull",
+    by: "a pull request",
 };
 
 /// A Buildkite pipeline.
@@ -49,6 +49,10 @@ pub fn buildkite(
     if wire.refs.is_empty() {
         let message = "is empty: every branch and every pull request that the pipeline builds is accepted; write refs: [\"refs/heads/main\"]";
         fields.warn(&format!("{field}.refs"), None, message);
+    }
+    if wire.triggers.is_empty() {
+        let message = "is empty: whatever triggers a build is accepted, and there is no list that is safe for every pipeline; write triggers: [webhook]";
+        fields.warn(&format!("{field}.triggers"), None, message);
     }
     if !claims.name_source {
         let message =

@@ -24,7 +24,7 @@ fn changed(kind: &str, sound: &Value, field: &str, value: Value) -> Value {
 }
 
 fn github() -> Value {
-    json!({"repository": "o/a", "workflow": ".github/workflows/b.yml", "refs": ["refs/heads/main"], "environments": ["production"]})
+    json!({"repository": "o/a", "workflow": ".github/workflows/b.yml", "refs": ["refs/heads/main"], "triggers": ["push"], "environments": ["production"]})
 }
 
 fn gitlab() -> Value {
@@ -70,8 +70,7 @@ fn what_is_right_compiles_without_a_word() {
     assert_eq!(claiming(json!({"googleCloudBuild": legacy})), silent);
     // The workflow as a whole, beside the source that is claimed and, where the certificate names it, proved.
     let issuer = "https://token.actions.githubusercontent.com";
-    let workflow =
-        json!({"issuer": issuer, "subject": "https://github.com/o/b/.github/workflows/x.yml@refs/tags/v1"});
+    let workflow = json!({"issuer": issuer, "subject": "https://github.com/o/b/.github/workflows/x.yml@refs/tags/v1", "triggers": ["push"]});
     assert_eq!(claiming(json!({"certificate": workflow})), silent);
 }
 
@@ -179,7 +178,12 @@ fn what_is_wider_than_it_looks_is_a_warning() {
         warned(signed_by(changed("gitlab", &sound, field, value)));
     }
     warned(signed_by(json!({"gitlab": {"project": "group/app"}})));
-    for (field, value) in [("pipeline", json!("app*")), ("refs", json!([])), ("triggers", json!(["push"]))] {
+    for (field, value) in [
+        ("pipeline", json!("app*")),
+        ("refs", json!([])),
+        ("triggers", json!(["push"])),
+        ("triggers", json!([])),
+    ] {
         warned(claiming(changed("buildkite", &buildkite(), field, value)));
     }
     warned(signed_by(json!({"buildkite": buildkite()})));

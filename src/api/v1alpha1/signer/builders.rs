@@ -56,7 +56,7 @@ pub struct Github {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = MAX_PATTERN), regex(pattern = REF)))]
     pub refs: Vec<String>,
-    /// The events that may set off the build, such as push; none: any.
+    /// The events that may set off the build, such as push; none: push, `workflow_dispatch`, schedule, release, create, `merge_group` and `repository_dispatch`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_LIST), inner(length(min = 1, max = 64), regex(pattern = "^[a-z_]+$")))]
     pub triggers: Vec<String>,
