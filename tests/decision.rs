@@ -411,6 +411,7 @@ fn with_summary(change: impl FnOnce(&mut Summary, &mut Verified)) -> World {
     World::with(|world| {
         world.found = vec![(digest("index"), Finding::Verified(Box::new(signed)))];
         world.policy.summaries = Some(SummaryRules {
+            signers: world.policy.signers.clone(),
             verifier_ids: vec!["https://verifier.example".into()],
             min_level: BuildLevel::Two,
             policy_uris: Vec::new(),
@@ -438,6 +439,50 @@ fn a_verification_summary_suffices_where_the_policy_says_so() {
     assert_eq!(of_another.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
     let elsewhere = with_summary(|summary, _| summary.resource_uri = "ghcr.io/other/image".into());
     assert_eq!(elsewhere.reasons(), [Reason::WrongSummary, Reason::WrongSummary]);
+}
+
+/// Whoever may sign provenance may not for that reason sign summaries of it, nor the other way about.
+#[test]
+fn a12_the_policy_says_who_may_sign_summaries() {
+    let with = |of_provenance: bool, of_summaries: bool| {
+        World::with(|world| {
+            *world = with_summary(|_, _| {});
+            let signers = std::mem::take(&mut world.policy.signers);
+            let other = || {
+                let mut others = signers.clone();
+                for signer in &mut others {
+                    signer.trust_root = TrustRootName::github();
+                }
+                others
+            };
+            world.policy.signers = if of_provenance { signers.clone() } else { other() };
+            let rules = world.policy.summaries.as_mut().unwrap();
+            rules.signers = if of_summaries { signers.clone() } else { other() };
+        })
+    };
+    assert_eq!(with(true, true).judge().outcome, Outcome::Allow);
+    assert_eq!(with(false, true).judge().outcome, Outcome::Allow);
+    assert_eq!(with(true, false).reasons(), [Reason::WrongSigner, Reason::WrongSigner]);
+    // Alone, and nobody.
+    let mut alone = with(true, true);
+    alone.policy.signers.clear();
+    assert_eq!(alone.judge().outcome, Outcome::Allow);
+    let mut nobody = with(true, true);
+    nobody.policy.summaries.as_mut().unwrap().signers.clear();
+    let verdict = nobody.judge();
+    assert_eq!(nobody.reasons(), [Reason::NoProvenance, Reason::NoProvenance]);
+    assert!(
+        verdict.problems[0].found.contains("names nobody in vsa.signers"),
+        "{}",
+        verdict.problems[0].found
+    );
+    // Provenance is believed as ever; of a signer of summaries it is not.
+    let provenance = (digest("index"), Finding::Verified(Box::new(verified(&[digest("index")]))));
+    nobody.found = vec![provenance.clone()];
+    assert_eq!(nobody.judge().outcome, Outcome::Allow);
+    let mut by_verifier = with(false, true);
+    by_verifier.found = vec![provenance];
+    assert_eq!(by_verifier.reasons(), [Reason::WrongSigner, Reason::WrongSigner]);
 }
 
 #[test]

@@ -244,7 +244,11 @@ fn policy(
     let images = images::images(fields, &spec.images);
     let source = spec.provenance.source.as_ref();
     let claims = signer::Claims { name_source: source.is_some_and(|source| source.repository.is_some()) };
-    let signers = signer::signers(fields, &spec.signers, claims, references);
+    let of_summaries = spec.vsa.as_ref().is_some_and(|vsa| !vsa.signers.is_empty());
+    if spec.signers.is_empty() && !of_summaries {
+        fields.error("spec.signers", None, "is empty: nobody could sign; name at least one signer");
+    }
+    let signers = signer::signers(fields, "spec.signers", &spec.signers, claims, references);
     let provenance = provenance(fields, &spec.provenance);
     signer::check_levels(fields, &signers, provenance.min_level);
     Policy {
@@ -275,16 +279,24 @@ fn policy(
         signers,
         provenance,
         attestation_repositories: attestations::repositories(fields, &spec.attestations),
-        summaries: spec.vsa.as_ref().map(|vsa| summaries(fields, vsa)),
+        summaries: spec.vsa.as_ref().map(|vsa| summaries(fields, vsa, references)),
         in_place_of_provenance: None,
     }
 }
 
-fn summaries(fields: &mut Fields, vsa: &wire::Vsa) -> SummaryRules {
+fn summaries(fields: &mut Fields, vsa: &wire::Vsa, references: &mut References<'_>) -> SummaryRules {
+    const SIGNERS: &str = "spec.vsa.signers";
+    if vsa.signers.is_empty() {
+        let message = "is missing: no verification summary suffices until it names who may sign summaries";
+        fields.warn(SIGNERS, None, message);
+    }
+    // A summary is of the image, whatever it was built from.
+    let claims = signer::Claims { name_source: true };
     if vsa.verifier_ids.is_empty() {
         fields.error("spec.vsa.verifierIds", None, "is empty: any signer could be any verifier");
     }
     SummaryRules {
+        signers: signer::signers(fields, SIGNERS, &vsa.signers, claims, references),
         verifier_ids: vsa.verifier_ids.clone(),
         min_level: signer::level(fields, "spec.vsa.minLevel", vsa.min_level).unwrap_or_default(),
         policy_uris: vsa.policy_uris.clone(),

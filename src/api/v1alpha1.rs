@@ -41,7 +41,11 @@ const GLOB: &str = r"^[^\[\]{}\\]+$";
 /// What a `ProvenancePolicy` says: the images of its namespace that it names are admitted only with provenance, signed by somebody whom it names.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["images", "signers"]))]
+#[schemars(extend("required" = ["images"]))]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.signers) || (has(self.vsa) && has(self.vsa.signers) && size(self.vsa.signers) > 0)",
+    "message": "signers is missing: name who may sign provenance, or in vsa.signers who may sign summaries",
+}]))]
 #[kube(
     group = "bonafide.dev",
     version = "v1alpha1",
@@ -73,7 +77,7 @@ pub struct PolicySpec {
     /// What a reference without digest gets: Allow nothing, Warn a warning, Deny a denial.
     #[serde(default)]
     pub tags: Tags,
-    /// Who may sign; any one suffices. Names must differ.
+    /// Who may sign provenance; any one suffices. Names must differ. It may be missing where `vsa.signers` names who may sign summaries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = MAX_LIST),
@@ -89,7 +93,7 @@ pub struct PolicySpec {
     /// Where attestations are looked for, beside the image's own repository.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attestations: Attestations,
-    /// Which verification summaries suffice in place of provenance; none: no summary does.
+    /// Which verification summaries suffice in place of provenance, and who may sign them; none: no summary does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vsa: Option<Vsa>,
 }

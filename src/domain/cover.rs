@@ -107,10 +107,18 @@ impl<'a> Judge<'a> {
         let Some(signature) = &seen.signed else {
             return seen.unsigned(policy).map_or(Ruled::Elsewhere, Ruled::Unfit);
         };
+        // Who may sign provenance may not for that reason sign summaries of it.
+        let of_summary = policy.summaries.as_ref().filter(|_| policy.in_place_of_provenance.is_none());
+        let of_summary = seen.summary.zip(of_summary);
+        if of_summary.is_some() && policy.lacks_summary_signers() {
+            let found = "a verification summary is attached, but the policy names nobody in vsa.signers who may sign summaries";
+            return Ruled::Unfit(Mismatch::new(Reason::NoProvenance, found));
+        }
+        let signers = of_summary.map_or(&policy.signers, |(_, rules)| &rules.signers);
         // Of what is signed with a key, the first question is whose it is.
         let keys = match signature {
             Signed::Certificate(_) => Vec::new(),
-            Signed::Key(keyed) => match match_key(policy, keyed, self.facts) {
+            Signed::Key(keyed) => match match_key(signers, keyed, self.facts) {
                 Ok(keys) => keys,
                 Err(mismatch) => return Ruled::Unfit(mismatch),
             },
@@ -119,14 +127,14 @@ impl<'a> Judge<'a> {
             if let Some(mismatch) = seen.is_other_than(wanted, signature.statement()) {
                 return Ruled::Unfit(mismatch);
             }
-            return self.signer(policy, signature, keys).map_or_else(Ruled::Differs, Ruled::Fits);
+            return self.signer(signers, signature, keys).map_or_else(Ruled::Differs, Ruled::Fits);
         }
-        if let (Some(summary), Some(rules)) = (seen.summary, &policy.summaries) {
+        if let Some((summary, rules)) = of_summary {
             let statement = signature.statement();
             if let Some(mismatch) = seen.is_other_than(&statement.predicate_type, statement) {
                 return Ruled::Unfit(mismatch);
             }
-            let fit = self.signer(policy, signature, keys);
+            let fit = self.signer(signers, signature, keys);
             let (subjects, reference) = (&statement.subjects, &self.plan.reference);
             let ruled = fit
                 .and_then(|fit| check_summary(rules, summary, subjects, reference, self.now).map(|()| fit));
@@ -159,12 +167,12 @@ impl<'a> Judge<'a> {
     /// Who signed, where nothing is asked of what they say.
     fn signer<'p>(
         &self,
-        policy: &'p Policy,
+        signers: &'p [Signer],
         signature: &'p Signed<'a>,
         keys: Vec<(&'p Signer, SignedBy)>,
     ) -> Result<Fit<'p>, Mismatch> {
         match signature {
-            Signed::Certificate(verified) => best(policy.signers.iter().map(|signer| {
+            Signed::Certificate(verified) => best(signers.iter().map(|signer| {
                 let certificate = certificate_under(signer, verified)?;
                 check_signer(signer, verified, self.plan.reference.tag())?;
                 Ok(Fit { signer, by: By::Certificate(certificate) })
@@ -341,7 +349,7 @@ impl Ruling<'_> {
 /// What keeps a signer from being satisfied by anything: the trust root that it names is not in force.
 fn lack(policy: &Policy, facts: &ImageFacts) -> Option<String> {
     let known = facts.trust_roots.as_ref()?;
-    policy.signers.iter().find_map(|signer| {
+    policy.all_signers().find_map(|signer| {
         let lack = known.lack(signer.root()?)?;
         Some(format!("nothing satisfies the signer {}: {lack}", signer.name))
     })

@@ -5,22 +5,21 @@ use super::{
     evidence::{ImageFacts, Keyed},
     identity::{Signer, SignerIdentity},
     key::{KeyCheck, KeyIdentity, KeyKind, TransparencyLog},
-    policy::Policy,
     verdict::{Reason, SignedBy},
 };
 
-/// The signers of `policy` whose key it is signed with, one at least, and what that proves.
+/// Those of `signers` whose key it is signed with, one at least, and what that proves.
 ///
 /// # Errors
-/// `UntrustedSignature`: the policy names no key, the signature is by none that it names, or no log has it that should.
+/// `UntrustedSignature`: they have no key, the signature is by none that it names, or no log has it that should.
 pub fn match_key<'a>(
-    policy: &'a Policy,
+    signers: &'a [Signer],
     keyed: &Keyed,
     facts: &ImageFacts,
 ) -> Result<Vec<(&'a Signer, SignedBy)>, Mismatch> {
     let untrusted = |found: String| Mismatch::new(Reason::UntrustedSignature, found);
     let keys = || {
-        policy.signers.iter().filter_map(|signer| match &signer.identity {
+        signers.iter().filter_map(|signer| match &signer.identity {
             SignerIdentity::PublicKey(identity) => Some((signer, identity.as_ref())),
             SignerIdentity::Github(_)
             | SignerIdentity::Gitlab(_)

@@ -209,24 +209,28 @@ pub fn expected(policy: &Policy, reference: &Reference, reason: Reason) -> Strin
             Some(age) => format!("built within the last {} hours", age.as_secs() / 3600),
             None => "a recent build".to_owned(),
         },
-        Reason::WrongSummary => summaries(policy),
+        Reason::WrongSummary => summaries(policy, reference),
         Reason::ConditionFailed => "every condition of the policy to hold".to_owned(),
         _ => {
             let signers: Vec<String> =
                 policy.signers.iter().map(|signer| signed_by(signer, reference)).collect();
             let by = match signers.as_slice() {
+                [] => summaries(policy, reference),
                 [one] => format!("signed by {one}"),
                 several => format!("signed by one of: {}", several.join("; ")),
             };
+            let of_summaries = policy.summaries.iter().flat_map(|rules| &rules.signers);
+            let of_summaries: Vec<String> = of_summaries.map(|signer| signed_by(signer, reference)).collect();
             match &policy.in_place_of_provenance {
                 Some(wanted) => format!("an attestation of type {wanted}, {by}"),
-                None => by,
+                None if signers.is_empty() || of_summaries.is_empty() => by,
+                None => format!("{by}; or a verification summary signed by {}", of_summaries.join(" or ")),
             }
         }
     }
 }
 
-fn summaries(policy: &Policy) -> String {
+fn summaries(policy: &Policy, reference: &Reference) -> String {
     let Some(rules) = &policy.summaries else { return "provenance".to_owned() };
     let by = rules.verifier_ids.join(" or ");
     let under = if rules.policy_uris.is_empty() {
@@ -234,7 +238,14 @@ fn summaries(policy: &Policy) -> String {
     } else {
         format!(", by the policy {}", rules.policy_uris.join(" or "))
     };
-    format!("provenance, or a summary by {by} that this image passed at {} or above{under}", rules.min_level)
+    let signers: Vec<String> = rules.signers.iter().map(|signer| signed_by(signer, reference)).collect();
+    let signed =
+        if signers.is_empty() { String::new() } else { format!(", signed by {}", signers.join(" or ")) };
+    let provenance = if policy.signers.is_empty() { "" } else { "provenance, or " };
+    format!(
+        "{provenance}a summary by {by} that this image passed at {} or above{under}{signed}",
+        rules.min_level
+    )
 }
 
 fn claims(policy: &Policy) -> String {

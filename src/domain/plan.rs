@@ -99,7 +99,7 @@ impl ImagePlan {
             // Summaries may name a tag, conditions may read it.
             policy.summaries.is_some()
                 || !policy.provenance.conditions.is_empty()
-                || policy.signers.iter().any(|signer| signer.identity.depends_on_tag())
+                || policy.all_signers().any(|signer| signer.identity.depends_on_tag())
         })
     }
 
@@ -141,7 +141,7 @@ impl ImagePlan {
     /// The keys that the policies name, each once.
     pub fn keys(&self) -> Vec<&PublicKey> {
         let mut keys: Vec<&PublicKey> = Vec::new();
-        for signer in self.valid().flat_map(|policy| &policy.signers) {
+        for signer in self.valid().flat_map(super::policy::Policy::all_signers) {
             if let SignerIdentity::PublicKey(identity) = &signer.identity
                 && !keys.contains(&&identity.key)
             {

@@ -197,7 +197,7 @@ pub struct Policy {
     pub uncovered: UncoveredRule,
     /// What references without digest get.
     pub tags: TagRule,
-    /// Who may sign; any one suffices.
+    /// Who may sign provenance; any one suffices.
     pub signers: Vec<Signer>,
     /// What the statement must say.
     pub provenance: ProvenanceRules,
@@ -208,6 +208,18 @@ pub struct Policy {
     /// The predicate type that is asked for in place of provenance. No object can ask for it: a policy demands provenance, and this is for
     /// whoever asks on the command line.
     pub in_place_of_provenance: Option<String>,
+}
+
+impl Policy {
+    /// Who may sign provenance, and who may sign summaries of it.
+    pub fn all_signers(&self) -> impl Iterator<Item = &Signer> {
+        self.signers.iter().chain(self.summaries.iter().flat_map(|rules| &rules.signers))
+    }
+
+    /// Whether it names a verifier whose summaries suffice, and nobody who may sign them.
+    pub fn lacks_summary_signers(&self) -> bool {
+        self.summaries.as_ref().is_some_and(|rules| rules.signers.is_empty())
+    }
 }
 
 /// A policy that is there and does not compile. It fails closed.
@@ -331,7 +343,7 @@ impl PolicySet {
             PolicyEntry::Valid(policy) => Some(policy),
             PolicyEntry::Invalid(_) => None,
         });
-        valid.flat_map(|policy| policy.signers.iter().filter_map(|signer| Some((&policy.id, signer.root()?))))
+        valid.flat_map(|policy| policy.all_signers().filter_map(|signer| Some((&policy.id, signer.root()?))))
     }
 
     /// All policies, in order.

@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use url::Url;
 
 use super::{
-    authorize::Mismatch, digest::Digest, level::BuildLevel, predicate::Predicate, reference::Reference,
-    verdict::Reason,
+    authorize::Mismatch, digest::Digest, identity::Signer, level::BuildLevel, predicate::Predicate,
+    reference::Reference, verdict::Reason,
 };
 
 /// The predicate type of verification summaries v0.2.
@@ -38,6 +38,8 @@ pub struct Summary {
 /// Which verification summaries suffice in place of provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SummaryRules {
+    /// Who may sign summaries; any one suffices. Where nobody may, no summary suffices.
+    pub signers: Vec<Signer>,
     /// The verifiers that are believed, exactly.
     pub verifier_ids: Vec<String>,
     /// The least build level that must have been verified.
@@ -165,6 +167,7 @@ mod tests {
 
     fn check(change: impl FnOnce(&mut Summary, &mut SummaryRules)) -> Result<(), Mismatch> {
         let mut rules = SummaryRules {
+            signers: Vec::new(),
             verifier_ids: vec!["https://verifier.example".to_owned()],
             min_level: BuildLevel::Two,
             policy_uris: Vec::new(),

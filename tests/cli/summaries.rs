@@ -85,8 +85,8 @@ impl World {
             "apiVersion": "bonafide.dev/v1alpha1",
             "kind": "ClusterProvenancePolicy",
             "metadata": {"name": "verified"},
-            "spec": {"images": {"include": [self.resource()]}, "tags": "Allow", "signers": [signer],
-                "vsa": {"verifierIds": [VERIFIER], "minLevel": 3, "policyUris": [POLICY]}},
+            "spec": {"images": {"include": [self.resource()]}, "tags": "Allow", "signers": [signer.clone()],
+                "vsa": {"signers": [signer], "verifierIds": [VERIFIER], "minLevel": 3, "policyUris": [POLICY]}},
         });
         if more == "without vsa" {
             policy["spec"].as_object_mut().unwrap().remove("vsa");

@@ -90,7 +90,8 @@ pub fn full() -> Value {
                 "conditions": [{"expression": "true", "message": "m"}],
             },
             "attestations": {"repositories": ["ghcr.io/o/attestations"]},
-            "vsa": {"verifierIds": ["https://v.example"], "minLevel": 2, "policyUris": ["https://p.example"]},
+            "vsa": {"signers": [{"name": "v", "certificate": {"issuer": "https://i.example", "subject": "v@example.com"}}],
+                "verifierIds": ["https://v.example"], "minLevel": 2, "policyUris": ["https://p.example"]},
         },
     })
 }
@@ -98,7 +99,10 @@ pub fn full() -> Value {
 /// The full policy with another value at a place below its spec.
 fn with(place: &str, value: Value) -> Value {
     let mut object = full();
-    let (above, key) = place.rsplit_once('/').unwrap();
+    let Some((above, key)) = place.rsplit_once('/') else {
+        object["spec"] = value;
+        return object;
+    };
     match object["spec"].pointer_mut(above).unwrap_or_else(|| panic!("there is no {above}")) {
         Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
         Value::Object(map) => drop(map.insert(key.to_owned(), value)),
@@ -322,6 +326,7 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
     let gitlab = json!({"project": "o/a", "refs": ["refs/heads/main"]});
     let buildkite = json!({"organization": "o", "pipeline": "a"});
     let google = json!({"project": "acme-builds"});
+    let images = json!({"include": ["ghcr.io/o/**"]});
     let named = |name: &str| json!({"name": name, "certificate": certificate});
     let expression =
         |operator: &str, values: Value| json!({"key": "k", "operator": operator, "values": values});
@@ -404,6 +409,17 @@ fn rules() -> BTreeMap<&'static str, Vec<Pair>> {
             )],
         ),
         (
+            "signers is missing: name who may sign provenance, or in vsa.signers who may sign summaries",
+            vec![
+                ("", json!({"images": images}), json!({"images": images, "signers": [named("a")]})),
+                (
+                    "",
+                    json!({"images": images, "vsa": {"verifierIds": ["v"]}}),
+                    json!({"images": images, "vsa": {"verifierIds": ["v"], "signers": [named("a")]}}),
+                ),
+            ],
+        ),
+        (
             "In and NotIn need values",
             vec![
                 (
@@ -475,7 +491,21 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Cases(Vec::new());
     let (mut bounded, mut worded, mut rules) = (bounded(), worded(), rules());
     let mut objects = BTreeMap::from(OBJECTS);
-    for (field, schema) in all_of("ClusterProvenancePolicy") {
+    let all = all_of("ClusterProvenancePolicy");
+    for (field, schema) in &all {
+        // Signers of summaries are signers: what holds of these holds of those.
+        if let Some(of_provenance) = field.strip_prefix("vsa.").filter(|field| field.starts_with("signers")) {
+            let (_, same) = all.iter().find(|(field, _)| field == of_provenance).unwrap();
+            for part in ["items", "maxItems", "x-kubernetes-validations"] {
+                assert_eq!(same[part], schema[part], "{field}");
+            }
+            assert!(of_provenance == "signers" || same == schema, "{field}");
+        }
+    }
+    for (field, schema) in all {
+        if field.starts_with("vsa.signers") {
+            continue;
+        }
         let no_row = || panic!("{field} has no row");
         cases.bounds(&field, &schema, &mut bounded);
         if let Some(words) = schema["enum"].as_array() {

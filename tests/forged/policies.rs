@@ -467,3 +467,49 @@ fn a7_a_condition_is_answered_from_every_field_it_reaches_in_every_form() {
         }
     }
 }
+
+/// Summaries are believed of those whom the policy names for them, in every form, and of nobody else.
+#[test]
+fn a12_a_summary_is_by_a_signer_of_summaries() {
+    let summary = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "ghcr.io/acme/app", "digest": {"sha256": image().hex()}}],
+        "predicateType": "https://slsa.dev/verification_summary/v1",
+        "predicate": {
+            "verifier": {"id": "https://verifier.example"}, "timeVerified": "2026-01-01T00:00:00Z",
+            "resourceUri": "ghcr.io/acme/app", "policy": {"uri": "https://policy.example"},
+            "verificationResult": "PASSED", "verifiedLevels": ["SLSA_BUILD_LEVEL_3"],
+        },
+    })
+    .to_string();
+    for form in FORMS {
+        let world = World::of(form);
+        let signed = world.signing().sign(&summary);
+        let judge = |signers: &[&str], of_summaries: &[&str]| {
+            let mut policy = world.policy();
+            let own = policy["spec"]["signers"][0].clone();
+            let certificate = json!({"issuer": "https://other.example", "subject": "somebody@example.com"});
+            let other = json!({"name": "other", "trustRoot": form.root(), "certificate": certificate});
+            let of = |names: &[&str]| -> Vec<Value> {
+                names.iter().map(|name| if *name == "own" { own.clone() } else { other.clone() }).collect()
+            };
+            policy["spec"]["signers"] = json!(of(signers));
+            if signers.is_empty() {
+                policy["spec"].as_object_mut().unwrap().remove("signers");
+            }
+            policy["spec"]["vsa"] = json!({"verifierIds": ["https://verifier.example"], "minLevel": 3});
+            if !of_summaries.is_empty() {
+                policy["spec"]["vsa"]["signers"] = json!(of(of_summaries));
+            }
+            judge(&world.roots, &policy, &form.of(&signed))
+        };
+        for signers in [&["own"][..], &["other"], &[]] {
+            let verdict = judge(signers, &["own"]);
+            assert_eq!(verdict.outcome, Outcome::Allow, "{form:?}: {:?}", verdict.problems);
+        }
+        let reason = if form.is_keyed() { Reason::UntrustedSignature } else { Reason::WrongSigner };
+        denied(&judge(&["own"], &["other"]), reason, "", &form);
+        // A stored policy of before: valid, and no summary counts.
+        denied(&judge(&["own"], &[]), Reason::NoProvenance, "names nobody in vsa.signers", &form);
+    }
+}

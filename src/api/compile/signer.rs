@@ -20,20 +20,18 @@ pub struct Claims {
     pub name_source: bool,
 }
 
-/// Compiles the signers of a policy.
+/// Compiles a list of signers.
 pub fn signers(
     fields: &mut Fields,
+    list: &str,
     signers: &[wire::Signer],
     claims: Claims,
     references: &mut References<'_>,
 ) -> Vec<Signer> {
-    if signers.is_empty() {
-        fields.error("spec.signers", None, "is empty: nobody could sign; name at least one signer");
-    }
     let mut compiled: Vec<Signer> = Vec::new();
     for (at, signer) in signers.iter().enumerate() {
-        let field = format!("spec.signers[{at}]");
-        let name = signer.name.clone().unwrap_or_else(|| format!("signers[{at}]"));
+        let field = format!("{list}[{at}]");
+        let name = signer.name.clone().unwrap_or_else(|| field.trim_start_matches("spec.").to_owned());
         if compiled.iter().any(|known| known.name == name) {
             fields.error(&format!("{field}.name"), Some(&name), "is the name of another signer too");
         }

@@ -1,9 +1,10 @@
 //! SLSA Verification Summaries v0.2 and v1 on the wire, into one view.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::lenient::{Time, part, text};
+use super::lenient::{part, text};
 use crate::domain::{predicate::Predicate, summary::Summary};
 
 #[derive(Deserialize)]
@@ -11,7 +12,7 @@ use crate::domain::{predicate::Predicate, summary::Summary};
 struct V1<'a> {
     verifier: Named,
     #[serde(default)]
-    time_verified: Time,
+    time_verified: Option<Timestamp>,
     resource_uri: String,
     #[serde(borrow, default)]
     policy: Option<&'a RawValue>,
@@ -24,7 +25,7 @@ struct V1<'a> {
 struct V0_2<'a> {
     verifier: Named,
     #[serde(default, alias = "timeVerified")]
-    time_verified: Time,
+    time_verified: Option<Timestamp>,
     #[serde(alias = "resourceUri")]
     resource_uri: String,
     #[serde(borrow, default)]
@@ -52,7 +53,7 @@ pub(super) fn v1(predicate: &str) -> Result<Summary, serde_json::Error> {
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
-        verified_at: time_verified.at(),
+        verified_at: time_verified,
         result: verification_result,
         levels: verified_levels,
         resource_uri,
@@ -67,7 +68,7 @@ pub(super) fn v0_2(predicate: &str) -> Result<Summary, serde_json::Error> {
         serde_json::from_str(predicate)?;
     Ok(Summary {
         verifier_id: verifier.id,
-        verified_at: time_verified.at(),
+        verified_at: time_verified,
         result: verification_result,
         levels: vec![policy_level],
         resource_uri,

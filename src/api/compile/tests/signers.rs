@@ -228,3 +228,32 @@ fn levels_are_numbers_that_some_signer_reaches() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(with("/spec/signers/0/builderIds", json!(["https://builder.example/*"])), (vec![], vec![]));
 }
+
+/// A policy of before the field stays valid. It is told what is missing.
+#[test]
+fn a12_a_policy_without_signers_of_summaries_is_valid_and_is_told() {
+    let compiled = |spec: serde_json::Value| {
+        let object = serde_json::json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterProvenancePolicy", "metadata": {"name": "p"},
+            "spec": spec,
+        });
+        let compiled = crate::api::compile::compile(&object, &crate::api::compile::NoKeys);
+        let told = |notes: &[crate::api::compile::Note]| {
+            notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        (told(&compiled.errors), told(&compiled.warnings))
+    };
+    let images = serde_json::json!({"include": ["ghcr.io/o/**"]});
+    let signers =
+        serde_json::json!([{"certificate": {"issuer": "https://i.example", "subject": "v@example.com"}}]);
+    let vsa = serde_json::json!({"verifierIds": ["https://v.example"]});
+    let source = serde_json::json!({"source": {"repository": "https://github.com/o/a"}});
+    let before = serde_json::json!({"images": images, "signers": signers, "vsa": vsa, "provenance": source});
+    let missing = "spec.vsa.signers: is missing: no verification summary suffices until it names who may sign summaries";
+    assert_eq!(compiled(before), (String::new(), missing.to_owned()));
+    let mut alone = vsa.clone();
+    alone["signers"] = signers;
+    assert_eq!(compiled(serde_json::json!({"images": images, "vsa": alone})), (String::new(), String::new()));
+    let (errors, _) = compiled(serde_json::json!({"images": images, "vsa": vsa}));
+    assert_eq!(errors, "spec.signers: is empty: nobody could sign; name at least one signer");
+}
