@@ -99,7 +99,7 @@ async fn the_whole_does_so_much_at_once_and_says_so_in_time() {
         setup.review_in("good", &good, Duration::from_secs(2)).await
     };
     let (_, review) = tokio::join!(flood, meanwhile);
-    assert_eq!(setup.world.most_under_way.load(Ordering::SeqCst), 256);
+    assert_eq!(setup.world.most_under_way.load(Ordering::SeqCst), 128);
     assert_eq!((review.outcome, reasons(&review)[0]), (Outcome::Unverifiable, Reason::DeadlineExceeded));
     // What hangs is given up, and then there is room again.
     tokio::time::sleep(Duration::from_secs(30)).await;

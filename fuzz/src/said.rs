@@ -40,6 +40,9 @@ fn told(statement: &Statement) -> String {
     if let Some(provenance) = &mut told.provenance {
         provenance.predicate = Predicate::default();
     }
+    if let Some(other) = &mut told.other {
+        *other = Predicate::default();
+    }
     format!("{told:?}")
 }
 

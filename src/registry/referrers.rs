@@ -360,7 +360,7 @@ mod tests {
         for (body, is_list) in [
             (&br#"{"manifests": null}"#[..], true),
             (br#"{"manifests": []}"#, true),
-            (br#"{}"#, false),
+            (b"{}", false),
             (br#"{"manifests": {}}"#, false),
             (br#"{"manifests": "null"}"#, false),
             (b"null", false),

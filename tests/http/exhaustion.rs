@@ -35,7 +35,7 @@ use crate::{
 /// How much memory the process may have, whatever is done to it.
 const RESIDENT: u64 = 300 << 10;
 /// How long a client waits: the machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long it is attacked.
 const ATTACK: Duration = Duration::from_secs(10);
 
