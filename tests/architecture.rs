@@ -33,7 +33,9 @@ const PURE_CRATES: &[&str] = &[
     "cel",
     "hex",
     "jiff",
+    "parking_lot", // a lock is no I/O
     "regex",
+    "regex_automata",
     "schemars",
     "serde",
     "serde_json",

@@ -44,8 +44,8 @@ pub struct InlineArgs {
     #[arg(long = "ref", value_name = "GLOB", requires = "repository")]
     git_ref: Vec<String>,
 
-    /// An event that may set off the build, such as push; repeatable [default of GitHub Actions: push, `workflow_dispatch`,
-    /// schedule, release, create, `merge_group`, `repository_dispatch`].
+    /// An event that may set off the build, such as push; repeatable [default of GitHub Actions: every event that nobody outside
+    /// the repository can cause].
     #[arg(long, value_name = "EVENT", conflicts_with = "key")]
     trigger: Vec<String>,
 

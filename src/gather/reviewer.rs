@@ -1,5 +1,7 @@
 //! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
+mod attempt;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -15,15 +17,13 @@ use tokio::{
 
 pub use super::ports::Pulling;
 use super::{
-    evaluation::evaluated,
-    facts::{Facts, Known, Place},
-    flight::Freshness,
+    facts::{Facts, Place},
     landings::Landings,
     lanes::Errand,
     late::{HASTE, LateLookup, LateLookups, is_late},
     ports::{Attestations, Observer, PullSecret, Snapshot, TrustRoots},
     review::{MAX_IMAGES, Phases, Review, ReviewedImage, worst},
-    verdicts::{DENIAL_AGE, Question, Verdicts, findings, is_settled},
+    verdicts::{Question, Verdicts},
 };
 use crate::domain::{
     compiled_pattern::CompiledPattern,
@@ -41,9 +41,6 @@ use crate::domain::{
 const AT_ONCE: usize = 16;
 /// How long an image may take of which no policy denies anything: nobody's pod waits longer for a finding.
 const WITHOUT_DENIAL: Duration = Duration::from_millis(900);
-/// How often manifests that are not covered yet are looked at.
-const ROUNDS: usize = 2;
-
 /// Judges workloads and single images. One for the process's life: it owns the caches.
 pub struct Reviewer {
     facts: Facts,
@@ -399,61 +396,6 @@ impl Reviewer {
         let verdict = self.verdicts.get(question)?;
         self.observer.cache("verdicts", true);
         Some(verdict)
-    }
-
-    /// Facts of any age are good for a yes; a no is given on fresh ones only.
-    async fn find_out(
-        &self,
-        asked: &ImagePlan,
-        platforms: &Platforms,
-        digest: Digest,
-        places: &Places<'_>,
-        phases: &mut Phases,
-    ) -> Result<ImageVerdict, FetchError> {
-        let (verdict, oldest) =
-            self.attempt(asked, platforms, digest, Freshness::Any, places, phases).await?;
-        if is_settled(&verdict) || oldest.elapsed() <= DENIAL_AGE {
-            return Ok(verdict);
-        }
-        let fresh = Freshness::Within(DENIAL_AGE);
-        Ok(self.attempt(asked, platforms, digest, fresh, places, phases).await?.0)
-    }
-
-    async fn attempt(
-        &self,
-        asked: &ImagePlan,
-        platforms: &Platforms,
-        digest: Digest,
-        freshness: Freshness,
-        places: &Places<'_>,
-        phases: &mut Phases,
-    ) -> Result<(ImageVerdict, Instant), FetchError> {
-        let mut evaluated = async |known: &Known| {
-            let start = Instant::now();
-            let verdict = evaluated(asked, platforms, &known.facts, &places.home.errand).await;
-            phases.evaluate = phases.evaluate.saturating_add(start.elapsed());
-            verdict
-        };
-        let keys = asked.keys();
-        let Places { home, elsewhere } = places;
-        let mut known = self.facts.of_root(home, elsewhere, digest, freshness).await?;
-        self.facts.check_keys(&mut known, &keys, &home.errand).await?;
-        let mut verdict = evaluated(&known).await?;
-        // What nodes of today could be given; then, where a pod may be kept to what is covered, what nodes to come could.
-        for _ in 0..ROUNDS {
-            let mut uncovered: Vec<Digest> =
-                findings(&verdict).filter_map(|problem| problem.digest).collect();
-            uncovered.sort_unstable();
-            uncovered.dedup();
-            uncovered.retain(|manifest| !known.facts.evidence.contains_key(manifest));
-            if uncovered.is_empty() {
-                break;
-            }
-            self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await?;
-            self.facts.check_keys(&mut known, &keys, &home.errand).await?;
-            verdict = evaluated(&known).await?;
-        }
-        Ok((verdict, known.oldest))
     }
 }
 

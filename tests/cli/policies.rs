@@ -14,6 +14,7 @@ spec:
       github:
         repository: example/api
         refs: [refs/heads/main]
+        triggers: [push]
 ";
 
 #[test]

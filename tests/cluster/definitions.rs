@@ -147,17 +147,18 @@ fn kubectl_shows_what_else_is_wrong_field_by_field() {
     configuration.webhooks.as_mut().unwrap().retain(|webhook| webhook.name == "policies.bonafide.dev");
     plane.apply(&serde_json::to_string(&configuration).unwrap()).ok();
 
-    let policy = |include: &str| {
+    let policy = |reference: &str| {
         json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ProvenancePolicy", "metadata": {"name": "p"},
-            "spec": {"images": {"include": [include, "ghcr.io/o/app*"]}, "signers": [{"github": {"repository": "o/*.git"}}]}})
+            "spec": {"images": {"include": ["ghcr.io/o/**", "ghcr.io/o/app*"]},
+                "signers": [{"github": {"repository": "o/*.git", "refs": [reference], "triggers": ["push"]}}]}})
     };
     let refused = eventually("the configuration to be in force", || {
         let create = ["--namespace=vetted", "create", "--dry-run=server", "-f", "-"];
-        let ran = plane.kubectl_reading(&create, &policy("nginx").to_string());
+        let ran = plane.kubectl_reading(&create, &policy("refs/tags/${image.tg}").to_string());
         if ran.worked { Err(ran.out) } else { Ok(ran.err) }
     });
     insta::assert_snapshot!(refused);
-    let mut good = policy("ghcr.io/o/**");
+    let mut good = policy("refs/heads/main");
     good["spec"]["signers"][0]["github"]["repository"] = json!("o/a");
     let ran = namespace.apply(&good.to_string());
     assert!(ran.worked && ran.err.contains("Warning: spec.images.include[1]"), "{}{}", ran.out, ran.err);
@@ -168,7 +169,7 @@ fn kubectl_shows_what_else_is_wrong_field_by_field() {
             "p",
             "--type=json",
             "--patch",
-            r#"[{"op": "replace", "path": "/spec/images/include/0", "value": "bitnami/*"}]"#,
+            r#"[{"op": "replace", "path": "/spec/signers/0/github/refs/0", "value": "refs/tags/${image.tg}"}]"#,
         ])
         .refused();
     insta::assert_snapshot!(refused);

@@ -162,6 +162,11 @@ async fn what_the_service_account_may_do_is_what_it_does() {
     warned(&shop, world.image("bare"));
     let at = Instant::now();
 
+    // A node that no watch has told of is looked up.
+    let mut elsewhere = objects::pod("elsewhere", world.image("shop"));
+    elsewhere["spec"]["nodeName"] = json!("nowhere");
+    shop.apply(&elsewhere.to_string()).ok();
+
     // One that is bound already is in no watch of those that are not: who runs what is asked for.
     let node = plane.node("rightful", "amd64");
     let mut bound = objects::pod("bound", world.image("shop"));

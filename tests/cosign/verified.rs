@@ -39,7 +39,11 @@ impl<'a> Who<'a> {
         match self {
             Self::Key(key) => {
                 let file = cosign.write("key.pub", &key.public_pem());
-                let hash = if key.kind() == KeyKind::P384 { "sha384" } else { "sha256" };
+                let hash = match key.kind() {
+                    KeyKind::P384 => "sha384",
+                    KeyKind::P521 => "sha512",
+                    _ => "sha256",
+                };
                 words(&["--key", &file, "--signature-digest-algorithm", hash])
             }
             Self::Workflow(path) => {

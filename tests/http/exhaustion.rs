@@ -215,12 +215,16 @@ async fn b3_b7_all_attacks_on_the_port_at_once_take_neither_memory_nor_others_re
 
     let over = Arc::new(AtomicBool::new(false));
     let of = || Arc::clone(&process);
-    let (a, b, c, d, e) = (of(), of(), of(), of(), of());
-    attack(&over, 8, move |_| silent_streams(Arc::clone(&a)));
-    attack(&over, 1100, move |_| idle(Arc::clone(&b)));
-    attack(&over, 4, move |n| large(Arc::clone(&c), n));
-    attack(&over, 200, move |n| hanging(Arc::clone(&d), registry, n));
-    attack(&over, 2, move |_| wide(Arc::clone(&e), registry));
+    let target = of();
+    attack(&over, 8, move |_| silent_streams(Arc::clone(&target)));
+    let target = of();
+    attack(&over, 1100, move |_| idle(Arc::clone(&target)));
+    let target = of();
+    attack(&over, 4, move |n| large(Arc::clone(&target), n));
+    let target = of();
+    attack(&over, 200, move |n| hanging(Arc::clone(&target), registry, n));
+    let target = of();
+    attack(&over, 2, move |_| wide(Arc::clone(&target), registry));
     let begun = Instant::now();
     let (mut admitted, mut slowest) = (0, Duration::ZERO);
     while begun.elapsed() < ATTACK {

@@ -16,7 +16,7 @@ fn policy() -> Value {
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ProvenancePolicy", "metadata": {"name": "p", "namespace": "n"},
         "spec": {
             "images": {"include": ["ghcr.io/o/a"]},
-            "signers": [{"github": {"repository": "o/a", "refs": ["refs/heads/main"]}}],
+            "signers": [{"github": {"repository": "o/a", "refs": ["refs/heads/main"], "triggers": ["push"]}}],
         },
     })
 }

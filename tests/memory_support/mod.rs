@@ -135,7 +135,7 @@ pub const ATTACKS: [Attack; 21] = [
             world.attach_bundle(format!("{},\"x\":{more}}}", &bundle[..bundle.len() - 1]));
         }
     }),
-    denied("300 attestations", "are more than the 200 entries", |world| {
+    denied("300 attestations", "not all attestations were inspected", |world| {
         for n in 0..300 {
             world.attach(&json!({"n": n}).to_string());
         }
@@ -211,7 +211,7 @@ pub const ATTACKS: [Attack; 21] = [
         *entries = json!(vec![entries[0].clone(); 8]);
         world.attach_bundle(bundle.to_string());
     }),
-    denied("manifests of referrers", "is too large", |world| {
+    denied("manifests of referrers", "larger than the 20971520 bytes", |world| {
         let layers = list(
             9_000,
             &json!({"digest": format!("sha256:{}", "0".repeat(64)), "annotations": {"": ""}}).to_string(),

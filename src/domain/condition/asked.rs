@@ -152,7 +152,7 @@ mod tests {
             key_checks: HashMap::new(),
             trust_roots: None,
         };
-        let judge = Judge::new(&plan, &facts, std::iter::empty(), Timestamp::UNIX_EPOCH, Budget::default());
+        let judge = Judge::new(&plan, &facts, std::iter::empty(), Timestamp::default(), Budget::default());
         let provenance = provenance();
         let mut answers = Answers::default();
         let ask = |platform: &&str| {

@@ -52,12 +52,12 @@ impl Issuer {
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
         let random = SystemRandom::new();
-        let signature = if header["kid"] != "p256" {
+        let signature = if header["kid"] == "p256" {
+            self.p256.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec()
+        } else {
             let mut signature = vec![0; self.rsa.public_modulus_len()];
             self.rsa.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
             signature
-        } else {
-            self.p256.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec()
         };
         format!("{message}.{}", encode(signature))
     }
