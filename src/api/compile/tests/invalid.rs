@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{super::*, good, with};
+use super::{super::*, good};
+use crate::api::v1alpha1::API_VERSION;
 
 #[test]
 fn e4_a_broken_include_means_what_begins_as_it_does_and_never_less() {
