@@ -2,10 +2,10 @@
 
 mod nodes;
 mod policies;
+mod watched;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use self::nodes::NodeLookups;
+pub use self::watched::Watched;
 use super::{
     keys::KeyObjects,
     state::{KnownPolicy, Reach, Reported, Reviewed, State},
@@ -52,62 +53,6 @@ const ABSENT: Duration = Duration::from_secs(30);
 const POLICIES_AT_ONCE: u32 = 20;
 /// How long to wait before policies are listed again because there is room for more of them.
 const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(10);
-
-/// What is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Watched {
-    /// `ProvenancePolicy` objects
-    Policies,
-    /// `ClusterProvenancePolicy` objects
-    ClusterPolicies,
-    /// `Namespace` objects
-    Namespaces,
-    /// `Node` objects
-    Nodes,
-    /// `RuntimeClass` objects
-    RuntimeClasses,
-    /// pods that are not bound yet
-    Pods,
-    /// `TrustRoot` objects
-    TrustRoots,
-}
-
-impl Watched {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Policies,
-        Self::ClusterPolicies,
-        Self::Namespaces,
-        Self::Nodes,
-        Self::RuntimeClasses,
-        Self::Pods,
-        Self::TrustRoots,
-    ];
-
-    /// Whether a cluster may lack the kind: it is not one of Kubernetes' own.
-    const fn may_be_absent(self) -> bool {
-        matches!(self, Self::Policies | Self::ClusterPolicies | Self::TrustRoots)
-    }
-
-    /// The resource's name, as Kubernetes has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Policies => "provenancepolicies",
-            Self::ClusterPolicies => "clusterprovenancepolicies",
-            Self::Namespaces => "namespaces",
-            Self::Nodes => "nodes",
-            Self::RuntimeClasses => "runtimeclasses",
-            Self::Pods => "pods",
-            Self::TrustRoots => "trustroots",
-        }
-    }
-}
-
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// How a watch goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

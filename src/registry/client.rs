@@ -15,6 +15,7 @@ use super::{
     address::{Addresses, Resolver, origin},
     answer::Answer,
     auth::Doors,
+    config::ClientConfig,
     credentials::{Credential, DockerConfig},
     lacking::Lacking,
     transport::{Ask, Failure, Transport, pause},
@@ -26,7 +27,7 @@ use crate::{
         reference::{Reference, Repository},
     },
     gather::{
-        ports::{Attestations, Images, Manifest, Observer, Referrer, ReferrerList, Unobserved},
+        ports::{Attestations, Images, Manifest, Referrer, ReferrerList},
         weigh::{capped, held},
     },
 };
@@ -42,35 +43,6 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
 const ANY: &str = "*/*";
-
-/// How the client is set up.
-pub struct ClientConfig {
-    /// Registries that are spoken to without TLS, as `host[:port]`; loopback ones are anyway.
-    pub insecure_registries: Vec<String>,
-    /// Credentials.
-    pub credentials: DockerConfig,
-    /// Whether link-local addresses may be asked.
-    pub allow_link_local: bool,
-    /// Who vouches for registries beside those whom the system trusts.
-    pub authorities: Authorities,
-    /// How long one request may take, its body included.
-    pub request_timeout: Duration,
-    /// Who is told what happens.
-    pub observer: Arc<dyn Observer>,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            insecure_registries: Vec::new(),
-            credentials: DockerConfig::default(),
-            allow_link_local: false,
-            authorities: Authorities::default(),
-            request_timeout: Duration::from_secs(20),
-            observer: Arc::new(Unobserved),
-        }
-    }
-}
 
 /// Certificate authorities.
 #[derive(Debug, Clone, Default)]

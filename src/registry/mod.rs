@@ -10,6 +10,7 @@ mod answer;
 mod auth;
 mod challenge;
 mod client;
+mod config;
 mod credentials;
 mod lacking;
 mod layout;
@@ -18,6 +19,7 @@ mod referrers;
 mod transport;
 
 pub use agents::SecretAgents;
-pub use client::{Authorities, AuthoritiesError, Client, ClientConfig, ClientError};
+pub use client::{Authorities, AuthoritiesError, Client, ClientError};
+pub use config::ClientConfig;
 pub use credentials::{CredentialsError, DockerConfig};
 pub use layout::{Layout, LayoutError};

@@ -62,8 +62,13 @@ async fn a_signer_is_satisfied_while_the_root_it_names_is_there() {
     let ready_again = ready(&plane, &of_policy, "True", "the policy is in force");
     assert_eq!(ready_again["message"], "the policy is in force");
 
-    // What is wrong, and got in where the webhook was not asked.
+    // What is wrong is refused, and gets in where the webhook is not asked.
+    let refused = plane.apply(&trust_root("{}")).refused();
+    assert!(refused.contains("spec.trustedRoot: cannot be used"), "{refused}");
+    release.service.remove(webhook.port);
+    assert!(webhook.stop().success());
     plane.apply(&trust_root("{}")).ok();
+    let webhook = release.replica("two");
     let condition = ready(&plane, &of_root, "False", "spec.trustedRoot: cannot be used");
     assert_eq!(condition["reason"], "Invalid");
     denied("the trust root corp is not in force: spec.trustedRoot: cannot be used");
