@@ -2,6 +2,7 @@
 //! cut off and spliced. `fuzz/` goes on where this ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod go_support;
 #[path = "../fuzz/src/lib.rs"]
 #[allow(dead_code, unused_imports)]
 mod properties;
@@ -128,4 +129,194 @@ fn real_attestations_that_are_changed_say_the_same_or_nothing() {
         };
         runner().run(&edits(), changed).unwrap();
     }
+}
+
+/// What is read of a document here: the same in the words of the program in Go.
+fn read_here(document: &[u8]) -> Option<serde_json::Value> {
+    use bonafide::domain::{evidence::Root, platform::EntryKind};
+    let shown = |root: Root| match root {
+        Root::Manifest(_) => serde_json::json!("manifest"),
+        Root::Index(entries) => entries
+            .into_iter()
+            .map(|entry| {
+                let platform = entry.platform.as_ref().map_or("none".to_owned(), |platform| {
+                    format!("{}/{}", platform.os(), platform.architecture())
+                });
+                let kind = match entry.kind {
+                    EntryKind::Attestation(_) => "attestation-manifest",
+                    EntryKind::Image | EntryKind::Index(_) => "",
+                };
+                format!("{} {platform} {kind}", entry.digest)
+            })
+            .collect(),
+    };
+    properties::root_of(document).ok().map(shown)
+}
+
+/// The same of what Go reads: the image's own digest where it is no index.
+fn read_by_go(read: &serde_json::Value) -> serde_json::Value {
+    let listed = read["manifests"].as_array().expect("a list");
+    let entry = |entry: &serde_json::Value| {
+        let parts: Vec<&str> = entry.as_str().expect("a text").splitn(4, ' ').collect();
+        let platform = parts[2].rsplit_once('/').map_or(parts[2], |(platform, _)| platform);
+        let kind = if parts[3] == "attestation-manifest" { parts[3] } else { "" };
+        serde_json::json!(format!("{} {platform} {kind}", parts[0]))
+    };
+    listed.iter().map(entry).collect()
+}
+
+/// Documents that tempt a reader to differ from another one: keys twice, in other cases or escaped, what is not UTF-8, `null` everywhere.
+#[allow(clippy::too_many_lines)] // a table
+fn tempting() -> Vec<Vec<u8>> {
+    let digest = |n: u8| format!("sha256:{}", format!("{n:02x}").repeat(32));
+    let entry = |n: u8, more: &str| {
+        format!(r#"{{"digest":"{}","platform":{{"os":"linux","architecture":"amd64"}}{more}}}"#, digest(n))
+            .into_bytes()
+    };
+    let list =
+        |key: &[u8], n: u8, more: &str| [b"\"", key, b"\":[", entry(n, more).as_slice(), b"]"].concat();
+    let keys: [&[u8]; 14] = [
+        b"manifests",
+        b"Manifests",
+        b"MANIFESTS",
+        "manife\u{17f}ts".as_bytes(),
+        b"manife\\u017fts",
+        b"\\u006danifests",
+        b"\\u004Danifests",
+        b"manifests\\u0000",
+        b"manifests\xff",
+        b"manifests ",
+        b"\xef\xbb\xbfmanifests",
+        b"manifest\\ud800s",
+        b"man\\/ifests",
+        b"",
+    ];
+    let odd: [&[u8]; 18] = [
+        b"",
+        b",\"x\":\"\xff\"",
+        b",\"\xff\":0",
+        b",\"x\":\"\\ud800\"",
+        b",\"x\":\"\x00\"",
+        b",\"x\":\"\\u0000\"",
+        b",\"x\":null",
+        b",\"x\":[[[{}]]]",
+        b",\"x\":01",
+        b",\"x\":1e999",
+        b",\"x\":-",
+        b",\"annotations\":null",
+        b",\"annotations\":{\"a\":null}",
+        b",\"annotations\":{\"a\":1}",
+        b",\"schemaVersion\":2.0",
+        b",\"schemaVersion\":\"2\"",
+        b",\"subject\":null",
+        b",\"mediaType\":null",
+    ];
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let object = |parts: &[&[u8]]| [b"{", parts.concat().as_slice(), b"}"].concat();
+    for key in keys {
+        all.push(object(&[&list(key, 1, "")]));
+        for odd in odd {
+            all.push(object(&[&list(b"manifests", 1, ""), odd, b",", &list(key, 2, "")]));
+            all.push(object(&[&list(key, 2, ""), odd, b",", &list(b"manifests", 1, "")]));
+            all.push(object(&[&list(b"manifests", 1, ""), odd, b",\"", key, b"\":null"]));
+        }
+    }
+    for more in [
+        r#","Digest":"x""#,
+        r#","digest":null"#,
+        r#","digeſt":"x""#,
+        r#","\u0064igest":"x""#,
+        r#","size":1.0"#,
+        r#","size":1e2"#,
+        r#","size":null"#,
+        r#","size":99999999999999999999"#,
+        r#","data":"AA=="#,
+        r#","data":"AA==""#,
+        r#","data":"A""#,
+        r#","data":null"#,
+        r#","urls":null"#,
+        r#","urls":[null]"#,
+        r#","urls":["#,
+        r#","urls":[1]"#,
+        r#","platform":null"#,
+        r#","Platform":null"#,
+        r#","platform":{"os":"windows"}"#,
+        r#","PLATFORM":{"os":"windows"}"#,
+        r#","platform":[]"#,
+        r#","annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#,
+        r#","annotations":{"vnd.docker.reference.type":null}"#,
+        r#","annotations":{"vnd.docker.reference.type":"x","vnd.docker.reference.type":"attestation-manifest"}"#,
+        r#","annotations":{"Vnd.docker.reference.type":"attestation-manifest"}"#,
+        r#","annotationſ":{"vnd.docker.reference.type":"attestation-manifest"}"#,
+        r#","mediaType":5"#,
+        r#","artifactType":{}"#,
+        r#","x":{"digest":1}"#,
+    ] {
+        all.push(object(&[&list(b"manifests", 1, more)]));
+    }
+    for (before, after) in [
+        ("\u{feff}", ""),
+        (" \t\r\n", " \t\r\n"),
+        ("", "x"),
+        ("", "{}"),
+        ("", "\0"),
+        ("\0", ""),
+        ("", "\u{a0}"),
+        ("\u{c}", ""),
+    ] {
+        let document = object(&[&list(b"manifests", 1, "")]);
+        all.push([before.as_bytes(), document.as_slice(), after.as_bytes()].concat());
+    }
+    for depth in [900, 1_100, 9_000, 11_000] {
+        let deep = format!(",\"x\":{}{}", "[".repeat(depth), "]".repeat(depth));
+        all.push(object(&[&list(b"manifests", 1, ""), deep.as_bytes()]));
+    }
+    for whole in [
+        "null",
+        "[]",
+        "{}",
+        "1",
+        "\"x\"",
+        "",
+        "{\"manifests\":null}",
+        "{\"manifests\":{}}",
+        "{\"manifests\":[null]}",
+        "{\"manifests\":[],\"manifests\":null}",
+    ] {
+        all.push(whole.as_bytes().to_vec());
+    }
+    all
+}
+
+/// Whatever Go reads otherwise is refused here: a runtime must not run what nobody judged.
+#[test]
+fn a6_what_is_read_of_an_index_is_what_go_reads() {
+    let Some(go) = go_support::Go::build() else { return };
+    let mut documents = tempting();
+    let genuine = documents.clone();
+    let input = (any::<Index>(), edits());
+    let changed: std::cell::RefCell<Vec<Vec<u8>>> = std::cell::RefCell::default();
+    runner()
+        .run(&prop::collection::vec(input, 20), |all| {
+            for (which, edits) in all {
+                changed.borrow_mut().push(apply(which.get::<Vec<u8>>(&genuine), &edits));
+            }
+            Ok(())
+        })
+        .unwrap();
+    documents.extend(changed.into_inner());
+    let mut same = 0;
+    for (document, by_go) in documents.iter().zip(go.read(&documents)) {
+        let shown = document.escape_ascii();
+        let Some(here) = read_here(document) else { continue };
+        let Some(by_go) = by_go else { panic!("Go refuses what is read here: b\"{shown}\"") };
+        if here.is_array() {
+            assert_eq!(here, read_by_go(&by_go), "b\"{shown}\"");
+        } else {
+            assert!(by_go["manifests"].as_array().is_some_and(Vec::is_empty), "b\"{shown}\"");
+        }
+        same += 1;
+    }
+    println!("{same} of {} documents are read, and as Go reads them", documents.len());
+    assert!(same >= 50, "{same}");
 }

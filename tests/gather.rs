@@ -25,7 +25,9 @@ use bonafide::{
     },
     gather::ports::Snapshot,
 };
-use gather_support::{OCI_INDEX, OCI_MANIFEST, ROUND, at, pod, policy, reasons, setup, setup_of, setup_with};
+use gather_support::{
+    OCI_INDEX, OCI_MANIFEST, ROUND, Setup, at, pod, policy, reasons, setup, setup_of, setup_with,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -545,6 +547,65 @@ async fn c8_null_is_nothing_as_go_reads_it() {
     setup.world.referrers.lock().entry(image).or_default().push(holder);
     let review = setup.review(&[at(image)]).await;
     assert_eq!((review.outcome, reasons(&review)), (Outcome::Deny, vec![Reason::NoProvenance]));
+}
+
+/// What is denied, with its hint, and how many requests it took.
+async fn hinted(setup: &Setup, image: String) -> (Outcome, String, usize) {
+    let before = setup.world.requests();
+    let review = setup.review(&[image]).await;
+    let hints = review.images[0].verdict.problems.iter().filter_map(|problem| problem.hint.clone());
+    (review.outcome, hints.collect::<Vec<_>>().join("\n"), setup.world.requests() - before)
+}
+
+#[tokio::test]
+async fn c13_a_manifest_whose_index_alone_is_attested_is_denied_with_the_index_to_deploy() {
+    let possible = "the index may have the provenance";
+    let covered = |index: Digest| format!("deploy r.example/app:v1@{index}");
+    let setup = setup();
+    let (leaf, other) = (setup.world.image("leaf"), setup.world.image("other"));
+    let index = setup.world.index(&[("amd64", leaf), ("arm64", other)]);
+    setup.world.attest_by_referrer(index);
+    setup.world.tags.lock().insert("v1".into(), index);
+    let (outcome, hint, _) = hinted(&setup, format!("r.example/app:v1@{leaf}")).await;
+    assert_eq!(outcome, Outcome::Deny);
+    assert!(hint.contains(&covered(index)) && !hint.contains("may"), "{hint}");
+    // Deployed so it is admitted.
+    let (outcome, _, requests) = hinted(&setup, format!("r.example/app:v1@{index}")).await;
+    assert_eq!((outcome, requests), (Outcome::Allow, 0));
+    // Without a tag, or with one that names something else now, it is a possibility.
+    let (_, hint, _) = hinted(&setup, at(leaf)).await;
+    assert!(hint.contains(possible), "{hint}");
+    setup.world.tags.lock().insert("v2".into(), setup.world.image("moved"));
+    for tag in ["v2", "gone"] {
+        let (_, hint, _) = hinted(&setup, format!("r.example/app:{tag}@{leaf}")).await;
+        assert!(hint.contains(possible) && !hint.contains("deploy r.example"), "{tag}: {hint}");
+    }
+    // Where the index has none either, it helps nobody to deploy it.
+    let bare = setup.world.index(&[("amd64", leaf)]);
+    setup.world.tags.lock().insert("v3".into(), bare);
+    let (outcome, hint, _) = hinted(&setup, format!("r.example/app:v3@{leaf}")).await;
+    assert_eq!(outcome, Outcome::Deny);
+    assert!(!hint.contains("index") && hint.contains("attest"), "{hint}");
+}
+
+#[tokio::test]
+async fn c13_no_request_is_added_where_the_image_is_admitted_or_an_index_would_not_help() {
+    let setup = setup();
+    let leaf = setup.world.image("leaf");
+    setup.world.attest_by_referrer(leaf);
+    setup.world.tags.lock().insert("v1".into(), setup.world.index(&[("amd64", leaf)]));
+    assert_eq!(setup.review(&[format!("r.example/app:v1@{leaf}")]).await.outcome, Outcome::Allow);
+    assert!(!setup.world.log.lock().iter().any(|asked| asked.starts_with("HEAD")));
+
+    let setup = setup_with(|policy| policy.subject = bonafide::domain::policy::SubjectRule::Platform);
+    let leaf = setup.world.image("leaf");
+    let index = setup.world.index(&[("amd64", leaf)]);
+    setup.world.attest_by_referrer(index);
+    setup.world.tags.lock().insert("v1".into(), index);
+    let (outcome, hint, _) = hinted(&setup, format!("r.example/app:v1@{leaf}")).await;
+    assert_eq!(outcome, Outcome::Deny);
+    assert!(!hint.contains("index"), "{hint}");
+    assert!(!setup.world.log.lock().iter().any(|asked| asked.starts_with("HEAD")));
 }
 
 #[tokio::test]

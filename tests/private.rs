@@ -15,13 +15,14 @@ use bonafide::{
     },
     gather::{
         ports::{Keychain, PullSecret, Snapshot, Unobserved},
+        review::Review,
         reviewer::{Pulling, Reviewer},
     },
     registry::{Client, ClientConfig, SecretAgents},
     trust::Roots,
 };
 use bonafide_kit::{
-    registry::{Fault, On, TokenAuth},
+    registry::{Fault, On, Registry, TokenAuth},
     scenario::Scenario,
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -52,6 +53,11 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::start_with(|_| ClientConfig::default()).await
+    }
+
+    /// With a client for a registry of this host.
+    async fn start_with(config: impl FnOnce(&str) -> ClientConfig) -> Self {
         let scenario = Scenario::start().await;
         let policy = scenario.policy().replace("ProvenancePolicy", "ClusterProvenancePolicy");
         let policy = policy.replace("  namespace: shop\n", "");
@@ -60,7 +66,7 @@ impl World {
         let snapshot = Snapshot { policies: PolicySet::new(policies.collect(), 1), ..Snapshot::default() };
         let roots =
             Roots::from_json(TrustRootName::default(), &scenario.sigstore.trusted_root_json()).unwrap();
-        let client = Arc::new(Client::new(ClientConfig::default()).unwrap());
+        let client = Arc::new(Client::new(config(scenario.registry.host())).unwrap());
         let keychain = ByNamespace {
             registry: scenario.registry.host().to_owned(),
             users: HashMap::from([
@@ -80,6 +86,13 @@ impl World {
 
     /// What a pod of a namespace gets, and how many requests that took.
     async fn review(&self, namespace: &str, image: &str) -> (Outcome, Vec<Reason>, usize) {
+        let before = self.scenario.registry.count();
+        let review = self.review_within(namespace, image, Duration::from_secs(10)).await;
+        let reasons = review.images[0].verdict.problems.iter().map(|problem| problem.reason).collect();
+        (review.outcome, reasons, self.scenario.registry.count() - before)
+    }
+
+    async fn review_within(&self, namespace: &str, image: &str, time: Duration) -> Review {
         let workload = Workload {
             kind: "Pod".into(),
             namespace: namespace.into(),
@@ -93,11 +106,7 @@ impl World {
             placement: Placement::default(),
             pull: PullWith::default(),
         };
-        let before = self.scenario.registry.count();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let review = self.reviewer.review(&self.snapshot, &workload, Stage::Final, deadline).await;
-        let reasons = review.images[0].verdict.problems.iter().map(|problem| problem.reason).collect();
-        (review.outcome, reasons, self.scenario.registry.count() - before)
+        self.reviewer.review(&self.snapshot, &workload, Stage::Final, Instant::now() + time).await
     }
 
     /// Two namespaces with credentials are admitted, each by requests of its own; others are told nothing.
@@ -190,4 +199,98 @@ async fn a_credential_of_another_repository_opens_nothing() {
     let (outcome, reasons, _) = world.review("alices", &image).await;
     assert_eq!((outcome, reasons), (Outcome::Unverifiable, vec![Reason::RegistryDenied]));
     assert_eq!(world.review("bobs", &image).await.0, Outcome::Allow, "the twin");
+}
+
+/// Longer than a failure is remembered.
+const FAILURES_KEPT: Duration = Duration::from_millis(600);
+
+/// As in a cluster, where these local registries are listed.
+fn in_cluster(listed: &[&str]) -> ClientConfig {
+    let listed = listed.iter().map(|registry| (*registry).to_owned()).collect();
+    ClientConfig { local_registries: Some(listed), ..ClientConfig::default() }
+}
+
+#[tokio::test]
+async fn d_a_failure_at_a_private_address_is_told_as_not_reached_and_no_more() {
+    let world = World::start_with(|host| in_cluster(&[host])).await;
+    let registry = &world.scenario.registry;
+    let image = world.scenario.image("shop").to_owned();
+    let told = async |image: &str, time: u64| {
+        let review = world.review_within("none", image, Duration::from_millis(time)).await;
+        let problems = review.images[0].verdict.problems.iter();
+        let problems: Vec<_> =
+            problems.map(|problem| (problem.reason, problem.found.clone(), problem.retry_after)).collect();
+        (review.outcome, problems)
+    };
+    let unreached = |host: &str| {
+        let found = format!("{host} could not be reached");
+        (Outcome::Unverifiable, vec![(Reason::RegistryUnavailable, found, None)])
+    };
+    for fault in [
+        Fault::Status(401),
+        Fault::Status(403),
+        Fault::Status(404),
+        Fault::throttled(30),
+        Fault::Status(500),
+        Fault::Close,
+        Fault::Truncated,
+        Fault::Endless,
+        Fault::WrongBytes,
+        Fault::Body("SSH-2.0-OpenSSH_9.6".into()),
+        Fault::RedirectLoop,
+        Fault::Hang,
+    ] {
+        registry.clear_faults();
+        registry.fault(On::any(), fault.clone());
+        assert_eq!(told(&image, 1500).await, unreached(registry.host()), "{fault:?}");
+    }
+    registry.clear_faults();
+    let (tag, _) = image.split_once('@').unwrap();
+    registry.fault(On::any(), Fault::Body("SSH-2.0-OpenSSH_9.6".into()));
+    let tag = format!("{}:v1", tag.trim_end_matches(":v1"));
+    assert_eq!(told(&tag, 1500).await, unreached(registry.host()), "a body under a tag");
+    registry.clear_faults();
+    tokio::time::sleep(FAILURES_KEPT).await;
+    assert_eq!(told(&image, 10_000).await, (Outcome::Allow, vec![]), "the twin");
+    // Outside of a cluster it is told what happened.
+    let world = World::start().await;
+    let image = world.scenario.image("shop").to_owned();
+    world.scenario.registry.fault(On::any(), Fault::Status(403));
+    let review = world.review_within("none", &image, Duration::from_secs(5)).await;
+    assert_eq!(review.images[0].verdict.problems[0].reason, Reason::RegistryDenied);
+}
+
+#[tokio::test]
+async fn d_a_local_registry_is_asked_only_where_it_is_listed() {
+    let world = World::start_with(|_| in_cluster(&["127.0.0.1:1"])).await;
+    let image = world.scenario.image("shop").to_owned();
+    for image in
+        [image.clone(), image.replace("127.0.0.1", "127.1"), image.replace("127.0.0.1", "[::ffff:127.0.0.1]")]
+    {
+        let review = world.review_within("none", &image, Duration::from_secs(5)).await;
+        let found = review.images[0].verdict.problems.iter().map(|problem| problem.found.as_str());
+        let found: Vec<&str> = found.collect();
+        // No policy names the other ways to write the address.
+        assert_eq!(review.outcome != Outcome::Allow, image.starts_with("127.0.0.1"), "{image}");
+        assert!(found.iter().all(|found| !found.contains("refused (os error")), "{found:?}");
+    }
+    assert_eq!(world.scenario.registry.count(), 0);
+
+    // Nor is one that a listed registry leads to: by a redirect, or as its token server.
+    let elsewhere = Registry::start().await;
+    let world = World::start_with(|host| in_cluster(&[host])).await;
+    let image = world.scenario.image("shop").to_owned();
+    world.scenario.registry.fault(On::any(), Fault::Redirect(elsewhere.url()));
+    assert_ne!(world.review("none", &image).await.0, Outcome::Allow);
+    world.scenario.registry.clear_faults();
+    let realm = format!("{}/token", elsewhere.url());
+    world.scenario.registry.require_token(TokenAuth::anonymous().realm(realm));
+    assert_ne!(world.review("none", &image).await.0, Outcome::Allow);
+    assert_eq!(elsewhere.count(), 0);
+    world.scenario.registry.require_token(TokenAuth::anonymous());
+    tokio::time::sleep(FAILURES_KEPT).await;
+    // The first one finds out that the old token server gives nothing.
+    world.review("none", &image).await;
+    tokio::time::sleep(FAILURES_KEPT).await;
+    assert_eq!(world.review("none", &image).await.0, Outcome::Allow, "the twin");
 }

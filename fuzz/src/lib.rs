@@ -11,7 +11,7 @@ mod signed;
 mod text;
 
 pub use edits::apply;
-pub use image::manifest_and_index;
+pub use image::{manifest_and_index, root_of};
 pub use said::{predicate_v1, predicate_v02, statement};
 pub use signed::{att_layer, bundle, certificate_extensions, envelope, says_the_same_or_nothing};
 pub use text::{admission_review, policy, reference};

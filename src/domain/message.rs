@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use signer::signed_by;
 
 use super::{
+    digest::Digest,
     identity::Signer,
     level::BuildLevel,
     looked_at,
@@ -274,6 +275,36 @@ pub fn hint_under(policy: &Policy, reason: Reason, reference: &Reference) -> Opt
             "attestations arrive 10–30 s after the push; else attest it: cosign attest --type {wanted}"
         ))),
         _ => hint(reason, reference),
+    }
+}
+
+/// What is known of an index that lists a manifest without provenance of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexHint {
+    /// The reference's tag names this index, whose provenance covers the manifest.
+    Covers(Digest),
+    /// There may be one.
+    Possible,
+    /// The one that the tag names does not help.
+    None,
+}
+
+/// Says of a manifest without provenance that the index that lists it may have it.
+pub fn point_to_index(verdict: &mut ImageVerdict, reference: &Reference, digest: Digest, index: IndexHint) {
+    let problems = verdict.problems.iter_mut();
+    let lacking =
+        problems.filter(|problem| problem.reason == Reason::NoProvenance && problem.digest == Some(digest));
+    for problem in lacking {
+        problem.hint = match (index, problem.hint.take()) {
+            (IndexHint::Covers(index), _) => Some(format!(
+                "this is one manifest of an index, and the index has the provenance: deploy {}",
+                reference.with_digest(index)
+            )),
+            (IndexHint::Possible, Some(hint)) => Some(format!(
+                "{hint}; if this is one platform's manifest of an index, the index may have the provenance: deploy the digest of the index"
+            )),
+            (_, hint) => hint,
+        };
     }
 }
 

@@ -140,6 +140,11 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// The same reference without its digest, where it has a tag.
+    pub fn without_digest(&self) -> Option<Self> {
+        self.tag.is_some().then(|| Self { digest: None, ..self.clone() })
+    }
+
     /// The text as it was written, for messages.
     pub fn written(&self) -> &str {
         &self.written

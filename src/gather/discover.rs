@@ -204,7 +204,11 @@ impl Discovery {
         let asked = asked.map(|referrer| self.referrer(repository, layout, referrer, budget));
         let inspected: Vec<Vec<Found>> = stream::iter(asked).buffered(CONCURRENCY).collect().await;
         let mut found: Vec<Found> = inspected.into_iter().flatten().collect();
-        found.extend(unlisted.into_iter().map(|error| Err(miss(layout, *subject, error))));
+        found.extend(
+            unlisted
+                .into_iter()
+                .map(|error| Err(miss(layout, *subject, self.source.tell(repository, error)))),
+        );
         if beyond > 0 {
             found.push(Err(not_reached(format!(
                 "not all attestations were inspected: {beyond} of the referrers of {subject} in {repository} are beyond the first {MAX_REFERRERS}"
@@ -227,7 +231,9 @@ impl Discovery {
         }
         let manifest = match self.source.manifest(repository, &referrer.digest).await {
             Ok(manifest) => manifest,
-            Err(error) => return vec![Err(miss(layout, referrer.digest, error))],
+            Err(error) => {
+                return vec![Err(miss(layout, referrer.digest, self.source.tell(repository, error)))];
+            }
         };
         if let Err(unread) = budget.take(manifest.bytes.len()) {
             return vec![Err(unread_miss(layout, referrer.digest, unread))];
@@ -263,7 +269,9 @@ impl Discovery {
         let manifest = match self.source.tagged(repository, &tag).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Vec::new(),
-            Err(error) => return vec![Err(miss(Layout::AttTag, *subject, error))],
+            Err(error) => {
+                return vec![Err(miss(Layout::AttTag, *subject, self.source.tell(repository, error)))];
+            }
         };
         if let Err(unread) = budget.take(manifest.bytes.len()) {
             return vec![Err(unread_miss(Layout::AttTag, manifest.digest, unread))];
@@ -292,7 +300,10 @@ impl Discovery {
     ) -> Result<Bytes, Miss> {
         let Descriptor { digest, size, .. } = *descriptor;
         budget.take_attestation(layout, size).map_err(|unread| unread_miss(layout, digest, unread))?;
-        self.source.blob(repository, &digest, size).await.map_err(|error| miss(layout, digest, error))
+        self.source
+            .blob(repository, &digest, size)
+            .await
+            .map_err(|error| miss(layout, digest, self.source.tell(repository, error)))
     }
 
     /// Verification is expensive and synchronous: it has threads of its own, and no digest keeps them for long. What was not verified

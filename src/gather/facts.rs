@@ -13,7 +13,7 @@ use super::{
     image,
     in_index::{Holder, leading_to},
     keys::{KeyChecks, KeyedAttestations},
-    lanes::{Errand, Lanes, Room, Stop},
+    lanes::{Errand, Lanes, Room},
     paced::Paced,
     ports::{Attestations, Observer, TrustRoots},
     weigh::{self, capped},
@@ -197,10 +197,15 @@ impl Facts {
         let ask = |_room: Room| {
             let source = Arc::clone(errand.source(&self.discovery.source));
             let reference = reference.clone();
-            async move { source.resolve(&reference).await.map_err(Stop::from) }.boxed()
+            async move {
+                let resolved = source.resolve(&reference).await;
+                resolved.map_err(|error| source.tell(reference.repository(), error).into())
+            }
+            .boxed()
         };
-        let waiting_for = reference.repository().registry();
-        Ok(self.tags.get(key, freshness, errand, waiting_for, ask).await?.value)
+        let repository = reference.repository();
+        let found = self.tags.get(key, freshness, errand, repository.registry(), ask).await;
+        Ok(found.map_err(|error| self.told(repository, errand, error))?.value)
     }
 
     /// What `digest` is and the evidence that names or is attached to it, at home and elsewhere, at once.
@@ -233,7 +238,7 @@ impl Facts {
         );
         let facts = ImageFacts {
             digest,
-            root: root?.value,
+            root: root.map_err(|error| self.told(repository, errand, error))?.value,
             evidence: HashMap::from([(digest, found.evidence)]),
             elsewhere: HashMap::new(),
             key_checks: HashMap::new(),
@@ -341,6 +346,14 @@ impl Facts {
         failed.min_by_key(|error| error.kind.is_transient()).map_or(Ok(()), Err)
     }
 
+    /// What may be told of a failure, one of waiting too. What cannot be read was there.
+    pub(super) fn told(&self, repository: &Repository, errand: &Errand, error: FetchError) -> FetchError {
+        if error.kind == FetchErrorKind::Malformed {
+            return error;
+        }
+        errand.source(&self.discovery.source).tell(repository, error)
+    }
+
     /// Discovery in the errand's name. What the same bytes say is the same for everybody who has them.
     fn discovery(&self, errand: &Errand) -> Discovery {
         Discovery { source: Arc::clone(errand.source(&self.discovery.source)), ..self.discovery.clone() }
@@ -371,7 +384,10 @@ impl Facts {
                 Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed }
             }
             Err(gap) => Found {
-                evidence: Arc::new(SubjectEvidence { attestations: Vec::new(), gaps: vec![gap] }),
+                evidence: Arc::new(SubjectEvidence {
+                    attestations: Vec::new(),
+                    gaps: vec![self.told(repository, errand, gap)],
+                }),
                 at: Instant::now(),
                 keyed: Arc::default(),
             },

@@ -173,7 +173,7 @@ pub async fn root(
     let limit = MAX_CONFIG.min(room.bytes);
     let config = source.blob(repository, &config.digest, limit).await.map_err(|error| {
         let is_too_large = error.kind == FetchErrorKind::Malformed && !room.is_largest;
-        if is_too_large { Stop::TooSmall } else { error.into() }
+        if is_too_large { Stop::TooSmall } else { source.tell(repository, error).into() }
     })?;
     Ok(Root::Manifest(serde_json::from_slice::<WirePlatform>(&config).ok().and_then(stated)))
 }
@@ -250,7 +250,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     async fn fetch(&mut self, digest: &Digest) -> Result<Parsed, Stop> {
-        let manifest = self.source.manifest(self.repository, digest).await?;
+        let manifest = self.source.manifest(self.repository, digest).await;
+        let manifest = manifest.map_err(|error| self.source.tell(self.repository, error))?;
         self.bytes_left = self.bytes_left.checked_sub(manifest.bytes.len()).ok_or(Stop::TooSmall)?;
         Ok(parse(&manifest)?)
     }

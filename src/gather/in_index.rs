@@ -118,7 +118,9 @@ impl Discovery {
         let mut read = Read::default();
         let manifest = match manifest {
             Ok(manifest) => manifest,
-            Err(error) if error.kind.is_transient() => return Read { unread: Some(error), ..read },
+            Err(error) if error.kind.is_transient() => {
+                return Read { unread: Some(self.source.tell(repository, error)), ..read };
+            }
             // A copy of the image without its attestations: there is nothing to be read.
             Err(_) => return read,
         };

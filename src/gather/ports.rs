@@ -95,6 +95,11 @@ pub trait Images: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Bytes, FetchError>>;
 
+    /// What may be told of a failure: of one at a private address nothing but that it could not be reached.
+    fn tell(&self, _repository: &Repository, error: FetchError) -> FetchError {
+        error
+    }
+
     /// How many bytes each of its caches holds.
     fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

@@ -1,6 +1,7 @@
 //! The review: plan → gather → evaluate, with the verdicts of earlier reviews in front.
 
 mod attempt;
+mod index_hint;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -374,7 +375,9 @@ impl Reviewer {
         let Some(of_digest) = is_shared.then(|| asked.of_digest(digest)).flatten() else {
             let places = &self.places(asking, asked, errand).await;
             let found = Box::pin(self.find_out(asked, asking.platforms, digest, places, phases)).await;
-            return Ok(self.verdicts.keep(question, found.map_err(failed)?));
+            let mut verdict = found.map_err(failed)?;
+            Box::pin(self.point_to_index(asked, asking.platforms, digest, places, &mut verdict)).await;
+            return Ok(self.verdicts.keep(question, verdict));
         };
         let key = (asked.reference.repository().clone(), digest);
         let cell = Arc::clone(asking.of_digests.lock().entry(key).or_default());

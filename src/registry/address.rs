@@ -8,6 +8,7 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use super::private::PrivateAddresses;
 use crate::domain::evidence::{FetchError, FetchErrorKind};
 
 /// Docker Hub's images are served under another name than they are known by.
@@ -20,6 +21,9 @@ pub struct Addresses {
     pub insecure: BTreeSet<String>,
     /// Whether link-local addresses may be asked.
     pub allow_link_local: bool,
+    /// In a cluster: the registries at loopback and link-local addresses that may be asked, and no others. `None` outside of one, where
+    /// loopback addresses may be asked.
+    pub listed: Option<BTreeSet<String>>,
 }
 
 impl Addresses {
@@ -44,7 +48,7 @@ impl Addresses {
     pub fn check_hop(&self, from: &Url, to: &Url) -> Result<(), FetchError> {
         let (from_loopback, to_loopback) = (is_loopback(from), is_loopback(to));
         let shown = || format!("{} leads to {}", origin(from), origin(to));
-        if to_loopback && !from_loopback {
+        if to_loopback && !from_loopback && !self.is_listed(to) {
             return Err(refused(format!("{}, which is this machine itself", shown())));
         }
         let named = to.host_str().is_some_and(|host| {
@@ -59,19 +63,38 @@ impl Addresses {
         self.check_host(to)
     }
 
+    /// Whether a registry at a loopback or link-local address is one of those that may be asked: by its host with any port, or with one.
+    pub fn is_listed(&self, url: &Url) -> bool {
+        let (Some(listed), Some(host)) = (&self.listed, url.host_str()) else { return false };
+        let host = host.trim_end_matches('.');
+        let with_port = url.port_or_known_default().map(|port| format!("{host}:{port}"));
+        listed.contains(host) || with_port.is_some_and(|text| listed.contains(&text))
+    }
+
     fn check_host(&self, url: &Url) -> Result<(), FetchError> {
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) => return Ok(()),
+        let in_cluster = self.listed.is_some();
+        let (is_local, shown) = match url.host() {
+            Some(Host::Ipv4(address)) => (self.is_local(IpAddr::V4(address)), address.to_string()),
+            Some(Host::Ipv6(address)) => (self.is_local(IpAddr::V6(address)), address.to_string()),
+            // Other names are known when they are resolved.
+            Some(Host::Domain(name)) => (in_cluster && is_localhost(name), name.to_owned()),
             None => return Err(refused(format!("{url} has no host"))),
         };
-        if !self.allow_link_local && is_forbidden(address) {
-            return Err(refused(format!(
-                "{address} is a link-local or metadata address, which is never asked"
-            )));
+        if !is_local || self.is_listed(url) {
+            return Ok(());
         }
-        Ok(())
+        Err(refused(if in_cluster {
+            format!(
+                "{shown} is a loopback, link-local or metadata address, which is asked only where registries.local lists it"
+            )
+        } else {
+            format!("{shown} is a link-local or metadata address, which is never asked")
+        }))
+    }
+
+    fn is_local(&self, address: IpAddr) -> bool {
+        let is_refused_loopback = self.listed.is_some() && is_loopback_address(address);
+        is_refused_loopback || (!self.allow_link_local && is_forbidden(address))
     }
 }
 
@@ -104,6 +127,47 @@ fn host_of(registry: &str) -> &str {
 fn is_loopback_name(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `localhost` and what is below it (RFC 6761).
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Whether an address is of this machine, however it is written.
+fn is_loopback_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || embedded(address).is_some_and(|address| address.is_loopback())
+        }
+    }
+}
+
+/// Whether an address is of a private network (RFC 1918, RFC 6598, RFC 4193), of this machine or of its link: what is there is nobody's
+/// business who may name an image.
+pub fn is_private(address: IpAddr) -> bool {
+    if is_loopback_address(address) || is_forbidden(address) {
+        return true;
+    }
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            address.is_private()
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 198 && (18..20).contains(&b))
+        }
+        IpAddr::V6(address) => {
+            let [first, second, third, ..] = address.segments();
+            let is_site_local = first & 0xffc0 == 0xfec0;
+            let is_local_nat64 = (first, second, third) == (0x64, 0xff9b, 1);
+            address.is_unique_local()
+                || is_site_local
+                || is_local_nat64
+                || embedded(address).is_some_and(|address| is_private(IpAddr::V4(address)))
+        }
+    }
 }
 
 /// Link-local addresses and where clouds keep their metadata.
@@ -139,22 +203,33 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Resolves names and leaves out what may not be asked: a name may lead anywhere.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Resolver {
     /// Whether link-local addresses may be asked.
     pub allow_link_local: bool,
+    /// Whether loopback addresses may be asked.
+    pub allow_loopback: bool,
+    /// Who is told of private addresses.
+    pub private: Option<PrivateAddresses>,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow = self.allow_link_local;
+        let Self { allow_link_local, allow_loopback, private } = self.clone();
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| allow || !is_forbidden(address.ip())).collect();
+            let is_allowed = |address: &SocketAddr| {
+                (allow_link_local || !is_forbidden(address.ip()))
+                    && (allow_loopback || !is_loopback_address(address.ip()))
+            };
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(is_allowed).collect();
             if allowed.is_empty() {
                 return Err(format!("{host} leads to no address that may be asked").into());
+            }
+            if let Some(private) = private.filter(|_| allowed.iter().any(|address| is_private(address.ip())))
+            {
+                private.resolved(&host);
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -167,7 +242,7 @@ mod tests {
 
     fn base(registry: &str) -> Result<String, FetchError> {
         let insecure = BTreeSet::from(["plain.example:5000".to_owned()]);
-        Addresses { insecure, allow_link_local: false }.base(registry).map(|url| url.to_string())
+        Addresses { insecure, ..Addresses::default() }.base(registry).map(|url| url.to_string())
     }
 
     #[test]
@@ -213,7 +288,7 @@ mod tests {
     #[test]
     fn a_hop_never_goes_down_to_http_nor_into_this_machine() {
         let rules =
-            Addresses { insecure: BTreeSet::from(["plain.example".to_owned()]), allow_link_local: false };
+            Addresses { insecure: BTreeSet::from(["plain.example".to_owned()]), ..Addresses::default() };
         let hop =
             |from: &str, to: &str| rules.check_hop(&from.parse().unwrap(), &to.parse().unwrap()).is_ok();
         assert!(hop("https://a.example/", "https://cdn.example/x"));
@@ -225,5 +300,80 @@ mod tests {
         assert!(!hop("https://a.example/", "https://169.254.169.254/"));
         assert!(!hop("http://plain.example/", "http://other.example/"));
         assert!(!hop("https://a.example/", "ftp://a.example/"));
+    }
+
+    #[test]
+    fn d_in_a_cluster_loopback_and_link_local_are_asked_only_where_they_are_listed() {
+        let listed = ["127.0.0.1:5000", "localhost", "[::1]:5000", "169.254.1.1"].map(str::to_owned);
+        let in_cluster = Addresses { listed: Some(BTreeSet::from(listed)), ..Addresses::default() };
+        for (registry, is_asked) in [
+            ("127.0.0.1:5000", true),
+            ("localhost:1234", true),
+            ("localhost", true),
+            ("[::1]:5000", true),
+            ("169.254.1.1:80", true),
+            ("ghcr.io", true),
+            ("10.0.0.1:5000", true),
+            ("127.0.0.1:5001", false),
+            ("127.0.0.1", false),
+            ("127.0.0.2:5000", false),
+            ("127.1:5000", true),
+            ("127.1:5001", false),
+            ("2130706433:5001", false),
+            ("0x7f.1:5001", false),
+            ("[::1]:5001", false),
+            ("[::ffff:127.0.0.1]:5000", false),
+            ("[::ffff:7f00:1]:5001", false),
+            ("[64:ff9b::7f00:1]", false),
+            ("0.0.0.0:5000", false),
+            ("x.localhost:5000", false),
+            ("169.254.169.254", false),
+            ("[fe80::1]", false),
+        ] {
+            assert_eq!(in_cluster.base(registry).is_ok(), is_asked, "{registry}");
+        }
+        let hop =
+            |from: &str, to: &str| in_cluster.check_hop(&from.parse().unwrap(), &to.parse().unwrap()).is_ok();
+        assert!(hop("https://a.example/", "http://127.0.0.1:5000/token"));
+        assert!(hop("http://127.0.0.1:5000/", "http://127.0.0.1:5000/token"));
+        assert!(!hop("http://127.0.0.1:5000/", "http://127.0.0.1:5001/token"));
+        assert!(!hop("https://a.example/", "https://[::1]/"));
+    }
+
+    #[test]
+    fn d_private_addresses_are_known_however_they_are_written() {
+        for (address, expected) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.1.1", true),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("127.0.0.1", true),
+            ("169.254.1.1", true),
+            ("8.8.8.8", false),
+            ("::1", true),
+            ("fd12::1", true),
+            ("fe80::1", true),
+            ("2001:4860:4860::8888", false),
+            ("::ffff:10.0.0.1", true),
+            ("64:ff9b::a00:1", true),
+            ("64:ff9b::808:808", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn d_a_name_leads_to_this_machine_only_where_it_may() {
+        let resolve = async |allow_loopback: bool, private: Option<PrivateAddresses>| {
+            let resolver = Resolver { allow_link_local: false, allow_loopback, private };
+            resolver.resolve("localhost".parse().unwrap()).await.map(Iterator::count).unwrap_or_default()
+        };
+        assert_eq!(resolve(false, None).await, 0);
+        let private = PrivateAddresses::new();
+        assert!(resolve(true, Some(private.clone())).await > 0);
+        private.goes_to("r", &"https://localhost/".parse().unwrap());
+        assert!(private.is_private("r"));
     }
 }

@@ -153,7 +153,14 @@ impl Doors {
             // Made for the registry itself: there is nothing to ask for first.
             (None, Some(Credential::Registry(token))) => bearer(token).map(Some),
             (None, _) => Ok(None),
-            (Some(challenge), _) => self.open(repository, &challenge, credential).await,
+            (Some(challenge), _) => {
+                let opened = self.open(repository, &challenge, credential).await;
+                if opened.is_err() {
+                    // The registry may have another token server by now: the next request asks it.
+                    self.challenges.invalidate(repository.registry());
+                }
+                opened
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use reqwest::{
     Method, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap},
 };
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -18,6 +17,8 @@ use super::{
     config::ClientConfig,
     credentials::{Credential, DockerConfig},
     lacking::Lacking,
+    media_type::{essence, is_object, own_media_type},
+    private::PrivateAddresses,
     transport::{Ask, Failure, Transport, pause},
 };
 use crate::{
@@ -117,24 +118,37 @@ impl Client {
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         // Another part of the process may have installed it before: it is the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let builder = || {
+        let private = config.local_registries.is_some().then(PrivateAddresses::new);
+        let builder = |is_local: bool| {
+            let resolver = Resolver {
+                allow_link_local: config.allow_link_local || is_local,
+                allow_loopback: is_local || config.local_registries.is_none(),
+                private: private.clone(),
+            };
             reqwest::Client::builder()
                 .user_agent(concat!("bonafide/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(Duration::from_secs(5))
                 .read_timeout(Duration::from_secs(10))
                 .pool_idle_timeout(Duration::from_mins(1))
-                .dns_resolver(Resolver { allow_link_local: config.allow_link_local })
+                .dns_resolver(resolver)
         };
-        let insecure: BTreeSet<String> =
-            config.insecure_registries.iter().map(|host| host.to_ascii_lowercase()).collect();
-        let addresses = Addresses { insecure, allow_link_local: config.allow_link_local };
+        let lower = |all: &[String]| -> BTreeSet<String> {
+            all.iter().map(|host| host.to_ascii_lowercase()).collect()
+        };
+        let addresses = Addresses {
+            insecure: lower(&config.insecure_registries),
+            allow_link_local: config.allow_link_local,
+            listed: config.local_registries.as_deref().map(lower),
+        };
         let more = config.authorities.0;
-        let local = builder().no_proxy().tls_certs_only(more.clone()).build()?;
+        let loopback = builder(true).no_proxy().tls_certs_only(more.clone()).build()?;
+        let listed = builder(true).no_proxy().tls_certs_merge(more.clone()).build()?;
+        let remote = builder(false).tls_certs_merge(more).build()?;
         let transport = Arc::new(Transport::new(
-            builder().tls_certs_merge(more).build()?,
-            local,
+            [remote, loopback, listed],
             addresses,
+            private.clone(),
             config.observer,
             config.request_timeout,
         ));
@@ -289,6 +303,10 @@ impl Client {
         let mut ask = ask(repository, url, MANIFESTS, &what);
         let read = self.exchange(repository, &mut ask, MAX_MANIFEST, digest).await?;
         let (stated, bytes) = (read.content_type().unwrap_or_default(), read.body?);
+        // Who answers at a private address without being a registry is told apart from nobody by no message.
+        if self.transport.conceals(repository.registry()) && !is_object(&bytes) {
+            return Err(unusable(repository, &what));
+        }
         if let Some(digest) = digest {
             self.lacking.had(repository, digest);
         }
@@ -356,19 +374,6 @@ fn unusable(repository: &Repository, what: &str) -> FetchError {
     FetchError { kind: FetchErrorKind::Unavailable, detail }
 }
 
-fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-fn own_media_type(bytes: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Typed {
-        media_type: String,
-    }
-    serde_json::from_slice::<Typed>(bytes).ok().map(|typed| typed.media_type).filter(|kind| !kind.is_empty())
-}
-
 impl Images for Client {
     fn resolve<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Digest, FetchError>> {
         self.resolve_tag(reference).boxed()
@@ -389,6 +394,10 @@ impl Images for Client {
         limit: usize,
     ) -> BoxFuture<'a, Result<Bytes, FetchError>> {
         self.fetch_blob(repository, digest, limit).boxed()
+    }
+
+    fn tell(&self, repository: &Repository, error: FetchError) -> FetchError {
+        self.transport.tell(repository.registry(), error)
     }
 
     fn cache_bytes(&self) -> Vec<(&'static str, u64)> {

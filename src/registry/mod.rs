@@ -15,6 +15,8 @@ mod credentials;
 mod lacking;
 mod layout;
 mod list;
+mod media_type;
+mod private;
 mod referrers;
 mod transport;
 

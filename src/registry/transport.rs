@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     address::{Addresses, is_loopback, origin},
     answer::{Answer, Count, no_answer, outcome, retry_after, too_slow, unavailable},
+    private::PrivateAddresses,
 };
 use crate::{
     domain::evidence::{FetchError, FetchErrorKind},
@@ -38,7 +39,11 @@ pub struct Transport {
     remote: reqwest::Client,
     /// For loopback.
     local: reqwest::Client,
+    /// For names of local registries that are listed, which may lead to any address.
+    listed: reqwest::Client,
     addresses: Addresses,
+    /// In a cluster.
+    private: Option<PrivateAddresses>,
     observer: Arc<dyn Observer>,
     /// How long one request may take, its body included.
     patience: Duration,
@@ -87,13 +92,27 @@ impl From<Failure> for FetchError {
 impl Transport {
     /// A transport under these rules for addresses.
     pub fn new(
-        remote: reqwest::Client,
-        local: reqwest::Client,
+        [remote, local, listed]: [reqwest::Client; 3],
         addresses: Addresses,
+        private: Option<PrivateAddresses>,
         observer: Arc<dyn Observer>,
         patience: Duration,
     ) -> Self {
-        Self { remote, local, addresses, observer, patience, reading: Arc::new(Semaphore::new(READING)) }
+        let reading = Arc::new(Semaphore::new(READING));
+        Self { remote, local, listed, addresses, private, observer, patience, reading }
+    }
+
+    /// What is told of a failure at a registry.
+    pub fn tell(&self, registry: &str, error: FetchError) -> FetchError {
+        match &self.private {
+            Some(private) => private.tell(registry, error),
+            None => error,
+        }
+    }
+
+    /// Whether nothing is told of a failure at a registry.
+    pub fn conceals(&self, registry: &str) -> bool {
+        self.private.as_ref().is_some_and(|private| private.is_private(registry))
     }
 
     /// The rules for addresses.
@@ -175,7 +194,14 @@ impl Transport {
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
-        let client = if is_loopback(url) { &self.local } else { &self.remote };
+        let client = match url {
+            url if is_loopback(url) => &self.local,
+            url if self.addresses.is_listed(url) => &self.listed,
+            _ => &self.remote,
+        };
+        if let Some(private) = &self.private {
+            private.goes_to(ask.registry, url);
+        }
         // Bytes are hashed as they are stored.
         let mut request = client
             .request(ask.method.clone(), url.clone())

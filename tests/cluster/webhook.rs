@@ -40,6 +40,8 @@ impl Webhook {
                 .arg(format!("--listen=127.0.0.1:{port}"))
                 .arg(format!("--health-listen=127.0.0.1:{health}"))
                 .args(flags)
+                // The tests' registries are on loopback.
+                .args(flags.contains(&"--cluster").then_some("--local-registry=127.0.0.1"))
                 .env_clear()
                 .env("KUBECONFIG", who.kubeconfig())
                 // Credentials of whoever runs the tests are no part of them.

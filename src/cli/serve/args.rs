@@ -131,6 +131,10 @@ pub struct ClusterArgs {
     #[arg(long, requires = "cluster")]
     pub key_references: bool,
 
+    /// Registry at a loopback or link-local address that is asked all the same; without a port, with every port. Can be repeated. Default: none
+    #[arg(long = "local-registry", value_name = "HOST[:PORT]", value_parser = host, requires = "cluster")]
+    pub local_registries: Vec<String>,
+
     /// What the webhook configurations depend on.
     #[command(flatten)]
     pub webhook: WebhookArgs,

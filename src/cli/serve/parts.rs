@@ -79,6 +79,7 @@ pub(super) fn reviewer(
     show_age(&roots, metrics);
     let images = Arc::new(Client::new(ClientConfig {
         insecure_registries: args.insecure_registries.clone(),
+        local_registries: args.in_cluster.cluster.then(|| args.in_cluster.local_registries.clone()),
         credentials: credentials(args)?,
         authorities: authorities(args)?,
         observer: Arc::clone(&observer),

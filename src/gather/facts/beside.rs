@@ -129,7 +129,8 @@ impl Facts {
         let home = around.home.map(|home| (home.repository.clone(), home.errand.credential()));
         let attached = ((*repository).clone(), digest, self.trust_generation(), errand.credential());
         let key = (attached, is_signed, home);
-        let dated = self.in_index.get(key, freshness, errand, repository.registry(), ask).await?;
+        let dated = self.in_index.get(key, freshness, errand, repository.registry(), ask).await;
+        let dated = dated.map_err(|error| self.told(repository, errand, error))?;
         Ok((dated.value, dated.at))
     }
 }

@@ -38,7 +38,7 @@ impl Reviewer {
         Ok(self.attempt(asked, platforms, digest, fresh, places, phases).await?.0)
     }
 
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         asked: &ImagePlan,
         platforms: &Platforms,
