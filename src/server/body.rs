@@ -108,7 +108,7 @@ impl Default for Bodies {
 }
 
 impl Bodies {
-    /// How many bytes are reserved: of the first [`SMALL`] bytes of each body, and of all that follow.
+    /// How many bytes are reserved: of the first `SMALL` bytes of each body, and of all that follow.
     pub fn used(&self) -> [(&'static str, usize); 2] {
         [("bodies", self.small.used()), ("large_bodies", self.large.used())]
     }
