@@ -1,6 +1,7 @@
 //! Policy files: found, read and compiled, for every command that takes policies.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +14,7 @@ use crate::{
         compile::{GivenKeys, NoKeys, Note, compile, unknown_roots},
         manifest::{self, Documents, PolicyDocument, RootDocument, SyntaxError},
     },
+    cluster::reach::exempt::ExemptReach,
     domain::{
         identity::TrustRootName,
         policy::{PolicyEntry, PolicySet},
@@ -95,6 +97,20 @@ impl PolicyFile {
             for note in unknown_roots(policy, lack) {
                 found.push(error(document.line_of(&note), &note));
             }
+        }
+        found
+    }
+
+    /// The policies that are for a namespace where none is in force.
+    pub fn exempt(&self, exempt: &BTreeSet<String>) -> Vec<FileError> {
+        let mut found = Vec::new();
+        for document in self.content.iter().flat_map(|content| &content.policies) {
+            let entry = &document.compiled.entry;
+            let Some(reach) = ExemptReach::of(entry, exempt) else { continue };
+            let is_namespaced = entry.id().namespace.is_some();
+            let field = if is_namespaced { "metadata.namespace" } else { "spec.namespaceSelector" };
+            let note = Note { field: field.to_owned(), value: None, message: reach.to_string() };
+            found.push(error(document.line_of(&note), &note));
         }
         found
     }

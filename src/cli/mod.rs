@@ -125,7 +125,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Verify(args) => block_on(verify::run(&args))??,
         Command::Review(args) => block_on(review::run(&args))??,
         Command::Serve(args) => return block_on(serve::run(*args, VERSION)),
-        Command::Policy(args) => policy::run(&args)?,
+        Command::Policy(args) => block_on(policy::run(&args))??,
         Command::Manifests(args) => manifests::run(&args)?,
         Command::Explain(args) => explain::run(&args)?,
     };

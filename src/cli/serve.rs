@@ -276,7 +276,12 @@ impl Webhook {
             }
             // Whoever asks readiness sends others elsewhere, and goes on sending them here until it has told everybody.
             readiness.drain();
-            tokio::time::sleep(delay).await;
+            let told = async {
+                if let Source::Cluster(cluster) = &self.source {
+                    cluster.told_to_end().await;
+                }
+            };
+            tokio::join!(tokio::time::sleep(delay), told);
         };
         let folders = match &self.source {
             Source::Folders(folders) => Some(Arc::clone(folders)),

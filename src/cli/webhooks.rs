@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    cluster::webhooks::{FailurePolicy, WebhookSettings},
+    cluster::{
+        reach::WebhookReach,
+        webhooks::{FailurePolicy, WebhookSettings},
+    },
     server::deadline,
 };
 
@@ -29,11 +32,15 @@ pub struct WebhookArgs {
     #[arg(long, value_name = "POLICY", default_value = "Fail")]
     pub failure_policy: FailurePolicy,
 
+    /// The same for the binding of pods to nodes. Default: that of --failure-policy; with --reach images, Ignore
+    #[arg(long, value_name = "POLICY")]
+    pub binding_failure_policy: Option<FailurePolicy>,
+
     /// How long the API server waits for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub webhook_timeout: u8,
 
-    /// Namespace whose workloads are not reviewed. Can be repeated
+    /// Namespace whose workloads are not reviewed, beside kube-system and Bonafide's own. Can be repeated
     #[arg(long = "exempt-namespace", value_name = "NAMESPACE", value_parser = name)]
     pub exempt_namespaces: Vec<String>,
 
@@ -43,15 +50,17 @@ pub struct WebhookArgs {
 }
 
 impl WebhookArgs {
-    /// What the configurations depend on.
+    /// What the configurations depend on. Nothing is left out.
     pub fn settings(&self, pinning: bool, ca_bundle: Option<Vec<u8>>) -> WebhookSettings {
         WebhookSettings {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             service_port: self.service_port,
             failure_policy: self.failure_policy,
+            binding_failure_policy: self.binding_failure_policy,
             timeout_seconds: self.webhook_timeout,
             exempt_namespaces: self.exempt_namespaces.clone(),
+            reach: WebhookReach::EVERYTHING,
             opt_out_label: self.opt_out_label.clone(),
             pinning,
             ca_bundle,

@@ -8,10 +8,14 @@
 pub mod announce;
 mod bundle;
 mod entries;
+mod narrow;
+mod owner;
 mod pace;
 mod probe;
 mod proof;
 mod report;
+mod tell;
+mod widen;
 mod write;
 
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
@@ -19,6 +23,10 @@ use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 use bundle::read_bundle;
 use entries::{Entries, Kind, Stage, others};
 use kube::{Api, Client, core::DynamicObject, runtime::watcher};
+pub use narrow::AppliedReach;
+use narrow::Narrowing;
+use owner::OwnNamespace;
+pub use owner::delete_with_namespace;
 use pace::Pace;
 use probe::Answer;
 pub use probe::{PROBE_ANNOTATION, Probes, echo};
@@ -28,10 +36,12 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+pub use widen::Widening;
 
 use super::{
     call::{self, Trouble},
     certificates::{Bundle, Installed},
+    reach::WebhookReach,
     watch::{self as follow, Change},
     webhooks::{FailurePolicy, WebhookSettings},
 };
@@ -75,6 +85,10 @@ pub struct Links {
     pub report: watch::Sender<WebhookReport>,
     /// Knows which probes arrived at this process.
     pub probes: Arc<Probes>,
+    /// What the policies need the entries to select; `None` until there is a complete list of them.
+    pub reach: watch::Receiver<Option<WebhookReach>>,
+    /// Is told what the entries select; `None` where this replica does not lead.
+    pub applied: watch::Sender<Option<AppliedReach>>,
 }
 
 /// Keeps the configurations while this replica leads, until `shutdown` is over; then everything stays as it is.
@@ -84,7 +98,7 @@ pub async fn run(
     links: Links,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let Links { mut leads, installed, report, probes } = links;
+    let Links { mut leads, installed, report, probes, reach, applied } = links;
     let report = Arc::new(report);
     let mut keeper = Keeper {
         client,
@@ -93,6 +107,10 @@ pub async fn run(
         installed,
         report: Arc::clone(&report),
         probes,
+        reach: reach.clone(),
+        applied,
+        narrowing: [Narrowing::default(), Narrowing::default()],
+        own_namespace: None,
         proof: Proof::default(),
         bundle: None,
         paces: [Pace::default(), Pace::default()],
@@ -101,7 +119,9 @@ pub async fn run(
         writing: Trouble::new("write the webhook configurations"),
         trusting: Trouble::new("read the authorities of the serving certificate"),
         reaching: Trouble::new("see the API server reach the webhook"),
+        owning: Trouble::new("have the namespace own the webhook configurations"),
     };
+    let mut reach = reach;
     // Broken entries have requests fail: that is not left until the next look.
     let changes = Notify::new();
     let (told, name) = (keeper.client.clone(), keeper.webhooks.name.clone());
@@ -119,6 +139,7 @@ pub async fn run(
                 () = tokio::time::sleep(wait) => {}
                 () = changes.notified() => {}
                 Ok(()) = leads.changed() => {}
+                Ok(()) = reach.changed() => {}
             }
         }
     };
@@ -180,6 +201,11 @@ struct Keeper {
     report: Arc<watch::Sender<WebhookReport>>,
     probes: Arc<Probes>,
     proof: Proof,
+    reach: watch::Receiver<Option<WebhookReach>>,
+    applied: watch::Sender<Option<AppliedReach>>,
+    narrowing: [Narrowing; 2],
+    /// The release's namespace, and when it was looked up.
+    own_namespace: Option<(OwnNamespace, Instant)>,
     /// The last bundle of the file.
     bundle: Option<Bundle>,
     paces: [Pace; 2],
@@ -188,6 +214,7 @@ struct Keeper {
     writing: Trouble,
     trusting: Trouble,
     reaching: Trouble,
+    owning: Trouble,
 }
 
 /// How a configuration stands.
@@ -230,6 +257,9 @@ impl Keeper {
     fn rest(&mut self) {
         self.tell(None);
         self.proof = Proof::default();
+        self.narrowing = [Narrowing::default(), Narrowing::default()];
+        self.applied.send_if_modified(|applied| applied.take().is_some());
+        self.tell_needed();
         modify(&self.report, |report| report.reachability = Reachability::Unknown);
     }
 
@@ -264,18 +294,24 @@ impl Keeper {
             |object: &DynamicObject| bundle.is_some_and(|bundle| Entries::seen(object).trust(bundle));
         let all_trust = found.iter().filter_map(|(_, _, object)| object.as_ref()).all(trusts);
         self.tell(bundle.filter(|_| all_trust));
+        self.tell_applied(found.iter().map(|(kind, _, object)| (*kind, object.as_ref())));
+        self.tell_needed();
+        self.look_up_namespace().await;
 
         let mut missing = Vec::new();
         let mut standings = [Standing::Missing; 2];
         let mut paces = mem::take(&mut self.paces);
-        for (((kind, api, object), standing), pace) in found.into_iter().zip(&mut standings).zip(&mut paces) {
+        let mut narrowing = mem::take(&mut self.narrowing);
+        let states = paces.iter_mut().zip(&mut narrowing);
+        for (((kind, api, object), standing), state) in found.into_iter().zip(&mut standings).zip(states) {
             match object {
-                Some(object) => *standing = self.keep(kind, pace, &api, &object).await,
+                Some(object) if self.is_owned_anew(&api, &object).await => *standing = Standing::Written,
+                Some(object) => *standing = self.keep(kind, state, &api, &object).await,
                 None if kind == Kind::Mutating && !self.webhooks.pinning => {}
                 None => missing.push(format!("there is no {} {}", kind.resource().kind, self.webhooks.name)),
             }
         }
-        self.paces = paces;
+        (self.paces, self.narrowing) = (paces, narrowing);
         if missing.is_empty() {
             self.finding.is_over();
         } else {
@@ -284,28 +320,22 @@ impl Keeper {
         Ok(standings)
     }
 
-    /// Tells what the API server trusts, and since when.
-    fn tell(&self, bundle: Option<&Bundle>) {
-        self.installed.send_if_modified(|known| {
-            let changed = known.as_ref().map(|known| &known.bundle) != bundle;
-            if changed {
-                *known = bundle.map(|bundle| Installed { bundle: Arc::clone(bundle), since: Instant::now() });
-            }
-            changed
-        });
-    }
-
     /// Puts one configuration right.
     async fn keep(
         &mut self,
         kind: Kind,
-        pace: &mut Pace,
+        (pace, narrowing): (&mut Pace, &mut Narrowing),
         api: &Api<DynamicObject>,
         object: &DynamicObject,
     ) -> Standing {
         let seen = Entries::seen(object);
         let (stage, is_final) = self.stage(&seen);
-        let wanted = match kind.wanted(&self.webhooks, stage) {
+        let exempt = self.webhooks.exempt();
+        // What nobody can have written here is put right, as if there were no entries.
+        let selected = seen.reach(&exempt).unwrap_or(WebhookReach::Nothing);
+        let needed = self.reach.borrow().clone();
+        let target = narrowing.target(selected, needed.as_ref(), object, Instant::now()).without(&exempt);
+        let wanted = match kind.wanted(&self.webhooks.reaching(target), stage) {
             Ok(wanted) => wanted,
             Err(error) => {
                 self.writing.goes_on(&error);
@@ -323,7 +353,7 @@ impl Keeper {
             let (kind, by) = (&kind.resource().kind, others(object, MANAGER));
             tracing::warn!(kind, by, "somebody changed the webhooks of Bonafide; they are put right");
         }
-        match write(kind, api, &self.webhooks.name, object, &wanted).await {
+        match write(kind, api, &self.webhooks.name, object, &wanted, None).await {
             Ok(()) => {
                 self.writing.is_over();
                 let entries = match stage {

@@ -82,6 +82,8 @@ pub struct ClusterInventory {
     budget: Mutex<PolicyBudget>,
     /// There is room again for policies that there was none for.
     room: [Notify; 2],
+    /// Changes with the policies, or with whether they are listed.
+    policy_revision: tokio::sync::watch::Sender<u64>,
 }
 
 impl ClusterInventory {
@@ -105,6 +107,7 @@ impl ClusterInventory {
             nodes: NodeLookups::default(),
             budget: Mutex::default(),
             room: [Notify::new(), Notify::new()],
+            policy_revision: tokio::sync::watch::Sender::new(0),
         })
     }
 

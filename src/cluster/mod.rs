@@ -14,6 +14,7 @@ pub mod keys;
 pub mod lease;
 pub mod pods;
 pub mod pull;
+pub mod reach;
 pub mod roots;
 mod split;
 mod state;

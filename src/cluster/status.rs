@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    install::{Concern, EntryState, WebhookReport},
+    install::{AppliedReach, Concern, EntryState, WebhookReport},
     inventory::{ClusterInventory, Watched},
+    reach::{ReachRule, exempt::ExemptReach},
     state::{KnownPolicy, Reported, Reviewed},
 };
 use crate::{
@@ -33,8 +34,11 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long changes are gathered: a folder of policies is applied one by one.
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// How long the first look of a new leader waits until it is known how the webhook configurations stand.
+/// How long the first look of a new leader waits until it is known how the webhook configurations stand, and since when.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// What is told of a policy while API servers may not have followed the change of the webhook configurations.
+const NOT_SELECTED_YET: &str = "the policy is not in force yet: the API server does not send the workloads that it is about to the webhook";
 
 /// What the status of policies says besides the policies themselves.
 pub struct Surroundings {
@@ -44,6 +48,10 @@ pub struct Surroundings {
     pub webhooks: watch::Receiver<WebhookReport>,
     /// When this process last answered a review.
     pub last_review: Box<dyn Fn() -> Option<Timestamp> + Send + Sync>,
+    /// What decides which workloads the webhook configurations select.
+    pub rule: ReachRule,
+    /// What they select; `None` while this replica does not lead.
+    pub applied: watch::Receiver<Option<AppliedReach>>,
 }
 
 /// Writes statuses forever, while `leads` says that it is this replica's to do.
@@ -60,7 +68,11 @@ pub async fn run(
             if leads.changed().await.is_err() {
                 return;
             }
-            let known = surroundings.webhooks.wait_for(|report| report.workloads().is_some());
+            let Surroundings { webhooks, applied, .. } = &mut surroundings;
+            let known = async {
+                let _ = webhooks.wait_for(|report| report.workloads().is_some()).await;
+                let _ = applied.wait_for(|seen| seen.as_ref().is_some_and(AppliedReach::is_settled)).await;
+            };
             let _ = tokio::time::timeout(FIRST_LOOK, known).await;
             continue;
         }
@@ -70,7 +82,10 @@ pub async fn run(
         written
             .retain(|id, (uid, _)| policies.iter().any(|(known, policy)| known == id && policy.uid == *uid));
         for (id, policy) in policies {
-            let (wanted, reason) = report(&policy, &surroundings.roots.known(), &webhooks, last_review);
+            let entries = surroundings.applied.borrow_and_update().clone();
+            let reach = (&surroundings.rule, entries.as_ref());
+            let (wanted, reason) =
+                report(&policy, &surroundings.roots.known(), &webhooks, last_review, reach);
             // What was written comes back by the watch; until then it need not be written again.
             let is_there = policy.reported.as_ref().is_some_and(|reported| reported.says(&wanted))
                 || written.get(&id).is_some_and(|(_, written)| written.says(&wanted));
@@ -94,18 +109,23 @@ pub async fn run(
             () = inventory.policies_changed() => tokio::time::sleep(GATHERING).await,
             _ = leads.changed() => {}
             Ok(()) = surroundings.webhooks.changed() => tokio::time::sleep(GATHERING).await,
+            Ok(()) = surroundings.applied.changed() => {}
             () = tokio::time::sleep(LOOK) => written.clear(),
         }
     }
 }
 
-/// What the status should say, and the reason of the condition `Ready`.
+/// What the status should say, and the reason of the condition `Ready`. `entries`: what the webhook configurations select.
 fn report(
     policy: &KnownPolicy,
     roots: &KnownRoots,
     webhooks: &WebhookReport,
     last_review: Option<Timestamp>,
+    (rule, entries): (&ReachRule, Option<&AppliedReach>),
 ) -> (Reported, &'static str) {
+    let exempt = ExemptReach::of(&policy.entry, &rule.exempt);
+    let needed = rule.reach([&policy.entry]);
+    let is_selected = entries.is_some_and(|entries| entries.covers(&needed));
     let before = policy.reported.as_ref().and_then(|reported| reported.reviewed.as_ref());
     let reviewed = reviewed(webhooks, last_review, before);
     let concern = match &reviewed {
@@ -118,7 +138,8 @@ fn report(
         }),
     };
     let also = concern.as_ref().map(|concern| format!("; {}", concern.message)).unwrap_or_default();
-    let (ready, reason, message) = match &policy.entry {
+    let (ready, reason, mut message) = match &policy.entry {
+        _ if exempt.as_ref().is_some_and(ExemptReach::is_all) => (false, "NamespaceExempt", String::new()),
         PolicyEntry::Valid(policy) => {
             let lack = |signer: &Signer| {
                 let lack = roots.lack(signer.root()?)?;
@@ -132,6 +153,7 @@ fn report(
                 Some(concern) if concern.is_open => {
                     (false, concern.reason, format!("the policy is not in force: {}", concern.message))
                 }
+                _ if !is_selected => (false, "NotSelectedYet", format!("{NOT_SELECTED_YET}{also}")),
                 _ if policy.lacks_summary_signers() => {
                     let summaries = "spec.vsa.signers is missing, so no verification summary suffices";
                     (true, "Compiled", format!("the policy is in force for provenance; {summaries}{also}"))
@@ -144,6 +166,10 @@ fn report(
             (false, "Invalid", format!("the policy denies every image it is for: {errors}{also}"))
         }
     };
+    if let Some(exempt) = exempt {
+        let separator = if message.is_empty() { "" } else { "; " };
+        message = format!("{message}{separator}{exempt}");
+    }
     let message = shortened(message);
     (Reported { generation: policy.generation, ready, message, since: None, reviewed }, reason)
 }
@@ -161,6 +187,7 @@ fn reviewed(
     let (is_true, reason) = match (webhooks.concern(), webhooks.workloads()?) {
         (Some(concern), _) => (!concern.is_open, concern.reason),
         (None, EntryState::Absent) => (false, "WebhookNotInstalled"),
+        (None, EntryState::Unneeded) => (false, "NothingToReview"),
         (None, EntryState::Ignore) => (true, "FailurePolicyIgnore"),
         (None, EntryState::Fail) => (true, "FailurePolicyFail"),
     };

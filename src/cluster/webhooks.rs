@@ -3,6 +3,8 @@
 //! Nothing here talks to anybody. Whatever the API server would fill in is written out, so that what is there can be compared with
 //! what is meant.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -12,17 +14,27 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
 };
 
+use super::reach::{ImageReach, NamespaceReach, WebhookReach, exempt::exempt_namespaces, expression};
 use crate::domain::policy::NAME_LABEL;
 
 /// The value of the opt-out label that spares a namespace.
 pub const OPTED_OUT: &str = "disabled";
 
+/// The first part of the name of the entry for workloads.
+pub(super) const WORKLOADS: &str = "workloads";
+/// The same of the entry for bindings.
+pub(super) const BINDINGS: &str = "bindings";
+/// The same of the entry for pods, in the mutating configuration.
+pub(super) const PODS: &str = "pods";
 /// The first part of the name of the entry for policies.
 const POLICIES: &str = "policies";
 /// The same of the entry for the leader's probes.
 const LEASE: &str = "lease";
 /// Where probes are answered.
 pub const PROBE_PATH: &str = "/probe";
+/// The operators of label selectors.
+const IN: &str = "In";
+const NOT_IN: &str = "NotIn";
 /// How long the API server waits for the answer to a probe, in seconds.
 const PROBE_SECONDS: i32 = 2;
 
@@ -69,10 +81,14 @@ pub struct WebhookSettings {
     pub service_port: u16,
     /// What becomes of workloads that cannot be reviewed.
     pub failure_policy: FailurePolicy,
+    /// The same of bindings; `None`: as of workloads.
+    pub binding_failure_policy: Option<FailurePolicy>,
     /// How long the API server waits, 1 to 30.
     pub timeout_seconds: u8,
-    /// Namespaces whose workloads are not reviewed.
+    /// Namespaces whose workloads are not reviewed, beside `kube-system` and the Service's own.
     pub exempt_namespaces: Vec<String>,
+    /// Which workloads are selected.
+    pub reach: WebhookReach,
     /// The label that, with the value `disabled`, takes a namespace out.
     pub opt_out_label: Option<String>,
     /// Whether pods go through /mutate.
@@ -81,29 +97,46 @@ pub struct WebhookSettings {
     pub ca_bundle: Option<Vec<u8>>,
 }
 
+impl WebhookSettings {
+    /// The namespaces that are not reviewed, all of them.
+    pub fn exempt(&self) -> BTreeSet<String> {
+        exempt_namespaces(&self.namespace, &self.exempt_namespaces)
+    }
+
+    /// The same with entries that select this.
+    #[must_use]
+    pub fn reaching(&self, reach: WebhookReach) -> Self {
+        Self { reach, ..self.clone() }
+    }
+
+    const fn selects_workloads(&self) -> bool {
+        matches!(self.reach, WebhookReach::Workloads { .. })
+    }
+}
+
 /// The validating configuration.
 pub fn validating(settings: &WebhookSettings) -> ValidatingWebhookConfiguration {
     let workloads = ValidatingWebhook {
         failure_policy: Some(settings.failure_policy.as_str().to_owned()),
-        match_conditions: Some(vec![may_have_changed()]),
+        match_conditions: Some(conditions(settings)),
         namespace_selector: Some(reviewed_namespaces(settings)),
-        ..validating_webhook(settings, "workloads", "/validate", workload_rules())
+        ..validating_webhook(settings, WORKLOADS, "/validate", workload_rules())
     };
+    let of_bindings = settings.binding_failure_policy.unwrap_or(settings.failure_policy);
     let bindings = ValidatingWebhook {
-        failure_policy: Some(settings.failure_policy.as_str().to_owned()),
+        failure_policy: Some(of_bindings.as_str().to_owned()),
         namespace_selector: Some(reviewed_namespaces(settings)),
         // `bindings` is the older way to the same.
         ..validating_webhook(
             settings,
-            "bindings",
+            BINDINGS,
             "/bind",
             vec![rule("", "v1", &["pods/binding", "bindings"], &["CREATE"], "Namespaced")],
         )
     };
-    ValidatingWebhookConfiguration {
-        metadata: metadata(settings),
-        webhooks: Some(vec![workloads, bindings, policies(settings)]),
-    }
+    let mut webhooks = if settings.selects_workloads() { vec![workloads, bindings] } else { Vec::new() };
+    webhooks.push(policies(settings));
+    ValidatingWebhookConfiguration { metadata: metadata(settings), webhooks: Some(webhooks) }
 }
 
 /// The validating configuration as the leader installs it: with the entry by which it sees whether the API server reaches the webhook.
@@ -128,11 +161,18 @@ pub(super) fn is_harmless(name: &str) -> bool {
     [POLICIES, LEASE].iter().any(|harmless| name.split_once('.').is_some_and(|(first, _)| first == *harmless))
 }
 
+/// Whether the entry of this name is the one for bindings.
+pub(super) fn is_binding(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(first, _)| first == BINDINGS)
+}
+
 fn policies(settings: &WebhookSettings) -> ValidatingWebhook {
     let kinds = ["provenancepolicies", "clusterprovenancepolicies", "trustroots"];
     // A policy that gets in unseen fails closed where it is wrong, so none has to wait for the webhook.
     ValidatingWebhook {
         failure_policy: Some(FailurePolicy::Ignore.as_str().to_owned()),
+        // The entries are widened for what a policy needs before the policy is there.
+        side_effects: "NoneOnDryRun".to_owned(),
         ..validating_webhook(
             settings,
             POLICIES,
@@ -172,15 +212,19 @@ fn lease(settings: &WebhookSettings) -> ValidatingWebhook {
 pub fn mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
     let pods = MutatingWebhook {
         failure_policy: Some(settings.failure_policy.as_str().to_owned()),
-        match_conditions: Some(vec![may_have_changed()]),
+        match_conditions: Some(conditions(settings)),
         namespace_selector: Some(reviewed_namespaces(settings)),
         // Another webhook may add a container after this one has been asked.
         reinvocation_policy: Some("IfNeeded".to_owned()),
-        ..mutating_webhook(settings, "pods", "/mutate", pod_rules())
+        ..mutating_webhook(settings, PODS, "/mutate", pod_rules())
     };
     MutatingWebhookConfiguration {
         metadata: metadata(settings),
-        webhooks: Some(if settings.pinning { vec![pods] } else { Vec::new() }),
+        webhooks: Some(if settings.pinning && settings.selects_workloads() {
+            vec![pods]
+        } else {
+            Vec::new()
+        }),
     }
 }
 
@@ -313,21 +357,59 @@ fn may_have_changed() -> MatchCondition {
     }
 }
 
-/// All but those that are exempt, or have opted out.
+/// What must hold of a workload for it to be sent; the API server sends it where all of them do.
+fn conditions(settings: &WebhookSettings) -> Vec<MatchCondition> {
+    let images = match &settings.reach {
+        WebhookReach::Workloads { images: ImageReach::Containing(fragments), .. } => {
+            expression::images(fragments)
+        }
+        WebhookReach::Workloads { images: ImageReach::Every, .. } | WebhookReach::Nothing => None,
+    };
+    let images = images.map(|expression| MatchCondition { name: expression::NAME.to_owned(), expression });
+    [may_have_changed()].into_iter().chain(images).collect()
+}
+
+/// Those that the entries select: of those that have a policy, or of all but the exempt ones, those that have not opted out.
 fn reviewed_namespaces(settings: &WebhookSettings) -> LabelSelector {
-    let not_in = |key: &str, values: Vec<String>| LabelSelectorRequirement {
+    let exempt = settings.exempt();
+    let (operator, names): (_, Vec<String>) = match &settings.reach {
+        WebhookReach::Workloads { namespaces: NamespaceReach::Named(names), .. } => {
+            (IN, names.difference(&exempt).cloned().collect())
+        }
+        WebhookReach::Workloads { namespaces: NamespaceReach::Every, .. } | WebhookReach::Nothing => {
+            (NOT_IN, exempt.into_iter().collect())
+        }
+    };
+    let requirement = |key: &str, operator: &str, values| LabelSelectorRequirement {
         key: key.to_owned(),
-        operator: "NotIn".to_owned(),
+        operator: operator.to_owned(),
         values: Some(values),
     };
-    let mut requirements = Vec::new();
-    if !settings.exempt_namespaces.is_empty() {
-        requirements.push(not_in(NAME_LABEL, settings.exempt_namespaces.clone()));
-    }
+    let mut requirements = vec![requirement(NAME_LABEL, operator, names)];
     if let Some(label) = &settings.opt_out_label {
-        requirements.push(not_in(label, vec![OPTED_OUT.to_owned()]));
+        requirements.push(requirement(label, NOT_IN, vec![OPTED_OUT.to_owned()]));
     }
-    LabelSelector { match_expressions: Some(requirements).filter(|all| !all.is_empty()), match_labels: None }
+    LabelSelector { match_expressions: Some(requirements), match_labels: None }
+}
+
+/// What an entry selects, by its namespaces and its conditions; `None` where it is not one that is written here.
+pub(super) fn selected(
+    namespaces: &LabelSelector,
+    conditions: &[MatchCondition],
+    exempt: &BTreeSet<String>,
+) -> Option<WebhookReach> {
+    let of_name = namespaces.match_expressions.iter().flatten().find(|one| one.key == NAME_LABEL)?;
+    let names: BTreeSet<String> = of_name.values.iter().flatten().cloned().collect();
+    let namespaces = match of_name.operator.as_str() {
+        IN if !names.is_empty() => NamespaceReach::Named(names),
+        NOT_IN if names == *exempt => NamespaceReach::Every,
+        _ => return None,
+    };
+    let images = match conditions.iter().find(|condition| condition.name == expression::NAME) {
+        Some(condition) => ImageReach::Containing(expression::fragments(&condition.expression)?),
+        None => ImageReach::Every,
+    };
+    Some(WebhookReach::Workloads { namespaces, images })
 }
 
 #[cfg(test)]

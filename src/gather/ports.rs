@@ -1,6 +1,11 @@
 //! The ports: what a review needs of the world. `registry`, `trust` and `cluster` implement them; tests do too.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -14,7 +19,7 @@ use crate::domain::{
     identity::TrustRootName,
     key::{KeyCheck, PublicKey},
     platform::Platform,
-    policy::{PolicyId, PolicySet},
+    policy::{PolicyEntry, PolicyId, PolicySet},
     provenance::Statement,
     reference::{Reference, Repository},
     verdict::Reason,
@@ -358,6 +363,16 @@ pub struct Acting {
 pub trait Agents: Send + Sync {
     /// A repository's registry as the first of these that has a credential for it sees it; `None` where none has.
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting>;
+}
+
+/// The entries of the webhook configurations: what the API server sends for review.
+pub trait WebhookEntries: Send + Sync {
+    /// Has the API server send what a policy is about that is not stored yet. An error, in words, is no reason to refuse the policy: the
+    /// leader does the same once it is stored.
+    fn widen<'a>(&'a self, policy: &'a PolicyEntry) -> BoxFuture<'a, Result<(), String>>;
+
+    /// The namespaces that are never sent.
+    fn exempt(&self) -> &BTreeSet<String>;
 }
 
 /// How registries are asked in the name of a workload.

@@ -49,7 +49,7 @@ use crate::{
         workload::{Placement, Workload},
     },
     gather::{
-        ports::{Findings, Incomplete, Inventory, Pods, RootKeeper, Snapshot},
+        ports::{Findings, Incomplete, Inventory, Pods, RootKeeper, Snapshot, WebhookEntries},
         review::Review,
         reviewer::Reviewer,
     },
@@ -107,6 +107,8 @@ pub struct InCluster {
     pub probes: Arc<Probes>,
     /// The trust roots that signers may name.
     pub roots: Arc<dyn RootKeeper>,
+    /// What the API server sends for review.
+    pub entries: Arc<dyn WebhookEntries>,
 }
 
 /// What admission needs.

@@ -18,8 +18,9 @@ use crate::{
     api::compile::{
         Compiled, GROUP, Keys, NoKeys, Note, compile_object, is_policy, is_trust_root, unknown_roots,
     },
+    cluster::reach::exempt::ExemptReach,
     domain::{json_limits::has_too_many_values, policy::PolicyEntry},
-    gather::ports::Snapshot,
+    gather::ports::{Snapshot, WebhookEntries},
     trust::compile_trust_root,
 };
 
@@ -177,7 +178,7 @@ impl Admission {
             if is_trust_root(GROUP, &kind) {
                 let mut compiled = compile_trust_root(&object);
                 compiled.warn_of_ends(Timestamp::now());
-                return (compiled.errors, compiled.warnings);
+                return (compiled.errors, compiled.warnings, None);
             }
             let Compiled { mut errors, mut warnings, unmet, entry, .. } =
                 compile_object(&kind, &mut object, pinning, keys.as_ref());
@@ -189,22 +190,37 @@ impl Admission {
             // Objects may come after the policy that references them. Until then it denies what it covers.
             errors.retain(|error| !unmet.contains(error));
             warnings.extend(unmet);
-            (errors, warnings)
+            (errors, warnings, Some(entry))
         });
         let compiled = compiling.await;
         drop(permit);
-        let Ok((errors, warnings)) = compiled else {
+        let Ok((errors, warnings, entry)) = compiled else {
             self.metrics.panicked();
             let message = "it could not be compiled because of a fault in bonafide; it is in bonafide's log";
             return Answer::refused(Refusal::internal(message.to_owned()));
         };
         report::policy(&about, errors.len(), warnings.len());
         if errors.is_empty() {
-            let warnings = warnings.iter().map(ToString::to_string).collect();
+            let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            if let (Some(entry), Some(cluster)) = (&entry, &self.cluster) {
+                let entries = cluster.entries.as_ref();
+                warnings.extend(select(entries, entry, review.dry_run).await);
+            }
             return Answer { warnings, ..Answer::default() };
         }
         Answer::refused(invalid(&review.kind, &review.name, errors))
     }
+}
+
+/// Has the API server send what the policy is about, before there is the policy. What is to be told about that.
+async fn select(entries: &dyn WebhookEntries, policy: &PolicyEntry, dry_run: bool) -> Vec<String> {
+    let exempt = ExemptReach::of(policy, entries.exempt()).map(|exempt| exempt.to_string());
+    let widened = if dry_run { Ok(()) } else { entries.widen(policy).await };
+    let failed = widened.err().map(|error| {
+        tracing::warn!(policy = policy.id().to_string(), error, "the webhooks cannot be widened for a policy");
+        "the policy is in force once its status says so: the webhook configurations do not select yet what it is about".to_owned()
+    });
+    exempt.into_iter().chain(failed).collect()
 }
 
 /// What the API server itself says of an object that its schema refuses, so that kubectl shows it as it shows that.

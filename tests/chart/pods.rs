@@ -46,6 +46,8 @@ const EVERYTHING: &[&str] = &[
     "trustRoot.configMap=mine",
     "trustRoot.cache.enabled=true",
     "failurePolicy=Ignore",
+    "bindingFailurePolicy=Fail",
+    "reach=images",
     "unmatchedImages=deny",
     "log.format=text",
     "listenAddress=[::]",
@@ -120,9 +122,9 @@ fn values_become_flags() {
         (&["pullSecrets.enabled=false"], "---pull-secrets".to_owned()),
         (&["keyReferences.enabled=true"], "+--key-references".to_owned()),
         (&["trustRoot.refresh=false"], "---tuf-refresh".to_owned()),
-        (&["exemptNamespaces={a}"], "+--exempt-namespace=a ---exempt-namespace=kube-system".to_owned()),
-        // The own one is exempt whatever is said.
-        (&["exemptNamespaces=null"], "---exempt-namespace=kube-system".to_owned()),
+        // kube-system and the own one are exempt whatever is said.
+        (&["exemptNamespaces={a}"], "+--exempt-namespace=a".to_owned()),
+        (&["exemptNamespaces=null"], String::new()),
         (&["exemptNamespaces={kube-system,prod}"], String::new()),
         (
             &["callers.cidrs={10.0.0.0/8,fd00::/8}"],
@@ -136,6 +138,8 @@ fn values_become_flags() {
         ),
         // Nobody's token is looked at.
         (&["callers.tokenSubjects={a:b}"], String::new()),
+        (&["reach=images"], "+--reach=images ---reach=namespaces".to_owned()),
+        (&["bindingFailurePolicy=Ignore"], "+--binding-failure-policy=Ignore".to_owned()),
         (&["service.port=9443"], "+--service-port=9443 ---service-port=443".to_owned()),
         (&["ports.webhook=10250"], "+--listen=0.0.0.0:10250 ---listen=0.0.0.0:8443".to_owned()),
         (

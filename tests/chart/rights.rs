@@ -70,7 +70,7 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
         true,
         "admissionregistration.k8s.io",
         "validatingwebhookconfigurations mutatingwebhookconfigurations",
-        "get list watch patch",
+        "get list watch patch delete",
         "bonafide",
     ),
     (true, "authentication.k8s.io", "selfsubjectreviews", "create", ""),

@@ -131,6 +131,12 @@ fn wrong_values_are_refused_by_name() {
             "failurePolicy=Fail",
             "'/failurePolicy': value must be one of 'Fail', 'Ignore'",
         ),
+        (
+            "bindingFailurePolicy=fail",
+            "bindingFailurePolicy=Fail",
+            "'/bindingFailurePolicy': value must be one of",
+        ),
+        ("reach=all", "reach=everything", "'/reach': value must be one of"),
         ("timeoutSeconds=31", "timeoutSeconds=30", "'/timeoutSeconds': maximum"),
         ("exemptNamespaces={A}", "exemptNamespaces={a}", "'/exemptNamespaces/0': 'A' does not match pattern"),
         ("optOutLabel=a/b/c", "optOutLabel=a/b", "'/optOutLabel'"),

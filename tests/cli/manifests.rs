@@ -13,6 +13,7 @@ fn flags_reach_the_webhook_configurations() {
         "--namespace=security",
         "--service-port=8443",
         "--failure-policy=Ignore",
+        "--binding-failure-policy=Fail",
         "--webhook-timeout=7s",
         "--exempt-namespace=kube-system",
         "--exempt-namespace=security",

@@ -151,3 +151,21 @@ fn a_key_is_read_from_an_object_of_another_file() {
         assert_eq!(format!("{}{}", ran.out, ran.err).contains(&told), code != 0, "{told}\n{ran:?}");
     }
 }
+
+#[test]
+fn b8_a_policy_for_an_exempt_namespace_is_told() {
+    let policy = |namespace: &str| {
+        let good = GOOD.replace("payments", namespace);
+        file(&format!("{namespace}.yaml"), &good)
+    };
+    let warned = |flags: &[&str], namespace: &str| {
+        let path = policy(namespace);
+        let ran = bonafide(&[&["policy", "check", path.to_str().unwrap()], flags].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out
+            .contains(&format!("the policy has no effect: the namespace {namespace} is exempt from review"))
+    };
+    assert!(warned(&[], "kube-system") && warned(&[], "bonafide"));
+    assert!(!warned(&["--namespace=gate"], "bonafide") && warned(&["--namespace=gate"], "gate"));
+    assert!(!warned(&[], "calico") && warned(&["--exempt-namespace=calico"], "calico"));
+}

@@ -2,14 +2,14 @@
 
 use std::{process::Command, sync::Once};
 
-use bonafide::cluster::webhooks::{FailurePolicy, WebhookSettings, validating};
+use bonafide::cluster::webhooks::{WebhookSettings, validating};
 use bonafide_kit::plane::{Client, eventually, free_port};
 use serde_json::{Value, json};
 
 use crate::{
     certificate::Certificate,
     crd_support::{cases, full},
-    objects::service,
+    objects::{service, webhook_settings},
     shared::{alone, shared},
     webhook::Webhook,
 };
@@ -134,15 +134,8 @@ fn kubectl_shows_what_else_is_wrong_field_by_field() {
     let webhook = Webhook::start(&plane, plane.folder(), free_port(), &flags.each_ref().map(String::as_str));
     namespace.apply(&service("bonafide").to_string()).ok();
     let mut configuration = validating(&WebhookSettings {
-        name: "bonafide".to_owned(),
-        namespace: "vetted".to_owned(),
-        service_port: webhook.port,
-        failure_policy: FailurePolicy::Fail,
-        timeout_seconds: 10,
-        exempt_namespaces: Vec::new(),
-        opt_out_label: None,
-        pinning: false,
         ca_bundle: Some(certificate.authority.into_bytes()),
+        ..webhook_settings("vetted", webhook.port)
     });
     configuration.webhooks.as_mut().unwrap().retain(|webhook| webhook.name == "policies.bonafide.dev");
     plane.apply(&serde_json::to_string(&configuration).unwrap()).ok();

@@ -10,6 +10,7 @@ use bonafide::{
         certificates::{self, Lifetimes, Links},
         install::{self, PROBE_ANNOTATION, Probes, Trust, WebhookReport, echo},
         lease,
+        reach::WebhookReach,
         webhooks::{FailurePolicy, WebhookSettings},
     },
     server::{
@@ -106,6 +107,8 @@ impl Replica {
             failure_policy: FailurePolicy::Fail,
             timeout_seconds: 5,
             exempt_namespaces: vec!["kube-system".to_owned(), namespace.to_owned()],
+            binding_failure_policy: None,
+            reach: WebhookReach::EVERYTHING,
             opt_out_label: None,
             pinning: false,
             ca_bundle: None,
@@ -114,7 +117,16 @@ impl Replica {
         let wanted = install::Settings { webhooks, trust: Trust::SelfManaged(bundle) };
         // Only the warning tells of the probes: they arrive at another process.
         let probes = Arc::new(Probes::default());
-        let keeps = install::Links { leads: leads.clone(), installed: tell, report: reporting, probes };
+        let (_, reach) = watch::channel(Some(WebhookReach::EVERYTHING));
+        let (applied, _) = watch::channel(None);
+        let keeps = install::Links {
+            leads: leads.clone(),
+            installed: tell,
+            report: reporting,
+            probes,
+            reach,
+            applied,
+        };
         let tasks = vec![
             tokio::spawn(lease::run(client.clone(), election, lead, over(&ended))),
             tokio::spawn(certificates::run(client.clone(), settings, links, serve, over(&ended))),

@@ -24,6 +24,7 @@ mod installation;
 mod installed;
 mod keeping;
 mod keys;
+mod narrowing;
 mod objects;
 mod placement;
 mod plane;

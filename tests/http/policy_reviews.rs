@@ -1,5 +1,7 @@
 //! What whoever applies a policy is told of it.
 
+use std::sync::atomic::Ordering;
+
 use axum::http::StatusCode;
 use bonafide::{
     api::compile::{GivenKeys, NoKeys, compile},
@@ -55,6 +57,39 @@ async fn e6_a_signer_whose_trust_root_is_not_there_is_warned_of() {
     let answer = create(&policy).await;
     assert_eq!(answer["allowed"], true);
     insta::assert_json_snapshot!(answer["warnings"]);
+}
+
+#[tokio::test]
+async fn b8_the_entries_are_widened_for_a_policy_before_it_is_taken_and_not_in_a_dry_run() {
+    let mut dry = review("CREATE", &policy(), &Value::Null);
+    dry["request"]["dryRun"] = json!(true);
+    let wrong = review("CREATE", &with("/spec/signers", json!([])), &Value::Null);
+    let relabelled = review("UPDATE", &policy(), &policy());
+    let changed = review("UPDATE", &policy(), &with("/spec/images/include", json!(["ghcr.io/o/b"])));
+    for (asked, is_allowed, widened) in [
+        (review("CREATE", &policy(), &Value::Null), true, vec!["n/p"]),
+        (changed, true, vec!["n/p"]),
+        (dry, true, vec![]),
+        (wrong, false, vec![]),
+        (relabelled, true, vec![]),
+    ] {
+        let server = Server::new();
+        let answer = server.ask(WEBHOOK, "", &asked).await;
+        assert_eq!(answer["allowed"], is_allowed, "{answer}");
+        assert_eq!(*server.selected.policies.lock(), widened, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn b8_a_policy_that_is_not_selected_yet_or_never_is_taken_with_a_warning() {
+    let server = Server::new();
+    server.selected.fails.store(true, Ordering::Relaxed);
+    let not_yet = server.ask(WEBHOOK, "", &review("CREATE", &policy(), &Value::Null)).await;
+    let mut of_system = review("CREATE", &policy(), &Value::Null);
+    of_system["request"]["namespace"] = json!("kube-system");
+    of_system["request"]["object"]["metadata"]["namespace"] = json!("kube-system");
+    let never = Server::new().ask(WEBHOOK, "", &of_system).await;
+    insta::assert_json_snapshot!([not_yet, never]);
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! The router with a stand-in for the judge, whose verdict is in the image's name.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,7 @@ use bonafide::{
         level::BuildLevel,
         looked_at::Spot,
         plan::Stage,
-        policy::{Mode, PolicyId},
+        policy::{Mode, PolicyEntry, PolicyId},
         provenance::Provenance,
         verdict::{ImageVerdict, Outcome, Problem, Proof, Reason, SignedBy},
         workload::{Node, Workload},
@@ -31,7 +31,7 @@ use bonafide::{
     gather::{
         ports::{
             Findings, Incomplete, Inventory, PodLookupError, Pods, PolicyFinding, RootKeeper, RootReport,
-            Snapshot, Unlisted,
+            Snapshot, Unlisted, WebhookEntries,
         },
         review::{Phases, Review, ReviewedImage},
     },
@@ -232,11 +232,32 @@ impl RootKeeper for OnlyBuiltIn {
     }
 }
 
+/// Records which policies the entries are widened for.
+#[derive(Default)]
+pub struct Selected {
+    pub policies: Mutex<Vec<String>>,
+    pub fails: AtomicBool,
+    exempt: BTreeSet<String>,
+}
+
+impl WebhookEntries for Selected {
+    fn widen<'a>(&'a self, policy: &'a PolicyEntry) -> BoxFuture<'a, Result<(), String>> {
+        self.policies.lock().push(policy.id().to_string());
+        let result = if self.fails.load(Ordering::Relaxed) { Err("forbidden".to_owned()) } else { Ok(()) };
+        async { result }.boxed()
+    }
+
+    fn exempt(&self) -> &BTreeSet<String> {
+        &self.exempt
+    }
+}
+
 pub struct Server {
     pub router: Router,
     pub judge: Arc<ByName>,
     pub pods: Arc<KnownPods>,
     pub events: Arc<Events>,
+    pub selected: Arc<Selected>,
     pub readiness: Arc<Readiness>,
     pub inventory: Arc<Known>,
     metrics: Arc<Metrics>,
@@ -280,12 +301,15 @@ impl Server {
         let metrics = Metrics::new("test");
         let shared: Arc<dyn Judge> = Arc::<ByName>::clone(&judge);
         let events = Arc::new(Events::default());
+        let exempt = BTreeSet::from(["kube-system".to_owned()]);
+        let selected = Arc::new(Selected { exempt, ..Selected::default() });
         let cluster = InCluster {
             pods: Arc::<KnownPods>::clone(&pods),
             findings: Arc::<Events>::clone(&events),
             keys,
             probes: Arc::default(),
             roots: Arc::new(OnlyBuiltIn),
+            entries: Arc::<Selected>::clone(&selected),
         };
         let inventory = Arc::new(Known {
             snapshot: Mutex::new(snapshot.map(Arc::new)),
@@ -298,7 +322,7 @@ impl Server {
         let (counted, drained) = (Arc::clone(&metrics), Arc::clone(&readiness));
         let admission =
             Admission::called_by(callers, shared, known, counted, drained, Some(cluster), timeout);
-        Self { router: admission.router(), judge, pods, events, metrics, readiness, inventory }
+        Self { router: admission.router(), judge, pods, events, selected, metrics, readiness, inventory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {

@@ -48,7 +48,41 @@ that one: on the way from one mode to the other, two would write it.
 {{- end }}
 {{- end }}
 
-{{/* Namespaces that are not reviewed: the own one always, for who locks himself in cannot let himself out. */}}
+{{/* Namespaces that are not reviewed. kube-system and the release's own always are, also where the process is not told so. */}}
 {{- define "bonafide.exemptNamespaces" -}}
-{{- prepend (default list .Values.exemptNamespaces) .Release.Namespace | uniq | toJson }}
+{{- concat (list "kube-system" .Release.Namespace) (default list .Values.exemptNamespaces) | uniq | toJson }}
+{{- end }}
+
+{{/*
+Namespaces outside of these that hold what pods and nodes need to start: DaemonSets of a CNI or CSI driver, and autoscalers. If every node is
+replaced while Bonafide is down, what they wait for waits for them.
+*/}}
+{{- define "bonafide.neededNamespaces" -}}
+{{- $exempt := include "bonafide.exemptNamespaces" . | fromJsonArray }}
+{{- $found := list }}
+{{- range (lookup "apps/v1" "DaemonSet" "" "").items }}
+{{- $namespace := .metadata.namespace }}
+{{- range .spec.template.spec.volumes }}
+{{- if and .hostPath (regexMatch "^/(etc/cni|opt/cni|var/lib/kubelet/(plugins|plugins_registry))(/|$)" .hostPath.path) (not (has $namespace $exempt)) }}
+{{- $found = append $found $namespace }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range (lookup "apps/v1" "Deployment" "" "").items }}
+{{- if and (regexMatch "(^|-)(cluster-autoscaler|karpenter)(-|$)" .metadata.name) (not (has .metadata.namespace $exempt)) }}
+{{- $found = append $found .metadata.namespace }}
+{{- end }}
+{{- end }}
+{{- $found | uniq | sortAlpha | toJson }}
+{{- end }}
+
+{{/* Pods of others in the release's namespace, by name: none of them is reviewed. */}}
+{{- define "bonafide.otherPods" -}}
+{{- $found := list }}
+{{- range (lookup "v1" "Pod" .Release.Namespace "").items }}
+{{- if ne (dig "labels" "app.kubernetes.io/instance" "" .metadata) $.Release.Name }}
+{{- $found = append $found .metadata.name }}
+{{- end }}
+{{- end }}
+{{- $found | sortAlpha | toJson }}
 {{- end }}

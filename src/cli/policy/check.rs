@@ -1,6 +1,6 @@
 //! `bonafide policy check`: every error at once, as a compiler shows them, and patterns that are wider than they look.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args as ClapArgs;
 use serde::Serialize;
@@ -12,7 +12,12 @@ use crate::{
         files::{self, Content, FileError, PolicyFile},
         terminal::{self, BAD, CAUTION, GOOD, TITLE, plain, styled},
     },
+    cluster::{
+        call, client,
+        reach::{exempt::exempt_namespaces, needed},
+    },
     domain::identity::TrustRootName,
+    server::tls,
 };
 
 /// Shows every error in policy files at once.
@@ -25,6 +30,18 @@ pub struct Args {
     /// Takes warnings for errors.
     #[arg(long)]
     strict: bool,
+
+    /// Namespace that Bonafide is in: like kube-system, it is exempt from review
+    #[arg(long, value_name = "NAMESPACE", default_value = "bonafide")]
+    namespace: String,
+
+    /// Namespace that is exempt from review too. Can be repeated
+    #[arg(long = "exempt-namespace", value_name = "NAMESPACE")]
+    exempt_namespaces: Vec<String>,
+
+    /// Looks at the cluster of the kubeconfig: names the namespaces that hold what nodes need to start, and that are not exempt
+    #[arg(long)]
+    cluster: bool,
 
     /// The form of the answer.
     #[arg(long, short, value_name = "FORM", value_enum, default_value = "text")]
@@ -60,11 +77,15 @@ struct Document<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// Where there is nothing to check.
-pub fn run(args: &Args) -> Result<Exit, Failure> {
+/// Where there is nothing to check, or the cluster cannot be looked at.
+pub async fn run(args: &Args) -> Result<Exit, Failure> {
     let loaded = files::load(&args.files)?;
     let known = known_roots(&loaded);
-    let findings: Vec<Finding> = loaded.iter().flat_map(|file| findings(file, &known)).collect();
+    let exempt = exempt_namespaces(&args.namespace, &args.exempt_namespaces);
+    let mut findings: Vec<Finding> = loaded.iter().flat_map(|file| findings(file, &known, &exempt)).collect();
+    if args.cluster {
+        findings.extend(needed(&exempt).await?);
+    }
     let count =
         |of: fn(&Content) -> usize| loaded.iter().map(|file| file.content.as_ref().map_or(0, of)).sum();
     let (policies, trust_roots) =
@@ -102,7 +123,7 @@ fn known_roots(loaded: &[PolicyFile]) -> Vec<TrustRootName> {
 }
 
 /// What is wrong with a file, in the order of its lines.
-fn findings(file: &PolicyFile, known: &[TrustRootName]) -> Vec<Finding> {
+fn findings(file: &PolicyFile, known: &[TrustRootName], exempt: &BTreeSet<String>) -> Vec<Finding> {
     let finding = |severity, FileError { line, field, message }| Finding {
         severity,
         file: file.path.display().to_string(),
@@ -115,10 +136,35 @@ fn findings(file: &PolicyFile, known: &[TrustRootName]) -> Vec<Finding> {
         .warnings()
         .into_iter()
         .chain(file.unknown_roots(known))
+        .chain(file.exempt(exempt))
         .map(|warning| finding(Severity::Warning, warning));
     let mut all: Vec<Finding> = errors.chain(warnings).collect();
     all.sort_by_key(|finding| finding.line);
     all
+}
+
+/// The namespaces of the cluster where a policy can keep nodes from starting.
+async fn needed(exempt: &BTreeSet<String>) -> Result<Vec<Finding>, Failure> {
+    let wrong = |problem: String| Failure::new(format!("--cluster: {problem}"));
+    tls::install_crypto_provider();
+    let client = client::infer().await.map_err(|error| wrong(error.to_string()))?;
+    let found = needed::find(&client, exempt).await.map_err(|error| wrong(call::words(&error)))?;
+    let told = |(namespace, all): (String, BTreeSet<String>)| {
+        let what: Vec<String> = all.into_iter().collect();
+        let message = format!(
+            "holds what nodes need before other pods start: {}. If every node is replaced while Bonafide is down, a policy for this namespace \
+             keeps both from starting; add it to exemptNamespaces",
+            what.join(", ")
+        );
+        Finding {
+            severity: Severity::Warning,
+            file: format!("namespace {namespace}"),
+            line: None,
+            field: None,
+            message,
+        }
+    };
+    Ok(found.into_iter().map(told).collect())
 }
 
 fn text(findings: &[Finding], policies: usize, trust_roots: usize, valid: bool) -> String {

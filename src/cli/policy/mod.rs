@@ -23,8 +23,8 @@ enum Command {
 ///
 /// # Errors
 /// Where the files cannot be looked at.
-pub fn run(args: &Args) -> Result<Exit, Failure> {
+pub async fn run(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Check(args) => check::run(args),
+        Command::Check(args) => check::run(args).await,
     }
 }

@@ -9,6 +9,10 @@ use std::{
 use crate::{
     cli::roots::RootFile,
     cli::webhooks::WebhookArgs,
+    cluster::{
+        reach::ReachMode,
+        webhooks::{FailurePolicy, WebhookSettings},
+    },
     domain::platform::Platform,
     gather::ports::Unmatched,
     server::{callers::Cidr, deadline, log},
@@ -135,6 +139,10 @@ pub struct ClusterArgs {
     #[arg(long = "local-registry", value_name = "HOST[:PORT]", value_parser = host, requires = "cluster")]
     pub local_registries: Vec<String>,
 
+    /// Which workloads wait for Bonafide: those of namespaces with a policy; in addition only those with images that a policy can name; or everything
+    #[arg(long, value_name = "WHICH", default_value = "namespaces", requires = "cluster")]
+    pub reach: ReachMode,
+
     /// What the webhook configurations depend on.
     #[command(flatten)]
     pub webhook: WebhookArgs,
@@ -175,6 +183,16 @@ pub enum CertificateSource {
 }
 
 impl ClusterArgs {
+    /// What the webhook configurations depend on.
+    pub fn webhooks(&self) -> WebhookSettings {
+        let mut settings = self.webhook.settings(self.pinning, None);
+        // Every pod would wait to be bound otherwise, whatever its images are. The pod's own review has judged every platform.
+        if self.reach == ReachMode::Images {
+            settings.binding_failure_policy.get_or_insert(FailurePolicy::Ignore);
+        }
+        settings
+    }
+
     /// What this replica is called.
     pub fn identity(&self) -> String {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();

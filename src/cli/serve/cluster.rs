@@ -16,14 +16,16 @@ use crate::{
         callers::{ApiServerTokens, WebhookIdentity},
         certificates, client,
         events::PolicyEvents,
-        install::{self, Probes, Reachability, WebhookReport, announce},
+        install::{self, AppliedReach, Probes, Reachability, WebhookReport, Widening, announce},
         inventory::{ClusterInventory, Watched},
         keys::KeyObjects,
         lease,
         pods::PendingPods,
         pull::PullSecrets,
+        reach::{ReachRule, WebhookReach},
         roots::TrustRootObjects,
         status, warm,
+        webhooks::WebhookSettings,
     },
     domain::{plan::Stage, policy::PolicyEntry, workload::Workload},
     gather::{
@@ -47,6 +49,9 @@ pub(super) struct Cluster {
     keys: Arc<KeyObjects>,
     probes: Arc<Probes>,
     roots: Arc<dyn RootKeeper>,
+    entries: Arc<Widening>,
+    name: String,
+    namespace: String,
     /// Says when it is over.
     over: watch::Sender<bool>,
     vital: Vital,
@@ -88,18 +93,42 @@ impl Cluster {
         let (leading, leads) = watch::channel(false);
         let vital = Vital::new();
         let probes = Arc::new(Probes::default());
-        let webhooks = flags.webhook.settings(flags.pinning, None);
+        let webhooks = flags.webhooks();
         let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
-        let links = Shared { leading, leads: leads.clone(), reporting, probes: Arc::clone(&probes) };
+        let rule = reach_rule(args, flags, &webhooks);
+        let (needing, needed) = watch::channel(None);
+        let (applying, applied) = watch::channel(None);
+        let entries = Arc::new(Widening::new(
+            client.clone(),
+            webhooks,
+            flags.certificates == CertificateSource::Files && flags.tls_ca.is_none(),
+            rule.clone(),
+            needed.clone(),
+            Arc::clone(&probes),
+        ));
+        let links = Shared {
+            leading,
+            leads: leads.clone(),
+            reporting,
+            probes: Arc::clone(&probes),
+            needed,
+            applying,
+        };
         let keeping = keep(&vital, &client, flags, lifetimes, certificate, links, &ends);
         let counted = Arc::clone(metrics);
         let surroundings = status::Surroundings {
             roots: Arc::clone(&keeper),
             webhooks: report.clone(),
             last_review: Box::new(move || counted.last_review()),
+            rule: rule.clone(),
+            applied,
         };
         let following = vec![
             vital.spawn("following the cluster", Arc::clone(&inventory).run(client.clone())),
+            vital.spawn(
+                "telling what the policies need to be selected",
+                Arc::clone(&inventory).tell_reach(rule, needing),
+            ),
             vital.spawn("reading keys", Arc::clone(&keys).run(client.clone(), Arc::clone(&inventory))),
             vital.spawn("following pods", Arc::clone(&pods).run()),
             vital.spawn("writing events", writer.run()),
@@ -134,11 +163,22 @@ impl Cluster {
             keys,
             probes,
             roots: keeper,
+            entries,
+            name: flags.webhook.name.clone(),
+            namespace: flags.webhook.namespace.clone(),
             over,
             vital,
             keeping,
             following,
         })
+    }
+
+    /// The process is told to end. Where it ends because its namespace is deleted, nothing is left that would wait for it.
+    pub(super) async fn told_to_end(&self) {
+        let deleting = install::delete_with_namespace(&self.client, &self.name, &self.namespace);
+        if tokio::time::timeout(FAREWELL, deleting).await.is_err() {
+            tracing::warn!("cannot see in time whether the namespace is being deleted");
+        }
     }
 
     /// Gives back what others wait for.
@@ -198,6 +238,7 @@ impl Cluster {
             keys: Arc::<KeyObjects>::clone(&self.keys),
             probes: Arc::clone(&self.probes),
             roots: Arc::clone(&self.roots),
+            entries: Arc::<Widening>::clone(&self.entries),
         }
     }
 }
@@ -208,6 +249,8 @@ struct Shared {
     leads: watch::Receiver<bool>,
     reporting: watch::Sender<WebhookReport>,
     probes: Arc<Probes>,
+    needed: watch::Receiver<Option<WebhookReach>>,
+    applying: watch::Sender<Option<AppliedReach>>,
 }
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
@@ -220,7 +263,7 @@ fn keep(
     shared: Shared,
     ends: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
-    let Shared { leading, leads, reporting, probes } = shared;
+    let Shared { leading, leads, reporting, probes, needed, applying } = shared;
     let (namespace, name) = (&flags.webhook.namespace, &flags.webhook.name);
     let lease = lease::Settings {
         namespace: namespace.clone(),
@@ -247,8 +290,15 @@ fn keep(
         let run = certificates::run(client.clone(), settings, links, serve, end(ends.clone()));
         keeping.push(vital.spawn("keeping the certificate", run));
     }
-    let settings = install::Settings { webhooks: flags.webhook.settings(flags.pinning, None), trust };
-    let links = install::Links { leads, installed: installing, report: reporting, probes };
+    let settings = install::Settings { webhooks: flags.webhooks(), trust };
+    let links = install::Links {
+        leads,
+        installed: installing,
+        report: reporting,
+        probes,
+        reach: needed,
+        applied: applying,
+    };
     let run = install::run(client.clone(), settings, links, end(ends.clone()));
     keeping.push(vital.spawn("keeping the webhook configurations", run));
     keeping
@@ -289,4 +339,8 @@ fn show_webhooks(report: &WebhookReport, leads: bool, metrics: &Metrics) {
         Reachability::NotReached { since, .. } => since.elapsed(),
         Reachability::Unknown | Reachability::Reached => Duration::ZERO,
     });
+}
+
+fn reach_rule(args: &Args, flags: &ClusterArgs, webhooks: &WebhookSettings) -> ReachRule {
+    ReachRule { mode: flags.reach, unmatched: args.unmatched_images.into(), exempt: webhooks.exempt() }
 }

@@ -1,5 +1,7 @@
 //! What is meant to be in a webhook configuration, held against what is there.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -10,7 +12,10 @@ use kube::{core::DynamicObject, discovery::ApiResource};
 use serde_json::Value;
 
 use super::report::EntryState;
-use crate::cluster::webhooks::{self, FailurePolicy, WebhookSettings};
+use crate::cluster::{
+    reach::WebhookReach,
+    webhooks::{self, FailurePolicy, WebhookSettings},
+};
 
 /// What the names of our webhooks end with.
 const OURS: &str = ".bonafide.dev";
@@ -38,16 +43,22 @@ impl Kind {
         settings: &WebhookSettings,
         stage: Stage,
     ) -> Result<Entries, serde_json::Error> {
+        let complete = |policy| WebhookSettings {
+            failure_policy: policy,
+            // What is not closed yet is open for bindings too.
+            binding_failure_policy: settings
+                .binding_failure_policy
+                .filter(|_| policy == settings.failure_policy),
+            ..settings.clone()
+        };
         let object = match (self, stage) {
             (Self::Validating, Stage::Unproven) => serde_json::to_value(webhooks::unproven(settings))?,
             (Self::Mutating, Stage::Unproven) => serde_json::to_value(webhooks::unproven_mutating(settings))?,
             (Self::Validating, Stage::Complete(policy)) => {
-                let settings = WebhookSettings { failure_policy: policy, ..settings.clone() };
-                serde_json::to_value(webhooks::installed(&settings))?
+                serde_json::to_value(webhooks::installed(&complete(policy)))?
             }
             (Self::Mutating, Stage::Complete(policy)) => {
-                let settings = WebhookSettings { failure_policy: policy, ..settings.clone() };
-                serde_json::to_value(webhooks::installed_mutating(&settings))?
+                serde_json::to_value(webhooks::installed_mutating(&complete(policy)))?
             }
         };
         Entries::of(object.get("webhooks"))
@@ -121,6 +132,27 @@ impl Entries {
     /// Whether workloads or bindings are sent to the webhook.
     pub(super) fn review(&self) -> bool {
         self.ours.iter().any(|entry| !webhooks::is_harmless(&entry.name))
+    }
+
+    /// What they select of workloads; `None` where that is not as it is written here.
+    pub(super) fn reach(&self, exempt: &BTreeSet<String>) -> Option<WebhookReach> {
+        let of_workloads = self.ours.iter().filter(|entry| !webhooks::is_harmless(&entry.name));
+        let mut all = of_workloads.map(|entry| {
+            let namespaces = entry.namespace_selector.clone().unwrap_or_default();
+            let conditions = entry.match_conditions.as_deref().unwrap_or_default();
+            let reach = webhooks::selected(&namespaces, conditions, exempt)?;
+            // A binding shows no images.
+            Some(if webhooks::is_binding(&entry.name) { reach.of_every_image() } else { reach })
+        });
+        let Some(first) = all.next() else { return Some(WebhookReach::Nothing) };
+        // What all entries select. The one for bindings follows the one for workloads.
+        all.try_fold(first?, |reach, next| Some(reach.intersection(next?)))
+    }
+
+    /// The authorities that the API server trusts for the entry for policies.
+    pub(super) fn bundle(&self) -> Option<Vec<u8>> {
+        let ours = self.ours.iter().find(|entry| webhooks::is_harmless(&entry.name))?;
+        ours.client_config.ca_bundle.as_ref().map(|ByteString(bundle)| bundle.clone())
     }
 
     /// How each of ours stands, by the first part of its name.

@@ -12,6 +12,8 @@ use crate::cluster::webhooks::{FailurePolicy, WebhookSettings};
 pub enum EntryState {
     /// There is none.
     Absent,
+    /// There is none, and no policy needs one.
+    Unneeded,
     /// Where the webhook cannot be reached, requests are admitted.
     Ignore,
     /// Where the webhook cannot be reached, requests are denied.
@@ -20,12 +22,13 @@ pub enum EntryState {
 
 impl EntryState {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Absent, Self::Ignore, Self::Fail];
+    pub const ALL: [Self; 4] = [Self::Absent, Self::Unneeded, Self::Ignore, Self::Fail];
 
     /// The word that metrics and messages use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Absent => "absent",
+            Self::Unneeded => "unneeded",
             Self::Ignore => "ignore",
             Self::Fail => "fail",
         }
@@ -60,6 +63,8 @@ pub struct WebhookReport {
     mutating: Option<Configuration>,
     /// Whether the API server reaches the webhook.
     pub reachability: Reachability,
+    /// Whether workloads are to be sent at all: there is something to review them for.
+    pub needs_workloads: bool,
 }
 
 /// A configuration as it was last seen.
@@ -83,8 +88,11 @@ pub struct Concern {
     pub is_open: bool,
 }
 
-const VALIDATING_ENTRIES: [&str; 4] = ["workloads", "bindings", "policies", "lease"];
+const WORKLOADS: &str = "workloads";
+const VALIDATING_ENTRIES: [&str; 4] = [WORKLOADS, "bindings", "policies", "lease"];
 const MUTATING_ENTRY: &str = "pods";
+/// The entries that exist only where there is something to review workloads for.
+const WORKLOAD_ENTRIES: [&str; 3] = [WORKLOADS, "bindings", MUTATING_ENTRY];
 
 impl WebhookReport {
     /// Nothing is known yet.
@@ -96,6 +104,7 @@ impl WebhookReport {
             validating: None,
             mutating: None,
             reachability: Reachability::Unknown,
+            needs_workloads: true,
         }
     }
 
@@ -117,17 +126,20 @@ impl WebhookReport {
         let (Some(validating), Some(mutating)) = (&self.validating, &self.mutating) else {
             return Vec::new();
         };
-        let of = |configuration: &Configuration, name: &'static str| {
-            (name, configuration.entries.get(name).copied().unwrap_or(EntryState::Absent))
-        };
+        let of = |configuration, name: &'static str| (name, self.state(configuration, name));
         let all = VALIDATING_ENTRIES.into_iter().map(|name| of(validating, name));
         all.chain(self.pinning.then(|| of(mutating, MUTATING_ENTRY))).collect()
     }
 
     /// How the entry for workloads stands; `None` until it has been looked at.
     pub fn workloads(&self) -> Option<EntryState> {
-        let validating = self.validating.as_ref()?;
-        Some(validating.entries.get("workloads").copied().unwrap_or(EntryState::Absent))
+        self.validating.as_ref().map(|validating| self.state(validating, WORKLOADS))
+    }
+
+    fn state(&self, configuration: &Configuration, name: &str) -> EntryState {
+        let is_needed = self.needs_workloads || !WORKLOAD_ENTRIES.contains(&name);
+        let absent = if is_needed { EntryState::Absent } else { EntryState::Unneeded };
+        configuration.entries.get(name).copied().unwrap_or(absent)
     }
 
     /// The uid of the validating configuration, where there is one.
@@ -158,7 +170,7 @@ impl WebhookReport {
                      `helm upgrade` (or `kubectl apply`) makes it again"
                 ),
             ),
-            EntryState::Absent if is_lost => (
+            EntryState::Absent | EntryState::Unneeded if is_lost => (
                 "WebhookNotReached",
                 true,
                 "the API server has not been seen to reach the webhook: workloads are admitted without a review"
@@ -200,7 +212,7 @@ impl WebhookReport {
                      `helm upgrade` (or `kubectl apply`) makes it again"
                 ),
             ),
-            EntryState::Ignore | EntryState::Fail => return None,
+            EntryState::Unneeded | EntryState::Ignore | EntryState::Fail => return None,
         };
         Some(Concern { reason, message, why, is_open })
     }

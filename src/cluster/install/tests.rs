@@ -9,6 +9,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use super::*;
 
+mod narrowed;
 mod repairs;
 mod trust;
 
@@ -25,6 +26,8 @@ fn webhooks() -> WebhookSettings {
         failure_policy: FailurePolicy::Fail,
         timeout_seconds: 10,
         exempt_namespaces: vec!["ns".to_owned(), "kube-system".to_owned()],
+        binding_failure_policy: None,
+        reach: WebhookReach::EVERYTHING,
         opt_out_label: None,
         pinning: true,
         ca_bundle: None,
@@ -76,14 +79,27 @@ impl Cluster {
     }
 
     fn start(&self, webhooks: WebhookSettings, trust: Trust) -> Replica {
+        self.start_needing(webhooks, trust, WebhookReach::EVERYTHING)
+    }
+
+    fn start_needing(&self, webhooks: WebhookSettings, trust: Trust, reach: WebhookReach) -> Replica {
         let (leads, leading) = watch::channel(true);
         let (sender, installed) = watch::channel(None);
         let (reporting, report) = watch::channel(WebhookReport::new(&webhooks));
         let settings = Settings { webhooks, trust };
         let client = Client::new(self.server.router(), "ns");
-        let links = Links { leads: leading, installed: sender, report: reporting, probes: Arc::default() };
+        let (needing, needed) = watch::channel(Some(reach));
+        let (applying, applied) = watch::channel(None);
+        let links = Links {
+            leads: leading,
+            installed: sender,
+            report: reporting,
+            probes: Arc::default(),
+            reach: needed,
+            applied: applying,
+        };
         let task = tokio::spawn(run(client, settings, links, std::future::pending()));
-        Replica { leads, installed, report, task }
+        Replica { leads, installed, report, needing, applied, task }
     }
 
     /// One with the usual settings and a bundle.
@@ -139,6 +155,8 @@ struct Replica {
     leads: watch::Sender<bool>,
     installed: watch::Receiver<Option<Installed>>,
     report: watch::Receiver<WebhookReport>,
+    needing: watch::Sender<Option<WebhookReach>>,
+    applied: watch::Receiver<Option<AppliedReach>>,
     task: JoinHandle<()>,
 }
 
@@ -247,14 +265,14 @@ async fn an_object_that_took_the_place_of_another_is_left_alone() {
     let wanted = Kind::Validating.wanted(&webhooks(), Stage::Complete(FailurePolicy::Fail)).unwrap();
     let before = api.get("bonafide").await.unwrap();
     cluster.server.delete(VALIDATING);
-    let error = write(Kind::Validating, &api, "bonafide", &before, &wanted).await.unwrap_err();
+    let error = write(Kind::Validating, &api, "bonafide", &before, &wanted, None).await.unwrap_err();
     assert!(matches!(error, kube::Error::Api(status) if status.code == 409));
     cluster.make(VALIDATING, "ValidatingWebhookConfiguration");
-    let error = write(Kind::Validating, &api, "bonafide", &before, &wanted).await.unwrap_err();
+    let error = write(Kind::Validating, &api, "bonafide", &before, &wanted, None).await.unwrap_err();
     assert!(matches!(error, kube::Error::Api(status) if status.code == 409));
     assert_eq!(cluster.server.get(VALIDATING).unwrap()["webhooks"], Value::Null);
     let now = api.get("bonafide").await.unwrap();
-    write(Kind::Validating, &api, "bonafide", &now, &wanted).await.unwrap();
+    write(Kind::Validating, &api, "bonafide", &now, &wanted, None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,16 +10,19 @@ use serde_json::{Value, json};
 use super::{
     MANAGER,
     entries::{Entries, Kind},
+    narrow::WIDENED,
 };
 use crate::cluster::call;
 
-/// Writes the entries. Where somebody added to them what an apply does not remove, such as a condition of his own, the list is replaced.
+/// Writes the entries, unless somebody wrote since the object was read: it may have been widened for a policy. Where somebody added to
+/// them what an apply does not remove, such as another condition, the list is replaced.
 pub(super) async fn write(
     kind: Kind,
     api: &Api<DynamicObject>,
     name: &str,
     object: &DynamicObject,
     wanted: &Entries,
+    widened: Option<&str>,
 ) -> Result<(), kube::Error> {
     let resource = kind.resource();
     // With the uid, an object that was removed meanwhile is not made anew.
@@ -30,7 +33,12 @@ pub(super) async fn write(
     };
     let uid = &object.metadata.uid;
     let applied = {
-        let patch = Patch::Apply(body(json!({"name": name, "uid": uid}), wanted.json()));
+        let mut metadata =
+            json!({"name": name, "uid": uid, "resourceVersion": object.metadata.resource_version});
+        if let (Some(widened), Some(metadata)) = (widened, metadata.as_object_mut()) {
+            metadata.insert("annotations".to_owned(), json!({WIDENED: widened}));
+        }
+        let patch = Patch::Apply(body(metadata, wanted.json()));
         let params = PatchParams::apply(MANAGER).force();
         call::within(call::LIMIT, api.patch(name, &params, &patch)).await?
     };

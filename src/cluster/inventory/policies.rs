@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{ClusterInventory, Watched, reported};
 use crate::{
     api::compile::compile_object,
     cluster::{
         keys::Wanted,
+        reach::{ReachRule, WebhookReach},
         state::{Keyed, KnownPolicy, Reach},
         watch::Change,
     },
@@ -44,6 +45,7 @@ impl ClusterInventory {
             self.room_for(reach).notify_one();
         }
         self.policies_changed.notify_one();
+        self.policy_revision.send_modify(|revision| *revision = revision.wrapping_add(1));
         self.keys.referenced();
     }
 
@@ -106,6 +108,34 @@ impl ClusterInventory {
         if changed {
             self.publish_now();
             self.policies_changed.notify_one();
+            self.policy_revision.send_modify(|revision| *revision = revision.wrapping_add(1));
+        }
+    }
+
+    /// Tells what the policies need the webhook configurations to select, forever; nothing until there is a complete list of them.
+    pub async fn tell_reach(self: Arc<Self>, rule: ReachRule, needed: watch::Sender<Option<WebhookReach>>) {
+        let mut revision = self.policy_revision.subscribe();
+        loop {
+            revision.borrow_and_update();
+            if self.lists_policies() {
+                let entries: Vec<PolicyEntry> =
+                    self.state.lock().policies().map(|(_, policy)| policy.entry.clone()).collect();
+                let rule = rule.clone();
+                // Thousands of policies take their time.
+                if let Ok(reach) = tokio::task::spawn_blocking(move || rule.reach(&entries)).await {
+                    let reach = Some(reach);
+                    needed.send_if_modified(|known| {
+                        let changed = *known != reach;
+                        if changed {
+                            *known = reach;
+                        }
+                        changed
+                    });
+                }
+            }
+            if revision.changed().await.is_err() {
+                return;
+            }
         }
     }
 

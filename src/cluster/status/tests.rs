@@ -5,8 +5,10 @@ use crate::{
     api::compile::{NoKeys, compile},
     cluster::{
         install::Reachability,
+        reach::{ReachMode, WebhookReach},
         webhooks::{FailurePolicy, WebhookSettings},
     },
+    domain::policy::Unmatched,
 };
 
 fn reported(ready: bool, since: &str) -> Reported {
@@ -21,6 +23,8 @@ fn settings(failure_policy: FailurePolicy) -> WebhookSettings {
         failure_policy,
         timeout_seconds: 10,
         exempt_namespaces: Vec::new(),
+        binding_failure_policy: None,
+        reach: WebhookReach::EVERYTHING,
         opt_out_label: None,
         pinning: true,
         ca_bundle: None,
@@ -58,10 +62,16 @@ fn roots() -> KnownRoots {
     }
 }
 
+fn rule(exempt: &[&str]) -> ReachRule {
+    let exempt = exempt.iter().map(|name| (*name).to_owned()).collect();
+    ReachRule { mode: ReachMode::Namespaces, unmatched: Unmatched::Allow, exempt }
+}
+
 /// Both conditions as they are written.
 fn conditions(policy: &KnownPolicy, webhooks: &WebhookReport, last: Option<&str>) -> String {
     let last = last.map(|time| time.parse().unwrap());
-    let (wanted, reason) = report(policy, &roots(), webhooks, last);
+    let reach = AppliedReach::settled(WebhookReach::EVERYTHING);
+    let (wanted, reason) = report(policy, &roots(), webhooks, last, (&rule(&[]), Some(&reach)));
     let status = status(&wanted, reason, policy.reported.as_ref(), "2026-11-28T09:00:00Z".parse().unwrap());
     let conditions = status["conditions"].as_array().unwrap().iter().map(|condition| {
         let text = |field: &str| condition[field].as_str().unwrap();
@@ -90,6 +100,23 @@ fn e6_ready_is_true_only_where_workloads_are_sent_to_the_webhook() {
         format!("# {what}\n{}", conditions(&policy(None, None), &webhooks, Some("2026-11-28T08:59:59Z")))
     });
     insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn b8_ready_is_true_only_where_the_entries_select_what_the_policy_is_about() {
+    let webhooks = webhooks(FailurePolicy::Fail, Reachability::Reached);
+    let told = |rule: &ReachRule, selected: Option<&WebhookReach>| {
+        let applied = selected.cloned().map(AppliedReach::settled);
+        let (wanted, reason) =
+            report(&policy(None, None), &roots(), &webhooks, None, (rule, applied.as_ref()));
+        format!("Ready={} {reason}: {}", wanted.ready, wanted.message)
+    };
+    let own = rule(&[]).reach([&policy(None, None).entry]);
+    assert_eq!(told(&rule(&[]), Some(&own)), "Ready=true Compiled: the policy is in force");
+    assert_eq!(told(&rule(&[]), None), told(&rule(&[]), Some(&WebhookReach::Nothing)));
+    insta::assert_snapshot!(
+        [told(&rule(&[]), Some(&WebhookReach::Nothing)), told(&rule(&["ns"]), Some(&own))].join("\n")
+    );
 }
 
 #[test]

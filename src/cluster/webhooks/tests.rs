@@ -13,6 +13,8 @@ fn settings() -> WebhookSettings {
         failure_policy: FailurePolicy::Fail,
         timeout_seconds: 10,
         exempt_namespaces: vec!["security".to_owned(), "kube-system".to_owned()],
+        binding_failure_policy: None,
+        reach: WebhookReach::EVERYTHING,
         opt_out_label: Some("bonafide.dev/review".to_owned()),
         pinning: true,
         ca_bundle: Some(b"PEM".to_vec()),
@@ -58,12 +60,78 @@ fn a_policy_never_waits_for_the_webhook_and_a_workload_does_where_that_is_asked(
 }
 
 #[test]
-fn nobody_is_exempt_unless_that_is_asked() {
-    let all = webhooks(&WebhookSettings { exempt_namespaces: Vec::new(), opt_out_label: None, ..settings() });
-    assert!(all.iter().all(|webhook| webhook["namespaceSelector"] == json!({})));
+fn b8_kube_system_and_the_own_namespace_are_exempt_and_what_is_asked_for_is_added() {
+    for (added, exempt) in [
+        (vec![], vec!["kube-system", "security"]),
+        (vec!["calico".to_owned(), "security".to_owned()], vec!["calico", "kube-system", "security"]),
+    ] {
+        let all = webhooks(&WebhookSettings { exempt_namespaces: added, opt_out_label: None, ..settings() });
+        let expression = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt});
+        let of_workloads = all.iter().filter(|webhook| webhook["name"] != "policies.bonafide.dev");
+        for webhook in of_workloads {
+            assert_eq!(webhook["namespaceSelector"], json!({"matchExpressions": [expression]}));
+        }
+    }
     let policies = webhooks(&settings()).into_iter().find(|one| one["name"] == "policies.bonafide.dev");
     // A policy is looked at wherever it is: the release namespace too, from which the webhook looks whether it is reached.
     assert_eq!(policies.unwrap()["namespaceSelector"], json!({}));
+}
+
+fn narrowed(namespaces: &[&str], fragments: &[&str]) -> WebhookReach {
+    let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let images =
+        if fragments.is_empty() { ImageReach::Every } else { ImageReach::Containing(all(fragments)) };
+    WebhookReach::Workloads { namespaces: NamespaceReach::Named(all(namespaces)), images }
+}
+
+#[test]
+fn b8_bindings_are_narrowed_by_namespace_alone_and_have_a_failure_policy_of_their_own() {
+    let reach = narrowed(&["a", "kube-system"], &["ghcr.io/acme/"]);
+    let settings =
+        WebhookSettings { binding_failure_policy: Some(FailurePolicy::Ignore), reach, ..settings() };
+    for webhook in webhooks(&settings) {
+        let conditions: Vec<&str> = webhook["matchConditions"]
+            .as_array()
+            .map(|all| all.iter().map(|one| one["name"].as_str().unwrap()).collect())
+            .unwrap_or_default();
+        let expected: (&[&str], &str) = match webhook["name"].as_str().unwrap() {
+            "policies.bonafide.dev" | "bindings.bonafide.dev" => (&[], "Ignore"),
+            _ => (&["images-or-placement-may-have-changed", "images-that-policies-can-name"], "Fail"),
+        };
+        assert_eq!(
+            (conditions.as_slice(), webhook["failurePolicy"].as_str().unwrap()),
+            expected,
+            "{webhook}"
+        );
+        if webhook["name"] != "policies.bonafide.dev" {
+            let name = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]});
+            assert_eq!(webhook["namespaceSelector"]["matchExpressions"][0], name);
+        }
+    }
+}
+
+#[test]
+fn b8_without_anything_to_review_workloads_for_the_entry_for_policies_is_left() {
+    let names: Vec<Value> = webhooks(&settings().reaching(WebhookReach::Nothing))
+        .into_iter()
+        .map(|webhook| webhook["name"].clone())
+        .collect();
+    assert_eq!(names, ["policies.bonafide.dev"]);
+}
+
+#[test]
+fn b8_what_entries_select_is_read_back() {
+    for reach in
+        [narrowed(&["a", "b"], &[]), narrowed(&["a"], &["ghcr.io/acme/", "nginx"]), WebhookReach::EVERYTHING]
+    {
+        let settings = settings().reaching(reach.clone());
+        let entry = validating(&settings).webhooks.unwrap().remove(0);
+        let conditions = entry.match_conditions.unwrap_or_default();
+        let read = |selector: &LabelSelector| selected(selector, &conditions, &settings.exempt());
+        let selector = entry.namespace_selector.unwrap();
+        assert_eq!(read(&selector), Some(reach));
+        assert_eq!(read(&LabelSelector::default()), None);
+    }
 }
 
 #[test]

@@ -79,7 +79,9 @@ async fn a_bundle_of_a_file_is_read_again() {
     let (sender, mut installed) = watch::channel(None);
     let client = Client::new(cluster.server.router(), "ns");
     let report = watch::Sender::new(WebhookReport::new(&webhooks()));
-    let links = Links { leads: leading, installed: sender, report, probes: Arc::default() };
+    let (_needing, reach) = watch::channel(Some(WebhookReach::EVERYTHING));
+    let (applied, _) = watch::channel(None);
+    let links = Links { leads: leading, installed: sender, report, probes: Arc::default(), reach, applied };
     let task = tokio::spawn(run(client, settings, links, std::future::pending()));
     let has = |wanted: String| {
         move |known: &Option<Installed>| {

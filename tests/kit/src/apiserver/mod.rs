@@ -1,4 +1,4 @@
-//! An API server in memory, as far as clients of single objects see one: get, create, replace, merge patch and server-side apply,
+//! An API server in memory, as far as clients of single objects see one: get, create, replace, delete, merge patch and server-side apply,
 //! with resource versions, preconditions and conflicts. It knows no kinds: an object is what stands under its path.
 
 mod patch;
@@ -150,6 +150,13 @@ impl ApiServer {
                 Ok((200, store.merge(path, &parsed()?)?))
             }
             Method::PATCH => Err(Refusal::new(415, "no such patch")),
+            Method::DELETE => {
+                let options: Value = if body.is_empty() { Value::Null } else { parsed()? };
+                // Preconditions stand where an object has its metadata.
+                store.check(path, &json!({"metadata": options["preconditions"]}))?;
+                store.remove(path);
+                Ok((200, json!({"apiVersion": "v1", "kind": "Status", "status": "Success"})))
+            }
             _ => Err(Refusal::new(405, "no such verb")),
         }
     }
