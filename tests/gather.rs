@@ -371,6 +371,25 @@ async fn a15_an_index_that_is_listed_as_a_manifest_is_no_image() {
     }
 }
 
+/// What is attested of the nested index may be attached to the index around it: nothing is looked up by its own digest then.
+#[tokio::test]
+async fn a15_an_attestation_beside_the_outer_index_makes_no_manifest_of_an_index() {
+    for subject in [SubjectRule::Platform, SubjectRule::Any] {
+        let setup = setup_with(|policy| policy.subject = subject);
+        let image = setup.world.image("x");
+        let nested = setup.world.index(&[("amd64", image), ("arm64", image)]);
+        for (listed, outcome) in [(image, Outcome::Allow), (nested, Outcome::Deny)] {
+            let index = setup.world.index(&[("amd64", listed)]);
+            setup.world.attest_with(index, listed);
+            let review = setup.review(&[at(index)]).await;
+            assert_eq!(review.outcome, outcome, "{subject:?}: {:?}", reasons(&review));
+            if outcome == Outcome::Deny {
+                assert_eq!(reasons(&review), [Reason::MalformedImage]);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_one_runtime_passes_over_and_another_takes_is_judged_in_full() {
     let setup = setup();

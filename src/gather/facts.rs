@@ -23,6 +23,7 @@ use crate::domain::{
     evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Layout, Root, SubjectEvidence},
     key::PublicKey,
     reference::{Reference, Repository},
+    verdict::ImageVerdict,
     vouch::signatures,
 };
 use beside::Around;
@@ -318,6 +319,28 @@ impl Facts {
             }
         }
         Ok(())
+    }
+
+    /// Checks that what an index lists as manifests are manifests, as far as attestations about them cover them. An attestation of a
+    /// listed manifest may be attached to the index around it, and then nothing was looked up by the manifest's own digest.
+    ///
+    /// # Errors
+    /// Where one of them is an index, or the registry does not say what it is.
+    pub async fn check_covered(
+        &self,
+        known: &Known,
+        home: &Place<'_>,
+        verdict: &ImageVerdict,
+    ) -> Result<(), FetchError> {
+        if matches!(*known.facts.root, Root::Manifest(_)) {
+            return Ok(());
+        }
+        let is_named = |digest: &Digest| verdict.proofs.iter().any(|proof| proof.subject == *digest);
+        let listed = verdict.platforms.iter().map(|platform| platform.digest);
+        let mut covered: Vec<Digest> = listed.filter(is_named).collect();
+        covered.sort_unstable();
+        covered.dedup();
+        self.check_listed(home, &covered).await
     }
 
     /// Whether what an index lists as manifests are manifests. One that the registry does not have cannot run.

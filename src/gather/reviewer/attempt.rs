@@ -72,6 +72,7 @@ impl Reviewer {
             self.facts.check_keys(&mut known, &keys, &home.errand).await?;
             verdict = evaluated(&known).await?;
         }
+        self.facts.check_covered(&known, home, &verdict).await?;
         Ok((verdict, known.oldest))
     }
 }
