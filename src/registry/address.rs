@@ -135,12 +135,14 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether an address is of this machine, however it is written.
+/// Whether an address is of this machine, however it is written. A connection to the unspecified address is one to this machine.
 fn is_loopback_address(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V4(address) => address.is_loopback() || address.is_unspecified(),
         IpAddr::V6(address) => {
-            address.is_loopback() || embedded(address).is_some_and(|address| address.is_loopback())
+            address.is_loopback()
+                || address.is_unspecified()
+                || embedded(address).is_some_and(|address| is_loopback_address(IpAddr::V4(address)))
         }
     }
 }
@@ -193,13 +195,14 @@ fn is_forbidden(address: IpAddr) -> bool {
 
 /// The IPv4 address that an IPv6 one leads to: mapped, compatible, or by NAT64 (RFC 6052).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] if high != 0 => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Some(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => None,
-    }
+    let (high, low) = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
+        // `::` and `::1` are addresses of their own.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        _ => return None,
+    };
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Some(Ipv4Addr::new(a, b, c, d))
 }
 
 /// Resolves names and leaves out what may not be asked: a name may lead anywhere.
@@ -273,6 +276,7 @@ mod tests {
             "[fd00:ec2::254]",
             "[::ffff:169.254.169.254]",
             "0.0.0.0",
+            "[::ffff:0.0.0.0]",
             "[::169.254.169.254]",
             "[64:ff9b::a9fe:a9fe]",
             "[fd20:ce::254]",
@@ -326,6 +330,9 @@ mod tests {
             ("[::ffff:7f00:1]:5001", false),
             ("[64:ff9b::7f00:1]", false),
             ("0.0.0.0:5000", false),
+            // A connection to it is one to this machine.
+            ("[::ffff:0.0.0.0]:5000", false),
+            ("[::]:5000", false),
             ("x.localhost:5000", false),
             ("169.254.169.254", false),
             ("[fe80::1]", false),
@@ -338,6 +345,12 @@ mod tests {
         assert!(hop("http://127.0.0.1:5000/", "http://127.0.0.1:5000/token"));
         assert!(!hop("http://127.0.0.1:5000/", "http://127.0.0.1:5001/token"));
         assert!(!hop("https://a.example/", "https://[::1]/"));
+        assert!(!hop("https://a.example/", "https://[::ffff:0:0]/"));
+        let with_link_local = Addresses { allow_link_local: true, ..in_cluster };
+        assert!(with_link_local.base("169.254.1.2").is_ok());
+        for this_machine in ["0.0.0.0:5000", "[::]:5000", "[::ffff:0.0.0.0]:5000"] {
+            assert!(with_link_local.base(this_machine).is_err(), "{this_machine}");
+        }
     }
 
     #[test]
@@ -357,6 +370,8 @@ mod tests {
             ("fe80::1", true),
             ("2001:4860:4860::8888", false),
             ("::ffff:10.0.0.1", true),
+            ("::ffff:0.0.0.0", true),
+            ("0.0.0.0", true),
             ("64:ff9b::a00:1", true),
             ("64:ff9b::808:808", false),
         ] {
