@@ -23,8 +23,8 @@ use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 use bundle::read_bundle;
 use entries::{Entries, Kind, Stage, others};
 use kube::{Api, Client, core::DynamicObject, runtime::watcher};
-pub use narrow::AppliedReach;
 use narrow::Narrowing;
+pub use narrow::{AppliedReach, PolicyCensus};
 use owner::OwnNamespace;
 pub use owner::delete_with_namespace;
 use pace::Pace;
@@ -89,6 +89,8 @@ pub struct Links {
     pub reach: watch::Receiver<Option<WebhookReach>>,
     /// Is told what the entries select; `None` where this replica does not lead.
     pub applied: watch::Sender<Option<AppliedReach>>,
+    /// Knows whether the policies are known as they are: nothing is narrowed otherwise.
+    pub census: Arc<dyn PolicyCensus>,
 }
 
 /// Keeps the configurations while this replica leads, until `shutdown` is over; then everything stays as it is.
@@ -98,7 +100,7 @@ pub async fn run(
     links: Links,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let Links { mut leads, installed, report, probes, reach, applied } = links;
+    let Links { mut leads, installed, report, probes, reach, applied, census } = links;
     let report = Arc::new(report);
     let mut keeper = Keeper {
         client,
@@ -109,6 +111,7 @@ pub async fn run(
         probes,
         reach: reach.clone(),
         applied,
+        census,
         narrowing: [Narrowing::default(), Narrowing::default()],
         own_namespace: None,
         proof: Proof::default(),
@@ -203,6 +206,7 @@ struct Keeper {
     proof: Proof,
     reach: watch::Receiver<Option<WebhookReach>>,
     applied: watch::Sender<Option<AppliedReach>>,
+    census: Arc<dyn PolicyCensus>,
     narrowing: [Narrowing; 2],
     /// The release's namespace, and when it was looked up.
     own_namespace: Option<(OwnNamespace, Instant)>,
@@ -334,7 +338,15 @@ impl Keeper {
         // What nobody can have written here is put right, as if there were no entries.
         let selected = seen.reach(&exempt).unwrap_or(WebhookReach::Nothing);
         let needed = self.reach.borrow().clone();
-        let target = narrowing.target(selected, needed.as_ref(), object, Instant::now()).without(&exempt);
+        let mut target = narrowing.target(selected.clone(), needed.as_ref(), object, Instant::now());
+        if !target.covers(&selected) && !self.census.is_current().await {
+            tracing::warn!(
+                "the webhooks are not narrowed: the API server has other policies than are known here"
+            );
+            *narrowing = Narrowing::default();
+            target = target.union(selected).bounded();
+        }
+        let target = target.without(&exempt);
         let wanted = match kind.wanted(&self.webhooks.reaching(target), stage) {
             Ok(wanted) => wanted,
             Err(error) => {

@@ -16,17 +16,13 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Node as NodeObject},
     node::v1::RuntimeClass,
 };
-use kube::{
-    Api, Client,
-    api::{ApiResource, DynamicObject},
-    core::{GroupVersionKind, PartialObjectMeta},
-    runtime::watcher,
-};
+use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use self::nodes::NodeLookups;
+pub use self::policies::ListedPolicies;
 pub use self::watched::Watched;
 use super::{
     keys::KeyObjects,
@@ -115,13 +111,8 @@ impl ClusterInventory {
     pub async fn run(self: Arc<Self>, client: Client) {
         self.nodes.ask(client.clone());
         tokio::join!(
-            self.follow_policies(&client, Watched::Policies, "ProvenancePolicy", Reach::Namespace),
-            self.follow_policies(
-                &client,
-                Watched::ClusterPolicies,
-                "ClusterProvenancePolicy",
-                Reach::Cluster
-            ),
+            self.follow_policies(&client, Watched::Policies, policies::NAMESPACED, Reach::Namespace),
+            self.follow_policies(&client, Watched::ClusterPolicies, policies::CLUSTER, Reach::Cluster),
             self.follow_namespaces(&client),
             self.follow_nodes(&client),
             self.follow_runtime_classes(&client),
@@ -302,11 +293,7 @@ impl ClusterInventory {
     }
 
     async fn follow_policies(&self, client: &Client, watched: Watched, kind: &'static str, reach: Reach) {
-        let resource = ApiResource::from_gvk_with_plural(
-            &GroupVersionKind::gvk("bonafide.dev", "v1alpha1", kind),
-            watched.as_str(),
-        );
-        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let objects = policies::objects(client, watched, kind);
         // Nothing is kept of a policy that there is no room for: it is listed again once there is.
         loop {
             let convert = |object| self.policy(kind, object);

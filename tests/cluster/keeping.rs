@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bonafide::{
     cluster::{
         certificates::{self, Lifetimes, Links},
-        install::{self, PROBE_ANNOTATION, Probes, Trust, WebhookReport, echo},
+        install::{self, PROBE_ANNOTATION, PolicyCensus, Probes, Trust, WebhookReport, echo},
         lease,
         reach::WebhookReach,
         webhooks::{FailurePolicy, WebhookSettings},
@@ -21,6 +21,7 @@ use bonafide::{
     },
 };
 use bonafide_kit::plane::{Client as Kubectl, ControlPlane, Namespace, eventually, free_port};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Config,
@@ -39,6 +40,16 @@ use crate::{
     shared::alone,
     webhook::Webhook,
 };
+
+/// What is kept here is not narrowed.
+#[derive(Debug)]
+struct AlwaysCurrent;
+
+impl PolicyCensus for AlwaysCurrent {
+    fn is_current(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(true))
+    }
+}
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,6 +137,7 @@ impl Replica {
             probes,
             reach,
             applied,
+            census: Arc::new(AlwaysCurrent),
         };
         let tasks = vec![
             tokio::spawn(lease::run(client.clone(), election, lead, over(&ended))),

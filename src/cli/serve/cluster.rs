@@ -17,7 +17,7 @@ use crate::{
         certificates, client,
         events::PolicyEvents,
         install::{self, AppliedReach, Probes, Reachability, WebhookReport, Widening, announce},
-        inventory::{ClusterInventory, Watched},
+        inventory::{ClusterInventory, ListedPolicies, Watched},
         keys::KeyObjects,
         lease,
         pods::PendingPods,
@@ -113,6 +113,7 @@ impl Cluster {
             probes: Arc::clone(&probes),
             needed,
             applying,
+            census: ListedPolicies::new(client.clone(), Arc::clone(&inventory)),
         };
         let keeping = keep(&vital, &client, flags, lifetimes, certificate, links, &ends);
         let counted = Arc::clone(metrics);
@@ -251,6 +252,7 @@ struct Shared {
     probes: Arc<Probes>,
     needed: watch::Receiver<Option<WebhookReach>>,
     applying: watch::Sender<Option<AppliedReach>>,
+    census: Arc<ListedPolicies>,
 }
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
@@ -263,7 +265,7 @@ fn keep(
     shared: Shared,
     ends: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
-    let Shared { leading, leads, reporting, probes, needed, applying } = shared;
+    let Shared { leading, leads, reporting, probes, needed, applying, census } = shared;
     let (namespace, name) = (&flags.webhook.namespace, &flags.webhook.name);
     let lease = lease::Settings {
         namespace: namespace.clone(),
@@ -298,6 +300,7 @@ fn keep(
         probes,
         reach: needed,
         applied: applying,
+        census,
     };
     let run = install::run(client.clone(), settings, links, end(ends.clone()));
     keeping.push(vital.spawn("keeping the webhook configurations", run));

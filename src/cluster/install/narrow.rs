@@ -3,8 +3,9 @@
 //! A replica widens the entries for a policy before the policy is stored, and the leader learns of the policy after that. Until then
 //! the entries are wider than the policies that the leader knows need. So it waits for longer than a request may take.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
+use futures::future::BoxFuture;
 use kube::core::DynamicObject;
 use tokio::time::Instant;
 
@@ -16,6 +17,13 @@ pub(super) const WIDENED: &str = "bonafide.dev/widened";
 pub(super) const NARROW_AFTER: Duration = Duration::from_mins(2);
 /// How long API servers may take to follow a change of a configuration.
 pub(super) const SETTLES: Duration = Duration::from_secs(2);
+
+/// Says whether the policies that are known are those that there are. A watch may have been broken or late for longer than
+/// [`NARROW_AFTER`], and what it did not tell of must not be narrowed away.
+pub trait PolicyCensus: Debug + Send + Sync {
+    /// Whether the API server has these policies as they are known, and no others.
+    fn is_current(&self) -> BoxFuture<'_, bool>;
+}
 
 /// Since when the entries could be narrower.
 #[derive(Debug, Default)]

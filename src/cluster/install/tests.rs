@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bonafide_kit::apiserver::{ApiServer, Outage};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -38,6 +39,17 @@ fn webhooks() -> WebhookSettings {
 struct Cluster {
     server: ApiServer,
     is_reached: Arc<AtomicBool>,
+    /// Whether the policies that are known are those that there are.
+    is_current: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Census(Arc<AtomicBool>);
+
+impl PolicyCensus for Census {
+    fn is_current(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Cluster {
@@ -68,7 +80,7 @@ impl Cluster {
             let number = lease["metadata"]["annotations"][PROBE_ANNOTATION].as_str().unwrap_or_default();
             if is_asked && reached.load(Ordering::Relaxed) { vec![echo(number)] } else { Vec::new() }
         });
-        Self { server, is_reached }
+        Self { server, is_reached, is_current: Arc::new(AtomicBool::new(true)) }
     }
 
     fn make(&self, path: &str, kind: &str) {
@@ -97,6 +109,7 @@ impl Cluster {
             probes: Arc::default(),
             reach: needed,
             applied: applying,
+            census: Arc::new(Census(Arc::clone(&self.is_current))),
         };
         let task = tokio::spawn(run(client, settings, links, std::future::pending()));
         Replica { leads, installed, report, needing, applied, task }

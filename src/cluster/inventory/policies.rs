@@ -1,8 +1,13 @@
 //! The policies of an inventory: what their objects are to a review, and what becomes of them when keys that they reference change.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use kube::{ResourceExt as _, api::DynamicObject};
+use futures::future::BoxFuture;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::GroupVersionKind,
+};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -10,6 +15,8 @@ use super::{ClusterInventory, Watched, reported};
 use crate::{
     api::compile::compile_object,
     cluster::{
+        call,
+        install::PolicyCensus,
         keys::Wanted,
         reach::{ReachRule, WebhookReach},
         state::{Keyed, KnownPolicy, Reach},
@@ -17,6 +24,84 @@ use crate::{
     },
     domain::policy::{PolicyEntry, PolicyId},
 };
+
+/// The kind of policies of a namespace.
+pub(super) const NAMESPACED: &str = "ProvenancePolicy";
+/// The kind of policies of the cluster.
+pub(super) const CLUSTER: &str = "ClusterProvenancePolicy";
+/// How many policies' metadata are listed at once.
+const PAGE: u32 = 500;
+
+/// The policies of a kind.
+pub(super) fn objects(client: &Client, watched: Watched, kind: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("bonafide.dev", "v1alpha1", kind);
+    Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, watched.as_str()))
+}
+
+/// Holds the policies that are known against those that the API server lists.
+pub struct ListedPolicies {
+    client: Client,
+    inventory: Arc<ClusterInventory>,
+}
+
+impl fmt::Debug for ListedPolicies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedPolicies").finish_non_exhaustive()
+    }
+}
+
+/// A policy object as it is written: its id, its uid and its generation.
+type Version = (PolicyId, String, i64);
+
+impl ListedPolicies {
+    /// Nothing is listed yet.
+    pub fn new(client: Client, inventory: Arc<ClusterInventory>) -> Arc<Self> {
+        Arc::new(Self { client, inventory })
+    }
+
+    async fn list(&self) -> Result<BTreeSet<Version>, kube::Error> {
+        let mut all = BTreeSet::new();
+        for (watched, kind) in [(Watched::Policies, NAMESPACED), (Watched::ClusterPolicies, CLUSTER)] {
+            let objects = objects(&self.client, watched, kind);
+            let mut page = ListParams::default().limit(PAGE);
+            loop {
+                let list = match call::within(call::LIMIT, objects.list_metadata(&page)).await {
+                    // There is no such kind.
+                    Err(kube::Error::Api(status)) if status.code == 404 => break,
+                    list => list?,
+                };
+                all.extend(list.items.into_iter().map(|object| {
+                    let metadata = object.metadata;
+                    let name = metadata.name.unwrap_or_default();
+                    let id = PolicyId { namespace: metadata.namespace, name };
+                    (id, metadata.uid.unwrap_or_default(), metadata.generation.unwrap_or_default())
+                }));
+                match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => page = page.continue_token(&token),
+                    None => break,
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl PolicyCensus for ListedPolicies {
+    fn is_current(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let listed = match self.list().await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    tracing::warn!(error = call::words(&error), "the policies cannot be listed");
+                    return false;
+                }
+            };
+            let known = self.inventory.policies().into_iter();
+            let known = known.map(|(id, policy)| (id, policy.uid, policy.generation));
+            known.collect::<BTreeSet<_>>() == listed
+        })
+    }
+}
 
 impl ClusterInventory {
     /// Takes a change of policies in.

@@ -66,6 +66,7 @@ impl RootKeeper for NoRoots {
 }
 
 struct World {
+    client: Client,
     lists: Lists,
     inventory: Arc<ClusterInventory>,
 }
@@ -81,8 +82,9 @@ impl World {
         let inventory = ClusterInventory::new(Vec::new(), Unmatched::Allow, true, Arc::clone(&keys));
         tokio::spawn(Arc::clone(&inventory).run(client.clone()));
         tokio::spawn(keys.run(client.clone(), Arc::clone(&inventory)));
-        tokio::spawn(TrustRootObjects::new(client, Arc::clone(&inventory), Arc::new(NoRoots)).run());
-        Self { lists, inventory }
+        let roots = TrustRootObjects::new(client.clone(), Arc::clone(&inventory), Arc::new(NoRoots));
+        tokio::spawn(roots.run());
+        Self { client, lists, inventory }
     }
 
     fn put(&self, path: &'static str, list: Result<Value, u16>) {
@@ -133,6 +135,49 @@ async fn a1_a_list_that_fails_for_a_while_keeps_the_snapshot_back() {
     world.put(NODES, Ok(json!([])));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(world.inventory.snapshot().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn b8_the_policies_that_are_known_are_held_against_those_that_there_are() {
+    use crate::cluster::install::PolicyCensus as _;
+
+    let world = World::new([(POLICIES, Ok(policy()))]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // From now on nothing else gets known.
+    let known = ClusterInventory::new(
+        Vec::new(),
+        Unmatched::Allow,
+        true,
+        KeyObjects::new("bonafide".to_owned(), true),
+    );
+    for (id, policy) in world.inventory.policies() {
+        known.take_policies(Watched::Policies, Reach::Namespace, Change::One((id, policy)));
+    }
+    let census = ListedPolicies::new(world.client.clone(), known);
+    assert!(census.is_current().await);
+    let with = |pointer: &str, value: Value| {
+        let mut changed = policy();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        changed
+    };
+    let another = || [policy(), with("/0/metadata/name", json!("q"))].map(|list| list[0].clone());
+    for (list, is_current) in [
+        (Ok(policy()), true),
+        (Ok(json!([])), false),
+        (Ok(json!(another())), false),
+        (Ok(with("/0/metadata/generation", json!(2))), false),
+        (Ok(with("/0/metadata/uid", json!("2"))), false),
+        (Err(500), false),
+        (Err(403), false),
+        (Err(404), false),
+    ] {
+        world.put(POLICIES, list.clone());
+        assert_eq!(census.is_current().await, is_current, "{list:?}");
+    }
+    let [policies, cluster, ..] = LISTS;
+    world.put(policies, Ok(policy()));
+    world.put(cluster, Err(404));
+    assert!(census.is_current().await, "a kind that is not installed has no policies");
 }
 
 #[tokio::test(start_paused = true)]

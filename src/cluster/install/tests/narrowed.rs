@@ -120,6 +120,24 @@ async fn b8_a_replica_widens_the_entries_for_a_policy_and_the_leader_leaves_them
 }
 
 #[tokio::test(start_paused = true)]
+async fn b8_a_leader_that_does_not_know_the_policies_as_they_are_narrows_nothing() {
+    let cluster = Cluster::new();
+    let (replica, _bundle) = cluster.needing(of(&["a"])).await;
+    // Its watch was broken when this policy came, and is still.
+    cluster.is_current.store(false, Ordering::Relaxed);
+    cluster.widening(&replica).widen(&policy(Some("b"))).await.unwrap();
+    sleep(PAUSE * 10).await;
+    assert_eq!(cluster.selected(), names("In", &["a", "b"]));
+    // What it knows to be needed it widens for all the same.
+    replica.needing.send_replace(Some(of(&["a", "c"])));
+    sleep(SECOND).await;
+    assert_eq!(cluster.selected(), names("In", &["a", "b", "c"]));
+    cluster.is_current.store(true, Ordering::Relaxed);
+    sleep(PAUSE + 10 * SECOND).await;
+    assert_eq!(cluster.selected(), names("In", &["a", "c"]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn b8_the_first_policy_has_entries_before_it_is_there_where_the_webhook_is_reached() {
     for is_reached in [false, true] {
         let cluster = Cluster::new();

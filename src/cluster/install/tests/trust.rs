@@ -81,7 +81,9 @@ async fn a_bundle_of_a_file_is_read_again() {
     let report = watch::Sender::new(WebhookReport::new(&webhooks()));
     let (_needing, reach) = watch::channel(Some(WebhookReach::EVERYTHING));
     let (applied, _) = watch::channel(None);
-    let links = Links { leads: leading, installed: sender, report, probes: Arc::default(), reach, applied };
+    let census = Arc::new(Census(Arc::clone(&cluster.is_current)));
+    let links =
+        Links { leads: leading, installed: sender, report, probes: Arc::default(), reach, applied, census };
     let task = tokio::spawn(run(client, settings, links, std::future::pending()));
     let has = |wanted: String| {
         move |known: &Option<Installed>| {
