@@ -15,7 +15,7 @@ use x509_cert::ext::{
 };
 
 use super::refusal::{Refusal, quoted};
-use crate::domain::identity::Certificate;
+use crate::domain::{identity::Certificate, repository_name::is_same_repository};
 
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// The user names of issuers that have neither e-mail addresses nor URIs.
@@ -47,7 +47,7 @@ pub(super) fn read(certificate: &[u8], usual: Option<&str>) -> Result<Certificat
         build_signer_uri: claims.modern(9)?,
         build_signer_digest: claims.modern(10)?,
         runner: claims.modern(11)?,
-        source_repository: claims.repository(of_github)?,
+        source_repository: claims.repository(&issuer, of_github)?,
         source_digest: claims.either(13, 3)?,
         source_ref: claims.either(14, 6)?,
         source_repository_id: claims.modern(15)?,
@@ -168,9 +168,9 @@ impl<'a> Claims<'a> {
     }
 
     /// 12 is a URI; 5 is `owner/repo`, and was GitHub's alone.
-    fn repository(&self, of_github: bool) -> Result<Option<String>, Refusal> {
+    fn repository(&self, issuer: &str, of_github: bool) -> Result<Option<String>, Refusal> {
         match (self.modern(12)?, self.legacy(5)?) {
-            (Some(uri), Some(short)) if path(&uri) != Some(short.as_str()) => Err(contradiction(12, 5)),
+            (Some(uri), Some(short)) if !is_of(&uri, &short, issuer) => Err(contradiction(12, 5)),
             (Some(uri), _) => Ok(Some(uri)),
             (None, Some(short)) if of_github => Ok(Some(format!("https://github.com/{short}"))),
             (None, _) => Ok(None),
@@ -182,9 +182,11 @@ fn contradiction(modern: u32, legacy: u32) -> Refusal {
     says(&format!("contradicts itself: its extensions {modern} and {legacy} differ"))
 }
 
-/// What stands behind `https://host/`.
-fn path(uri: &str) -> Option<&str> {
-    uri.strip_prefix("https://")?.split_once('/').map(|(_, path)| path)
+/// Whether `https://host/owner/repo` is of the repository `owner/repo`.
+fn is_of(uri: &str, short: &str, issuer: &str) -> bool {
+    let path = uri.strip_prefix("https://").and_then(|rest| rest.split_once('/')).map(|(_, path)| path);
+    let host = path.and_then(|path| uri.strip_suffix(path));
+    host.is_some_and(|host| is_same_repository(uri, &format!("{host}{short}"), Some(issuer)))
 }
 
 fn plain<'a>(text: &'a str, what: &str) -> Result<&'a str, Refusal> {

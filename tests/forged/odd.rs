@@ -75,6 +75,23 @@ fn a_certificate_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
+fn c4_two_spellings_of_one_repository_in_a_certificate_are_no_contradiction() {
+    let sigstore = Sigstore::new();
+    let statement = statement(&identity()).to_string();
+    for (short, is_verified) in [("Acme/APP", true), ("Acme/APPs", false), ("Acme/App/", false)] {
+        let finding = finding_of(&sigstore, &identity().extension(5, short), &statement);
+        assert_eq!(matches!(finding, Finding::Verified(_)), is_verified, "{short}: {finding:?}");
+    }
+    // Of a host that is not known nobody knows.
+    let elsewhere = |short: &str| {
+        let uri = "https://git.example/acme/app";
+        let identity = identity().extension(12, uri).extension(5, short);
+        matches!(finding_of(&sigstore, &identity, &statement), Finding::Verified(_))
+    };
+    assert_eq!((elsewhere("acme/app"), elsewhere("Acme/app")), (true, false));
+}
+
+#[test]
 fn legacy_extensions_stand_for_the_modern_ones() {
     let sigstore = Sigstore::new();
     let find = |identity: &Identity| {
