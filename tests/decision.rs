@@ -26,8 +26,9 @@ use bonafide::domain::{
     plan::{ImagePlan, Plan, Stage, plan},
     platform::{EntryKind, IndexEntry, Platform},
     policy::{
-        ImageSelector, InvalidPolicy, LabelSelector, Labels, Mode, Policy, PolicyEntry, PolicyId, PolicySet,
-        ProvenanceRules, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched,
+        ImageSelector, InvalidPolicy, LabelRequirement, LabelSelector, LabelTest, Labels, Mode, Policy,
+        PolicyEntry, PolicyId, PolicySet, ProvenanceRules, Scope, SubjectRule, TagRule, UncoveredRule,
+        Unmatched,
     },
     provenance::{Provenance, SLSA_V1, Statement},
     summary::{Summary, SummaryRules},
@@ -838,6 +839,51 @@ fn b6_conditions_of_one_review_have_one_budget() {
     let over = ReviewBudget::default();
     over.end();
     assert_eq!(world.judge_within(&over).outcome, Outcome::Deny);
+}
+
+/// Runtimes run it, so it is refused where a policy could be about it, as that policy refuses; elsewhere it is nobody's business.
+#[test]
+fn a4_an_image_id_is_what_the_policies_that_could_be_about_it_make_of_it() {
+    let in_mode = |mode: Mode| {
+        let test = LabelTest::In(vec!["guarded".to_owned()]);
+        let of_name = LabelRequirement { key: "kubernetes.io/metadata.name".to_owned(), test };
+        let id = PolicyId { namespace: None, name: format!("{mode:?}") };
+        PolicyEntry::Valid(Arc::new(Policy {
+            id,
+            mode,
+            namespaces: LabelSelector(vec![of_name]),
+            ..policy()
+        }))
+    };
+    let judged = |entries: &[Mode], namespace: &str, unmatched: Unmatched, image: &str| {
+        let set = PolicySet::new(entries.iter().copied().map(in_mode).collect(), 1);
+        let labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
+        let scope = Scope::Namespace { name: namespace, labels: Labels::All(&labels) };
+        match plan(&set, scope, unmatched, Stage::Final, image) {
+            Plan::Settled(verdict) => *verdict,
+            Plan::Ask(_) => panic!("{image} is asked about"),
+        }
+    };
+    let id = "sha256:e3b0c442";
+    let (enforce, warn, audit) = (Mode::Enforce, Mode::Warn, Mode::Audit);
+    for (modes, namespace, unmatched, denials, warnings, findings) in [
+        (vec![enforce], "guarded", Unmatched::Allow, 1, 0, 0),
+        (vec![audit, enforce], "guarded", Unmatched::Allow, 1, 0, 0),
+        (vec![warn, audit], "guarded", Unmatched::Allow, 0, 1, 0),
+        (vec![audit], "guarded", Unmatched::Allow, 0, 0, 1),
+        (vec![enforce], "other", Unmatched::Allow, 0, 0, 0),
+        (vec![], "other", Unmatched::Allow, 0, 0, 0),
+        (vec![], "other", Unmatched::Warn, 0, 1, 0),
+        (vec![audit], "guarded", Unmatched::Deny, 1, 0, 0),
+    ] {
+        let verdict = judged(&modes, namespace, unmatched, id);
+        let found = (verdict.problems.len(), verdict.warnings.len(), verdict.audit.len());
+        assert_eq!(found, (denials, warnings, findings), "{modes:?} {namespace} {unmatched:?}");
+        assert_eq!(verdict.outcome == Outcome::Deny, denials > 0);
+        assert_eq!(verdict.matched, found != (0, 0, 0));
+    }
+    // What no runtime pulls is refused everywhere.
+    assert_eq!(judged(&[audit], "other", Unmatched::Allow, "ghcr.io/Org/App").outcome, Outcome::Deny);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     key::PublicKey,
     looked_at::LookedAt,
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched},
-    reference::{Reference, Repository},
+    reference::{Reference, ReferenceError, Repository},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
 };
 
@@ -217,11 +217,19 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error) => {
-            let problem = Problem {
-                hint: Some("correct the container's image".to_owned()),
-                ..Problem::new(Reason::InvalidReference, Mode::Enforce, format!("{error}"))
+            let mode = match error {
+                // Runtimes run it, so the policies that could be about it decide.
+                ReferenceError::ImageId(_) => strictest_in_scope(set, scope, unmatched),
+                // No runtime pulls it.
+                _ => Some(Mode::Enforce),
             };
-            return Plan::Settled(Box::new(ImageVerdict::of_problems(image, vec![problem])));
+            let problem = mode.map(|mode| Problem {
+                hint: Some("correct the container's image".to_owned()),
+                ..Problem::new(Reason::InvalidReference, mode, format!("{error}"))
+            });
+            let mut verdict = ImageVerdict::of_problems(image, problem.into_iter().collect());
+            verdict.matched = mode.is_some();
+            return Plan::Settled(Box::new(verdict));
         }
     };
     let matching = set.matching(scope, reference.repository());
@@ -234,12 +242,7 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
         }
         return Plan::Ask(asked);
     }
-    let mode = match unmatched {
-        Unmatched::Allow => None,
-        Unmatched::Warn => Some(Mode::Warn),
-        Unmatched::Deny => Some(Mode::Enforce),
-    };
-    let problem = mode.map(|mode| Problem {
+    let problem = of_unmatched(unmatched).map(|mode| Problem {
         hint: Some("add a ProvenancePolicy whose images.include names it".to_owned()),
         ..Problem::new(Reason::UnmatchedImage, mode, format!("no policy names {}", reference.repository()))
     });
@@ -247,6 +250,20 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     verdict.matched = false;
     verdict.digest = reference.digest().copied();
     Plan::Settled(Box::new(verdict))
+}
+
+/// What the strictest policy does with an image that could be one of its own; `None` where there is no policy.
+fn strictest_in_scope(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched) -> Option<Mode> {
+    set.in_scope(scope).map(PolicyEntry::mode).chain(of_unmatched(unmatched)).max()
+}
+
+/// What an image gets that no policy names; `None`: nothing.
+const fn of_unmatched(unmatched: Unmatched) -> Option<Mode> {
+    match unmatched {
+        Unmatched::Allow => None,
+        Unmatched::Warn => Some(Mode::Warn),
+        Unmatched::Deny => Some(Mode::Enforce),
+    }
 }
 
 /// The policies that are evaluated, and what is said of the others. The cluster's and the namespace's are counted apart: neither takes
