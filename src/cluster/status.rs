@@ -22,7 +22,7 @@ use crate::{
     domain::{
         evidence::KnownRoots,
         identity::Signer,
-        policy::{PolicyEntry, PolicyId},
+        policy::{Mode, PolicyEntry, PolicyId},
     },
     gather::ports::RootKeeper,
 };
@@ -163,7 +163,12 @@ fn report(
         }
         PolicyEntry::Invalid(invalid) => {
             let errors = invalid.errors.join("; ");
-            (false, "Invalid", format!("the policy denies every image it is for: {errors}{also}"))
+            let effect = match invalid.mode {
+                Mode::Enforce => "denies every image it is for",
+                Mode::Warn => "warns of every image it is for, and denies none",
+                Mode::Audit => "records every image it is for, and denies none",
+            };
+            (false, "Invalid", format!("the policy {effect}: {errors}{also}"))
         }
     };
     if let Some(exempt) = exempt {

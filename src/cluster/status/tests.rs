@@ -128,6 +128,30 @@ fn e6_ready_is_false_where_a_signer_names_a_root_that_is_not_there() {
 }
 
 #[test]
+fn e6_the_status_of_an_invalid_policy_says_what_it_does() {
+    let webhooks = webhooks(FailurePolicy::Fail, Reachability::Reached);
+    let told = ["Enforce", "Warn", "Audit", "audit"].map(|mode| {
+        let object = json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ProvenancePolicy", "metadata": {"name": "p", "namespace": "ns"},
+            "spec": {"mode": mode, "images": {"include": ["ghcr.io/o/a"]}, "signers": []},
+        });
+        let policy = KnownPolicy { entry: compile(&object, &NoKeys).entry, ..policy(None, None) };
+        let told = conditions(&policy, &webhooks, None);
+        told.lines().next().unwrap_or_default().split(": spec").next().unwrap_or_default().to_owned()
+    });
+    let denies = "Ready=False Invalid: the policy denies every image it is for";
+    assert_eq!(
+        told,
+        [
+            denies,
+            "Ready=False Invalid: the policy warns of every image it is for, and denies none",
+            "Ready=False Invalid: the policy records every image it is for, and denies none",
+            denies,
+        ]
+    );
+}
+
+#[test]
 fn e6_the_last_review_is_told_by_the_hour_and_a_new_leader_keeps_what_was_told() {
     let webhooks = webhooks(FailurePolicy::Fail, Reachability::Reached);
     let message = |last: Option<&str>, before: Option<Reviewed>| {
