@@ -22,6 +22,7 @@ use bonafide::{
     trust::Roots,
 };
 use bonafide_kit::{
+    image::Image,
     registry::{Fault, On, Registry, TokenAuth},
     scenario::Scenario,
 };
@@ -293,4 +294,63 @@ async fn d_a_local_registry_is_asked_only_where_it_is_listed() {
     world.review("none", &image).await;
     tokio::time::sleep(FAILURES_KEPT).await;
     assert_eq!(world.review("none", &image).await.0, Outcome::Allow, "the twin");
+}
+
+/// What was found of an image, for comparing.
+async fn found(world: &World, image: &str) -> (Outcome, Vec<(Reason, String)>) {
+    let review = world.review_within("none", image, Duration::from_millis(1500)).await;
+    let problems = review.images[0].verdict.problems.iter();
+    (review.outcome, problems.map(|problem| (problem.reason, problem.found.clone())).collect())
+}
+
+/// An index that nobody attested: what it lists is looked at too.
+fn unattested_index(world: &World) -> (String, String) {
+    let registry = &world.scenario.registry;
+    let pushed = Image::index(&["linux/amd64"]).push(registry, "acme/index", "");
+    let image = format!("{}/acme/index@{}", registry.host(), pushed.digest);
+    (image, pushed.platform("linux/amd64").to_owned())
+}
+
+#[tokio::test]
+async fn d_a_failure_at_a_manifest_that_an_index_lists_is_told_as_not_reached() {
+    for fault in
+        [Fault::Status(401), Fault::Status(403), Fault::Status(500), Fault::throttled(30), Fault::Close]
+    {
+        let world = World::start_with(|host| in_cluster(&[host])).await;
+        let (image, listed) = unattested_index(&world);
+        let registry = &world.scenario.registry;
+        registry.fault(On::manifests().reference(listed), fault.clone());
+        let unreached = format!("{} could not be reached", registry.host());
+        let expected = (Outcome::Unverifiable, vec![(Reason::RegistryUnavailable, unreached)]);
+        assert_eq!(found(&world, &image).await, expected, "{fault:?}");
+    }
+    // The twin: nothing fails.
+    let world = World::start_with(|host| in_cluster(&[host])).await;
+    let (image, _) = unattested_index(&world);
+    assert_eq!(found(&world, &image).await.1[0].0, Reason::NoProvenance);
+}
+
+/// A registry leads to whatever its owner likes, and the owner sees what becomes of the pod.
+#[tokio::test]
+async fn d_what_answers_at_an_address_that_a_registry_leads_to_changes_nothing() {
+    let mut all = Vec::new();
+    for fault in
+        [Fault::Status(404), Fault::Status(403), Fault::Status(400), Fault::Status(500), Fault::Close]
+    {
+        let elsewhere = Registry::start().await;
+        let world = World::start_with(|host| in_cluster(&[host, elsewhere.host()])).await;
+        let (image, _) = unattested_index(&world);
+        elsewhere.fault(On::any(), fault);
+        for on in [On::referrers(), On::att_tags(), On::fallback_tags()] {
+            world.scenario.registry.fault(on, Fault::Redirect(elsewhere.url()));
+        }
+        let (outcome, problems) = found(&world, &image).await;
+        assert!(elsewhere.count() > 0);
+        let host = world.scenario.registry.host().to_owned();
+        let told = problems.into_iter().map(|(reason, found)| (reason, found.replace(&host, "HOST")));
+        all.push((outcome, told.collect::<Vec<_>>()));
+    }
+    let unreached = (Reason::RegistryUnavailable, "HOST could not be reached".to_owned());
+    assert_eq!(all[0], (Outcome::Unverifiable, vec![unreached]));
+    assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
 }

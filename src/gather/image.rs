@@ -189,7 +189,12 @@ pub async fn is_index(
     digest: Digest,
     room: Room,
 ) -> Result<bool, Stop> {
-    let manifest = source.manifest(repository, &digest).await?;
+    let manifest = source.manifest(repository, &digest).await;
+    let manifest = manifest.map_err(|error| match error.kind {
+        // Whether it matters that there is none is for the caller to say.
+        FetchErrorKind::NotFound => error,
+        _ => source.tell(repository, error),
+    })?;
     if manifest.bytes.len() > room.bytes && !room.is_largest {
         return Err(Stop::TooSmall);
     }

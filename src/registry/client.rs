@@ -200,6 +200,12 @@ impl Client {
         loop {
             let answer = self.send(repository, ask).await?;
             let (status, headers) = (answer.status, answer.headers.clone());
+            // Whoever names a registry that leads to others chooses whom it leads to. What these answer shows in nothing that follows.
+            let is_led_to = origin(&answer.url) != origin(&ask.url);
+            if is_led_to && !status.is_success() && self.transport.conceals(repository.registry()) {
+                answer.drain().await;
+                return Err(Failure::NoAnswer(unusable(repository, ask.what)));
+            }
             if !status.is_success() {
                 let failure = self.failure(repository, &answer, ask);
                 answer.drain().await;
