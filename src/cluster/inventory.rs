@@ -4,11 +4,7 @@ mod nodes;
 mod policies;
 mod watched;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
@@ -19,7 +15,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use self::nodes::NodeLookups;
 pub use self::policies::ListedPolicies;
@@ -45,6 +41,11 @@ const GATHERING: Duration = Duration::from_millis(10);
 /// How long the API server must say that it does not have a kind before objects of it are forgotten. Who deletes a definition deletes
 /// its objects first, and the watch tells so; this is for a replica whose watch was broken meanwhile.
 const ABSENT: Duration = Duration::from_secs(30);
+/// How long after the last error a watch goes. One that is established says nothing until an object changes, and one that is not is tried
+/// again sooner, or the request for it takes longer than any may.
+const QUIET: Duration = Duration::from_secs(90);
+/// The same where the API server answers at once that it does not have the kind.
+const QUIET_AFTER_ABSENT: Duration = Duration::from_secs(10);
 /// How many policies are listed at once: each may be as large as the API server stores.
 const POLICIES_AT_ONCE: u32 = 20;
 /// How long to wait before policies are listed again because there is room for more of them.
@@ -55,10 +56,35 @@ const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(10);
 struct Course {
     /// Whether there was a complete list.
     listed: bool,
-    /// Since when it does not go, and the last error.
-    lost: Option<(Instant, String)>,
-    /// Since when the API server says that it does not have the kind.
-    absent: Option<tokio::time::Instant>,
+    /// Why it does not go.
+    lost: Option<WatchLoss>,
+    /// Since when the API server says that it does not have the kind, and when it said so last.
+    absent: Option<(Instant, Instant)>,
+}
+
+/// A watch that does not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct WatchLoss {
+    since: Instant,
+    /// When the last error came.
+    last: Instant,
+    error: String,
+}
+
+impl WatchLoss {
+    /// Whether it goes again.
+    fn is_over(&self) -> bool {
+        self.last.elapsed() > QUIET
+    }
+}
+
+impl Course {
+    fn follows_again(&mut self, watched: Watched) {
+        if let Some(lost) = self.lost.take() {
+            let for_seconds = lost.since.elapsed().as_secs();
+            tracing::info!(resource = watched.as_str(), for_seconds, "followed again");
+        }
+    }
 }
 
 /// What is known of a cluster, followed for the process's life.
@@ -78,6 +104,8 @@ pub struct ClusterInventory {
     budget: Mutex<PolicyBudget>,
     /// There is room again for policies that there was none for.
     room: [Notify; 2],
+    /// All policies were forgotten. Those that come back are listed: a watch that goes on does not tell of them.
+    forgotten: [Notify; 2],
     /// Changes with the policies, or with whether they are listed.
     policy_revision: tokio::sync::watch::Sender<u64>,
 }
@@ -103,6 +131,7 @@ impl ClusterInventory {
             nodes: NodeLookups::default(),
             budget: Mutex::default(),
             room: [Notify::new(), Notify::new()],
+            forgotten: [Notify::new(), Notify::new()],
             policy_revision: tokio::sync::watch::Sender::new(0),
         })
     }
@@ -143,7 +172,7 @@ impl ClusterInventory {
         let courses = self.courses.lock();
         let unlisted = |watched: &Watched| {
             let course = courses.get(watched);
-            let error = course.and_then(|course| course.lost.as_ref()).map(|(_, error)| error.clone());
+            let error = course.and_then(|course| course.lost.as_ref()).map(|lost| lost.error.clone());
             let is_listed = course.is_some_and(|course| course.listed);
             (!is_listed).then(|| Unlisted { resource: watched.as_str(), error })
         };
@@ -152,9 +181,12 @@ impl ClusterInventory {
 
     /// For how long something has not been followed; zero where it is.
     pub fn staleness(&self, watched: Watched) -> Duration {
-        let courses = self.courses.lock();
-        let lost = courses.get(&watched).and_then(|course| course.lost.as_ref());
-        lost.map(|(since, _)| since.elapsed()).unwrap_or_default()
+        let mut courses = self.courses.lock();
+        let Some(course) = courses.get_mut(&watched) else { return Duration::ZERO };
+        if course.lost.as_ref().is_some_and(WatchLoss::is_over) {
+            course.follows_again(watched);
+        }
+        course.lost.as_ref().map(|lost| lost.since.elapsed()).unwrap_or_default()
     }
 
     /// The policy objects as they are known, in order.
@@ -184,16 +216,13 @@ impl ClusterInventory {
         match lost {
             None => {
                 course.absent = None;
-                if let Some((since, _)) = course.lost.take() {
-                    let for_seconds = since.elapsed().as_secs();
-                    tracing::info!(resource = watched.as_str(), for_seconds, "followed again");
-                }
+                course.follows_again(watched);
             }
             Some(error) => {
                 let (resource, is_listed) = (watched.as_str(), course.listed);
-                let known = course.lost.take();
+                let known = course.lost.take_if(|lost| !lost.is_over());
                 // Until there is a list, each other error is told: the last one may be a right that is missing.
-                let is_told = known.as_ref().is_some_and(|(_, last)| is_listed || last == error);
+                let is_told = known.as_ref().is_some_and(|known| is_listed || known.error == error);
                 if !is_told && is_listed {
                     tracing::warn!(
                         resource,
@@ -207,8 +236,9 @@ impl ClusterInventory {
                         "cannot be listed; every review is denied with 503 until it is"
                     );
                 }
-                let since = known.map_or_else(Instant::now, |(since, _)| since);
-                course.lost = Some((since, error.to_owned()));
+                let now = Instant::now();
+                let since = known.map_or(now, |known| known.since);
+                course.lost = Some(WatchLoss { since, last: now, error: error.to_owned() });
             }
         }
     }
@@ -219,7 +249,11 @@ impl ClusterInventory {
         let is_empty = watched.may_be_absent() && {
             let mut courses = self.courses.lock();
             let course = courses.entry(watched).or_default();
-            let since = *course.absent.get_or_insert_with(tokio::time::Instant::now);
+            let now = Instant::now();
+            // In between it had the kind.
+            let goes_on = course.absent.filter(|(_, last)| last.elapsed() <= QUIET_AFTER_ABSENT);
+            let since = goes_on.map_or(now, |(since, _)| since);
+            course.absent = Some((since, now));
             !course.listed || since.elapsed() >= ABSENT
         };
         if is_empty {
@@ -275,8 +309,11 @@ impl ClusterInventory {
             Change::Lost(error) => return self.watched(watched, Some(error)),
             Change::Absent(error) => {
                 if self.is_absent(watched, error) {
-                    put(&mut self.state.lock(), Change::All(Vec::new()));
+                    let had_some = put(&mut self.state.lock(), Change::All(Vec::new()));
                     self.listed(watched);
+                    if had_some {
+                        self.forgotten(watched).into_iter().for_each(Notify::notify_one);
+                    }
                 }
                 return;
             }
@@ -304,7 +341,25 @@ impl ClusterInventory {
             tokio::select! {
                 () = following => {}
                 () = self.has_room(reach) => {}
+                () = self.are_forgotten(watched) => {}
             }
+        }
+    }
+
+    /// Where is told that all objects of a kind were forgotten.
+    const fn forgotten(&self, watched: Watched) -> Option<&Notify> {
+        let [of_namespaces, of_cluster] = &self.forgotten;
+        match watched {
+            Watched::Policies => Some(of_namespaces),
+            Watched::ClusterPolicies => Some(of_cluster),
+            _ => None,
+        }
+    }
+
+    async fn are_forgotten(&self, watched: Watched) {
+        match self.forgotten(watched) {
+            Some(forgotten) => forgotten.notified().await,
+            None => std::future::pending().await,
         }
     }
 

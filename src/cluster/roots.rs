@@ -41,6 +41,8 @@ pub struct TrustRootObjects {
     keeper: Arc<dyn RootKeeper>,
     known: Mutex<BTreeMap<String, Known>>,
     changed: Notify,
+    /// All were forgotten. Those that come back are listed: a watch that goes on does not tell of them.
+    forgotten: Notify,
 }
 
 #[derive(Debug, Clone)]
@@ -54,13 +56,19 @@ struct Known {
 impl TrustRootObjects {
     /// None is known yet.
     pub fn new(client: Client, inventory: Arc<ClusterInventory>, keeper: Arc<dyn RootKeeper>) -> Arc<Self> {
-        Arc::new(Self { client, inventory, keeper, known: Mutex::default(), changed: Notify::new() })
+        let (changed, forgotten) = (Notify::new(), Notify::new());
+        Arc::new(Self { client, inventory, keeper, known: Mutex::default(), changed, forgotten })
     }
 
     /// Follows them for ever.
     pub async fn run(self: Arc<Self>) {
-        let events = watcher::watcher(self.objects(), watch::settings());
-        watch::follow(events, known, |change| self.take(change)).await;
+        loop {
+            let events = watcher::watcher(self.objects(), watch::settings());
+            tokio::select! {
+                () = watch::follow(events, known, |change| self.take(change)) => {}
+                () = self.forgotten.notified() => {}
+            }
+        }
     }
 
     fn objects(&self) -> Api<DynamicObject> {
@@ -77,8 +85,11 @@ impl TrustRootObjects {
             Change::Lost(error) => self.inventory.watched(watched, Some(&error)),
             Change::Absent(error) => {
                 if self.inventory.is_absent(watched, &error) {
-                    self.keep(Change::All(Vec::new()));
+                    let had_some = self.keep(Change::All(Vec::new()));
                     self.inventory.listed(watched);
+                    if had_some {
+                        self.forgotten.notify_one();
+                    }
                 }
             }
             change @ Change::All(_) => {
@@ -93,7 +104,8 @@ impl TrustRootObjects {
         }
     }
 
-    fn keep(&self, change: Change<(String, Known)>) {
+    /// Takes a change in. Whether any root is another than before.
+    fn keep(&self, change: Change<(String, Known)>) -> bool {
         let mut known = self.known.lock();
         let specs = |known: &BTreeMap<String, Known>| -> Vec<(String, i64)> {
             known.values().map(|root| (root.uid.clone(), root.generation)).collect()
@@ -111,12 +123,14 @@ impl TrustRootObjects {
             Change::Lost(_) | Change::Absent(_) => {}
         }
         // A status alone changes no root.
-        if specs(&known) != before {
+        let is_other = specs(&known) != before;
+        if is_other {
             let objects: Vec<Value> = known.values().map(|root| root.object.clone()).collect();
             self.keeper.keep(&objects);
             self.inventory.roots_changed();
         }
         self.changed.notify_one();
+        is_other
     }
 
     /// Writes statuses for ever, while `leads` says that it is this replica's to do.

@@ -137,6 +137,92 @@ async fn a1_a_list_that_fails_for_a_while_keeps_the_snapshot_back() {
     assert!(world.inventory.snapshot().is_ok());
 }
 
+/// An API server whose watches are established and say nothing, but where they fail with the next of these codes.
+#[derive(Clone, Default)]
+struct Quiet {
+    lists: Lists,
+    failures: Arc<Mutex<Vec<u16>>>,
+    /// Every request about policies fails with this code.
+    outage: Arc<Mutex<Option<u16>>>,
+}
+
+async fn answer_quietly(Extracted(quiet): Extracted<Quiet>, request: Request) -> Response {
+    let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+    let is_of_policies = request.uri().path() == POLICIES;
+    let outage = quiet.outage.lock().filter(|_| is_of_policies);
+    let failure = (is_watch && is_of_policies).then(|| quiet.failures.lock().pop()).flatten();
+    if let Some(code) = outage.or(failure) {
+        return status(code);
+    }
+    if is_watch {
+        let nothing = futures::stream::pending::<Result<String, std::io::Error>>();
+        return axum::body::Body::from_stream(nothing).into_response();
+    }
+    answer(Extracted(quiet.lists), request).await
+}
+
+impl Quiet {
+    /// One with a policy, and an inventory that follows it.
+    async fn followed() -> (Self, Arc<ClusterInventory>) {
+        let quiet = Self::default();
+        let all = LISTS.into_iter().map(|path| (path, Ok(json!([]))));
+        *quiet.lists.lock() = all.chain([(POLICIES, Ok(policy()))]).collect();
+        let client = Client::new(Router::new().fallback(answer_quietly).with_state(quiet.clone()), "ns");
+        let keys = KeyObjects::new("bonafide".to_owned(), false);
+        let inventory = ClusterInventory::new(Vec::new(), Unmatched::Allow, true, keys);
+        tokio::spawn(Arc::clone(&inventory).run(client.clone()));
+        let roots = TrustRootObjects::new(client, Arc::clone(&inventory), Arc::new(NoRoots));
+        tokio::spawn(roots.run());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(known_policies(&inventory), 1);
+        (quiet, inventory)
+    }
+}
+
+fn known_policies(inventory: &ClusterInventory) -> usize {
+    inventory.snapshot().unwrap().policies.entries().len()
+}
+
+/// Nothing tells that a watch is established again: two wrong answers in one day are not one that lasts.
+#[tokio::test(start_paused = true)]
+async fn e3_a_moment_without_the_kind_does_not_last_until_the_next_one() {
+    let (quiet, inventory) = Quiet::followed().await;
+    for _ in 0..3 {
+        quiet.failures.lock().push(404);
+        tokio::time::sleep(Duration::from_mins(10)).await;
+        assert!(quiet.failures.lock().is_empty(), "the watch was tried again");
+        assert_eq!(known_policies(&inventory), 1);
+    }
+    // The twin: it lasts.
+    *quiet.outage.lock() = Some(404);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(known_policies(&inventory), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e3_policies_that_were_forgotten_are_listed_when_their_kind_is_there_again() {
+    let (quiet, inventory) = Quiet::followed().await;
+    *quiet.outage.lock() = Some(404);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(known_policies(&inventory), 0);
+    *quiet.outage.lock() = None;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(known_policies(&inventory), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_a_watch_that_fails_once_and_is_quiet_then_is_not_stale() {
+    let (quiet, inventory) = Quiet::followed().await;
+    quiet.failures.lock().push(500);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(quiet.failures.lock().is_empty());
+    assert_eq!(inventory.staleness(Watched::Policies), Duration::ZERO);
+    // The twin: it goes on failing.
+    *quiet.outage.lock() = Some(500);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(inventory.staleness(Watched::Policies) > Duration::from_mins(5));
+}
+
 #[tokio::test(start_paused = true)]
 async fn b8_the_policies_that_are_known_are_held_against_those_that_there_are() {
     use crate::cluster::install::PolicyCensus as _;
