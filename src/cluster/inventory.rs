@@ -183,7 +183,8 @@ impl ClusterInventory {
     pub fn staleness(&self, watched: Watched) -> Duration {
         let mut courses = self.courses.lock();
         let Some(course) = courses.get_mut(&watched) else { return Duration::ZERO };
-        if course.lost.as_ref().is_some_and(WatchLoss::is_over) {
+        // Pods are followed by a watch of our own, which tells when it begins.
+        if watched != Watched::Pods && course.lost.as_ref().is_some_and(WatchLoss::is_over) {
             course.follows_again(watched);
         }
         course.lost.as_ref().map(|lost| lost.since.elapsed()).unwrap_or_default()
@@ -220,7 +221,7 @@ impl ClusterInventory {
             }
             Some(error) => {
                 let (resource, is_listed) = (watched.as_str(), course.listed);
-                let known = course.lost.take_if(|lost| !lost.is_over());
+                let known = course.lost.take_if(|lost| watched == Watched::Pods || !lost.is_over());
                 // Until there is a list, each other error is told: the last one may be a right that is missing.
                 let is_told = known.as_ref().is_some_and(|known| is_listed || known.error == error);
                 if !is_told && is_listed {
