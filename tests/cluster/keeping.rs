@@ -349,6 +349,8 @@ fn the_binary_installs_itself_and_leaves_as_it_should() {
         "--pinning",
         "--failure-policy=Fail",
         &service_port,
+        // There is no policy that would need entries for workloads.
+        "--reach=everything",
     ];
     let webhook = Webhook::start(&account, plane.folder(), port, &flags);
     until_closed(&plane);
