@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::{
     rsa::PublicKeyComponents,
-    signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
+        EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+    },
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -89,7 +92,51 @@ pub struct SigningKey {
 #[derive(Debug, Clone)]
 enum KeyMaterial {
     Rsa { n: Vec<u8>, e: Vec<u8> },
-    P256(Vec<u8>),
+    Ec { curve: Curve, point: Vec<u8> },
+}
+
+/// The curves that API servers sign with (RFC 7518, section 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Curve {
+    P256,
+    P384,
+    P521,
+}
+
+impl Curve {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "P-256" => Some(Self::P256),
+            "P-384" => Some(Self::P384),
+            "P-521" => Some(Self::P521),
+            _ => None,
+        }
+    }
+
+    const fn algorithm(self) -> &'static str {
+        match self {
+            Self::P256 => "ES256",
+            Self::P384 => "ES384",
+            Self::P521 => "ES512",
+        }
+    }
+
+    fn verifier(self) -> &'static EcdsaVerificationAlgorithm {
+        match self {
+            Self::P256 => &ECDSA_P256_SHA256_FIXED,
+            Self::P384 => &ECDSA_P384_SHA384_FIXED,
+            Self::P521 => &ECDSA_P521_SHA512_FIXED,
+        }
+    }
+
+    /// How many bytes a coordinate has.
+    const fn size(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -152,7 +199,7 @@ struct ObjectIn {
     uid: String,
 }
 
-/// The keys of a JSON Web Key Set (RFC 7517) with which RS256 and ES256 are verified; others are passed over.
+/// The keys of a JSON Web Key Set (RFC 7517) with which RS256, ES256, ES384 and ES512 are verified; others are passed over.
 ///
 /// # Errors
 /// Where it is no such set.
@@ -167,13 +214,15 @@ fn read_key(key: KeyIn) -> Option<SigningKey> {
     }
     let (alg, material) = match (key.kty.as_str(), key.crv.as_deref()) {
         ("RSA", _) => ("RS256", KeyMaterial::Rsa { n: decode(&key.n?)?, e: decode(&key.e?)? }),
-        ("EC", Some("P-256")) => {
+        ("EC", Some(curve)) => {
+            let curve = Curve::named(curve)?;
             let (x, y) = (decode(&key.x?)?, decode(&key.y?)?);
-            if (x.len(), y.len()) != (32, 32) {
+            if (x.len(), y.len()) != (curve.size(), curve.size()) {
                 return None;
             }
             // The uncompressed form of a point (SEC 1, section 2.3.3).
-            ("ES256", KeyMaterial::P256([&[4], x.as_slice(), y.as_slice()].concat()))
+            let point = [&[4], x.as_slice(), y.as_slice()].concat();
+            (curve.algorithm(), KeyMaterial::Ec { curve, point })
         }
         _ => return None,
     };
@@ -192,7 +241,7 @@ impl SigningKey {
     const fn algorithm(&self) -> &'static str {
         match self.key {
             KeyMaterial::Rsa { .. } => "RS256",
-            KeyMaterial::P256(_) => "ES256",
+            KeyMaterial::Ec { curve, .. } => curve.algorithm(),
         }
     }
 
@@ -201,8 +250,8 @@ impl SigningKey {
             KeyMaterial::Rsa { n, e } => {
                 PublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
-            KeyMaterial::P256(point) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            KeyMaterial::Ec { curve, point } => {
+                UnparsedPublicKey::new(curve.verifier(), point).verify(message, signature)
             }
         };
         verified.map_err(|_| TokenError::Signature)

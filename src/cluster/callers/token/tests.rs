@@ -3,7 +3,10 @@
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING,
+        EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    },
 };
 use serde_json::{Value, json};
 
@@ -105,6 +108,32 @@ fn d_a_token_that_the_api_server_issued_for_this_entry_counts() {
     let mut one = claims();
     one["aud"] = json!(AUDIENCE);
     assert!(verify(&issuer.sign(&header("rsa"), &one), &issuer.keys(), &expected(&[])).is_ok());
+}
+
+/// API servers sign with the key that they are given, on any of three curves.
+#[test]
+fn d_tokens_on_every_curve_of_api_servers_count() {
+    for (curve, alg, size, scheme) in [
+        ("P-256", "ES256", 32, &ECDSA_P256_SHA256_FIXED_SIGNING),
+        ("P-384", "ES384", 48, &ECDSA_P384_SHA384_FIXED_SIGNING),
+        ("P-521", "ES512", 66, &ECDSA_P521_SHA512_FIXED_SIGNING),
+    ] {
+        let pair = EcdsaKeyPair::generate(scheme).unwrap();
+        let point = pair.public_key().as_ref();
+        let (x, y) = point[1..].split_at(size);
+        let key = json!({"use": "sig", "kty": "EC", "kid": "k", "alg": alg, "crv": curve, "x": encode(x), "y": encode(y)});
+        let keys = read_keys(&json!({"keys": [key]}).to_string()).unwrap();
+        let sign = |alg: &str| {
+            let header = json!({"alg": alg, "kid": "k"}).to_string();
+            let message = format!("{}.{}", encode(header), encode(claims().to_string()));
+            let signature = pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+            format!("{message}.{}", encode(signature))
+        };
+        assert_eq!(verify(&sign(alg), &keys, &expected(&[])), Ok(NOW + 600), "{alg}");
+        for other in ["ES256", "ES384", "ES512", "RS256", "none"].into_iter().filter(|other| *other != alg) {
+            assert!(matches!(verify(&sign(other), &keys, &expected(&[])), Err(TokenError::Malformed(_))));
+        }
+    }
 }
 
 #[test]
