@@ -53,6 +53,9 @@ const MANAGER: &str = "bonafide";
 const LOOK: Duration = Duration::from_secs(2);
 /// How soon they are looked at again while something is to come.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// For how long replicas of a version without probes may be left after a leader has taken over their entries: as long as a Deployment may
+/// take by default to make progress.
+const UPGRADE_LASTS: Duration = Duration::from_mins(10);
 
 /// Whom the API server is to trust.
 #[derive(Debug)]
@@ -114,6 +117,7 @@ pub async fn run(
         census,
         narrowing: [Narrowing::default(), Narrowing::default()],
         own_namespace: None,
+        inherited: None,
         proof: Proof::default(),
         bundle: None,
         paces: [Pace::default(), Pace::default()],
@@ -210,6 +214,8 @@ struct Keeper {
     narrowing: [Narrowing; 2],
     /// The release's namespace, and when it was looked up.
     own_namespace: Option<(OwnNamespace, Instant)>,
+    /// When entries of a version without probes were found.
+    inherited: Option<Instant>,
     /// The last bundle of the file.
     bundle: Option<Bundle>,
     paces: [Pace; 2],
@@ -333,10 +339,13 @@ impl Keeper {
         object: &DynamicObject,
     ) -> Standing {
         let seen = Entries::seen(object);
+        if seen.are_without_probes() {
+            self.inherited.get_or_insert_with(Instant::now);
+        }
         let (stage, is_final) = self.stage(&seen);
         let exempt = self.webhooks.exempt();
-        // What nobody can have written here is put right, as if there were no entries.
-        let selected = seen.reach(&exempt).unwrap_or(WebhookReach::Nothing);
+        // What cannot be read may select anything: other settings, another version or another writer.
+        let selected = seen.reach(&exempt).unwrap_or(WebhookReach::EVERYTHING);
         let needed = self.reach.borrow().clone();
         let mut target = narrowing.target(selected.clone(), needed.as_ref(), object, Instant::now());
         if !target.covers(&selected) && !self.census.is_current().await {
@@ -393,10 +402,15 @@ impl Keeper {
         // A leader that has just begun knows nothing yet, and one that has seen the webhook reached may see it again: until then, entries
         // that review workloads stay.
         let is_known = self.proof.last.is_some() || !self.proof.is_overdue(now);
-        if seen.review() && is_known {
+        if seen.review() && (is_known || self.may_reach_the_version_before(now)) {
             return (Stage::Complete(FailurePolicy::Ignore), false);
         }
         (Stage::Unproven, false)
+    }
+
+    /// Whether the API server may send probes to replicas of a version without probes. They answer reviews, and no probe.
+    fn may_reach_the_version_before(&self, now: Instant) -> bool {
+        self.inherited.is_some_and(|since| now.duration_since(since) < UPGRADE_LASTS)
     }
 
     /// Sends a probe where it is time for one, and tells what is known. Whether the webhook was reached.
@@ -431,6 +445,7 @@ impl Keeper {
         }
         let reachability = match (&self.proof.why, self.proof.waits_since) {
             _ if self.proof.is_fresh(now) => Reachability::Reached,
+            _ if self.may_reach_the_version_before(now) => Reachability::Unknown,
             (Some(why), Some(since)) if self.proof.is_overdue(now) => {
                 Reachability::NotReached { since, why: why.clone() }
             }

@@ -166,6 +166,11 @@ pub(super) fn is_binding(name: &str) -> bool {
     name.split_once('.').is_some_and(|(first, _)| first == BINDINGS)
 }
 
+/// Whether the entry of this name is the one for probes.
+pub(super) fn is_lease(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(first, _)| first == LEASE)
+}
+
 fn policies(settings: &WebhookSettings) -> ValidatingWebhook {
     let kinds = ["provenancepolicies", "clusterprovenancepolicies", "trustroots"];
     // A policy that gets in unseen fails closed where it is wrong, so none has to wait for the webhook.

@@ -149,10 +149,18 @@ impl Entries {
         all.try_fold(first?, |reach, next| Some(reach.intersection(next?)))
     }
 
-    /// The authorities that the API server trusts for the entry for policies.
+    /// The authorities that the API server trusts, the same for each of ours. A version without probes writes no entry but that for pods
+    /// into the mutating configuration.
     pub(super) fn bundle(&self) -> Option<Vec<u8>> {
-        let ours = self.ours.iter().find(|entry| webhooks::is_harmless(&entry.name))?;
-        ours.client_config.ca_bundle.as_ref().map(|ByteString(bundle)| bundle.clone())
+        let (harmless, reviewing): (Vec<_>, Vec<_>) =
+            self.ours.iter().partition(|entry| webhooks::is_harmless(&entry.name));
+        let bundles = harmless.into_iter().chain(reviewing).map(|entry| &entry.client_config.ca_bundle);
+        bundles.flatten().map(|ByteString(bundle)| bundle.clone()).next()
+    }
+
+    /// Whether these review workloads and send no probes: a replica of a version without probes wrote them.
+    pub(super) fn are_without_probes(&self) -> bool {
+        self.review() && !self.ours.iter().any(|entry| webhooks::is_lease(&entry.name))
     }
 
     /// How each of ours stands, by the first part of its name.

@@ -13,6 +13,7 @@ use super::*;
 mod narrowed;
 mod repairs;
 mod trust;
+mod upgraded;
 
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/bonafide";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/bonafide";

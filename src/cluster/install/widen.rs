@@ -105,10 +105,12 @@ impl Widening {
             let Some(object) = call::within(call::LIMIT, api.get_opt(name)).await? else { continue };
             let seen = Entries::seen(&object);
             let exempt = self.settings.exempt();
-            let selected = seen.reach(&exempt).unwrap_or(WebhookReach::Nothing);
-            if stays && selected.covers(needed) {
+            let selected = seen.reach(&exempt);
+            if stays && selected.as_ref().is_some_and(|selected| selected.covers(needed)) {
                 continue;
             }
+            // What cannot be read may select anything, and another version may lead that selects everything.
+            let selected = selected.unwrap_or(WebhookReach::EVERYTHING);
             let stage = if seen.deny() {
                 Stage::Complete(self.settings.failure_policy)
             } else if seen.review() {
