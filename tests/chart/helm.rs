@@ -1,6 +1,7 @@
 //! helm, where it was built.
 
 use std::{
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
@@ -42,9 +43,25 @@ impl Helm {
 
     /// Runs it on the chart with these values set; what it says, or what it complains of.
     pub fn run(&self, arguments: &[&str], set: &[&str]) -> Result<String, String> {
+        self.run_on(&chart(), arguments, set)
+    }
+
+    /// What is rendered by `helm upgrade --reuse-values`, where `defaults` are those of the chart that was there before: helm takes them in
+    /// place of the new chart's.
+    #[track_caller]
+    pub fn render_reusing(&self, defaults: &Path) -> Vec<Value> {
+        let reusing = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reusing-{}", std::process::id()));
+        copy(&chart(), &reusing);
+        fs::copy(defaults, reusing.join("values.yaml")).unwrap();
+        let rendered = self.run_on(&reusing, &["template", "bonafide", "--namespace", "prod"], &[]);
+        fs::remove_dir_all(&reusing).unwrap();
+        objects(&rendered.unwrap())
+    }
+
+    fn run_on(&self, chart: &Path, arguments: &[&str], set: &[&str]) -> Result<String, String> {
         let run = Command::new(self.0.path("helm"))
             .args(arguments)
-            .arg(chart())
+            .arg(chart)
             .args(set.iter().map(|value| format!("--set={value}")))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -65,8 +82,23 @@ impl Helm {
     /// What is rendered for a release of this name.
     #[track_caller]
     pub fn render_as(&self, release: &str, set: &[&str]) -> Vec<Value> {
-        let text = self.run(&["template", release, "--namespace", "prod"], set).unwrap();
-        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        objects.into_iter().filter(|object| !object.is_null()).collect()
+        objects(&self.run(&["template", release, "--namespace", "prod"], set).unwrap())
+    }
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+    objects.into_iter().filter(|object| !object.is_null()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (source, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            fs::copy(&source, &target).unwrap();
+        }
     }
 }

@@ -52,6 +52,7 @@ const EVERYTHING: &[&str] = &[
     "log.format=text",
     "listenAddress=[::]",
     "keyReferences.enabled=true",
+    "registries.local={localhost:5000}",
     "callers.cidrs={10.0.0.0/8,fd00::/8}",
     "callers.clientCA=clients",
     "callers.requireToken=true",

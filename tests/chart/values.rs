@@ -1,6 +1,6 @@
 //! The values: all are explained, and wrong ones are refused by name.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
@@ -204,4 +204,18 @@ fn wrong_values_are_refused_by_name() {
         assert!(error.contains(named), "{wrong}: {error}");
         render(&[right]).expect(right);
     }
+}
+
+/// `helm upgrade --reuse-values` takes the defaults of the chart before: values that are new are missing then.
+#[test]
+fn an_upgrade_that_reuses_values_renders_what_the_defaults_do() {
+    let Some(helm) = Helm::find() else { return };
+    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/previous/values.yaml");
+    // So that something is missing: none of these was a value before.
+    let (then, now) = (fs::read_to_string(&before).unwrap(), read("values.yaml"));
+    for added in ["reach", "bindingFailurePolicy", "callers", "updateStrategy", "prometheusRule", "notes"] {
+        let key = format!("\n{added}:");
+        assert!(now.contains(&key) && !then.contains(&key), "{added}");
+    }
+    assert_eq!(helm.render_reusing(&before), helm.render(&[]));
 }
