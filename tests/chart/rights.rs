@@ -77,6 +77,8 @@ const ALWAYS: &[(bool, &str, &str, &str, &str)] = &[
     (true, "events.k8s.io", "events", "create patch", ""),
     (false, "coordination.k8s.io", "leases", "create", ""),
     (false, "coordination.k8s.io", "leases", "get update", "bonafide"),
+    // For leaders of versions without probes.
+    (false, "bonafide.dev", "provenancepolicies", "create", ""),
 ];
 const PULL_SECRETS: &[(bool, &str, &str, &str, &str)] = &[(true, "", "secrets serviceaccounts", "get", "")];
 const KEY_REFERENCES: &[(bool, &str, &str, &str, &str)] = &[(true, "", "secrets configmaps", "get", "")];
