@@ -14,6 +14,7 @@ pub struct Balancer {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     replicas: Arc<Mutex<Vec<u16>>>,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Balancer {
@@ -28,6 +29,8 @@ impl Balancer {
         let port = listener.local_addr().unwrap().port();
         let replicas = Arc::new(Mutex::new(Vec::new()));
         let known = Arc::clone(&replicas);
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let open = Arc::clone(&connections);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let next = {
@@ -38,12 +41,24 @@ impl Balancer {
                     }
                     known.last().copied()
                 };
+                {
+                    let mut open = open.lock();
+                    open.retain(|connection: &TcpStream| connection.peer_addr().is_ok());
+                    open.extend(client.try_clone());
+                }
                 if let Some(replica) = next {
                     thread::spawn(move || connect(&client, replica));
                 }
             }
         });
-        Self { port, replicas }
+        Self { port, replicas, connections }
+    }
+
+    /// Ends all connections: the next request is handed to the next replica.
+    pub fn disconnect(&self) {
+        for connection in self.connections.lock().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     /// A replica that is ready.

@@ -1,6 +1,8 @@
 //! Bonafide as its chart installs it: the Deployment's own arguments, the rights of its service account, its own certificate, and the
 //! entries that its leader writes. The pods of the Deployment are processes here.
 
+use std::path::{Path, PathBuf};
+
 use bonafide_kit::{
     plane::{Client, ControlPlane, eventually, free_port},
     scenario::Scenario,
@@ -19,6 +21,8 @@ pub struct Installation<'a> {
     namespace: &'a str,
     /// What the Service stands for.
     pub service: Balancer,
+    /// The chart that helm is given.
+    pub chart: PathBuf,
     flags: Vec<String>,
 }
 
@@ -43,9 +47,20 @@ impl<'a> Installation<'a> {
         service: Balancer,
         arguments: &[&str],
     ) -> Self {
+        Self::from_chart(Path::new(CHART), plane, namespace, service, arguments)
+    }
+
+    /// The same from this chart.
+    pub fn from_chart(
+        chart: &Path,
+        plane: &'a ControlPlane,
+        namespace: &'a str,
+        service: Balancer,
+        arguments: &[&str],
+    ) -> Self {
         // Tests that give rights without the chart leave these behind.
         plane.kubectl(&["delete", "clusterrole,clusterrolebinding", "bonafide", "--ignore-not-found"]).ok();
-        let installation = Self { plane, namespace, service, flags: Vec::new() };
+        let installation = Self { plane, namespace, service, chart: chart.to_owned(), flags: Vec::new() };
         installation.helm("install", &[&["--create-namespace"], arguments].concat());
         installation
     }
@@ -57,11 +72,16 @@ impl<'a> Installation<'a> {
 
     /// The same, where `world` vouches for signers.
     pub fn of(plane: &'a ControlPlane, namespace: &'a str, world: &Scenario) -> Self {
-        let root = plane.folder().join(format!("{namespace}-root.json"));
-        std::fs::write(&root, world.sigstore.trusted_root_json()).unwrap();
         let mut installation = Self::new(plane, namespace);
-        installation.flags.push(format!("--trust-root={}", root.display()));
+        installation.trust(world);
         installation
+    }
+
+    /// Has `world` vouch for signers.
+    pub fn trust(&mut self, world: &Scenario) {
+        let root = self.plane.folder().join(format!("{}-root.json", self.namespace));
+        std::fs::write(&root, world.sigstore.trusted_root_json()).unwrap();
+        self.flags.push(format!("--trust-root={}", root.display()));
     }
 
     /// `helm install` or `helm upgrade`, with what lets the API server reach this machine; nobody else is asked for trust roots.
@@ -72,7 +92,7 @@ impl<'a> Installation<'a> {
             "--set=service.externalName=localhost",
             "--set=trustRoot.refresh=false",
             &port,
-            CHART,
+            &self.chart.display().to_string(),
         ];
         let call = [&[command, "bonafide", "--namespace", self.namespace], &outside[..], arguments].concat();
         self.plane.helm(&call).ok();
@@ -80,6 +100,25 @@ impl<'a> Installation<'a> {
 
     /// A pod of the Deployment, as that is now; the Service does not lead to it yet.
     pub fn pod(&self, name: &str) -> Webhook {
+        let flags = self.flags(name);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Webhook::start(&self.account(), self.plane.folder(), free_port(), &flags)
+    }
+
+    /// A pod that the Service leads to, with the binary of another version and what its Deployment told.
+    pub fn replica_of(&self, program: &Path, flags: &[String]) -> Webhook {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let pod = Webhook::start_program(program, &self.account(), self.plane.folder(), free_port(), &flags);
+        self.service.add(pod.port);
+        pod
+    }
+
+    fn account(&self) -> Client {
+        self.plane.service_account(self.namespace, "bonafide")
+    }
+
+    /// What the Deployment tells a pod, as it is now.
+    pub fn flags(&self, name: &str) -> Vec<String> {
         let deployment = self.plane.get(&["deployment", "bonafide", "--namespace", self.namespace]).unwrap();
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
         let own = |flag: &str| {
@@ -91,10 +130,8 @@ impl<'a> Installation<'a> {
             (flag != "serve" && !told).then_some(flag)
         };
         let flags = container["args"].as_array().unwrap().iter();
-        let flags: Vec<String> = flags.filter_map(|flag| own(flag.as_str().unwrap())).collect();
-        let flags: Vec<&str> = flags.iter().chain(&self.flags).map(String::as_str).collect();
-        let account = self.plane.service_account(self.namespace, "bonafide");
-        Webhook::start(&account, self.plane.folder(), free_port(), &flags)
+        let flags = flags.filter_map(|flag| own(flag.as_str().unwrap()));
+        flags.chain(self.flags.iter().cloned()).collect()
     }
 
     /// A pod that the Service leads to.
@@ -102,6 +139,14 @@ impl<'a> Installation<'a> {
         let pod = self.pod(name);
         self.service.add(pod.port);
         pod
+    }
+
+    /// Somebody takes all entries away.
+    pub fn remove_entries(&self) {
+        for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+            let patch = r#"[{"op": "replace", "path": "/webhooks", "value": []}]"#;
+            self.plane.kubectl(&["patch", kind, "bonafide", "--type=json", "--patch", patch]).ok();
+        }
     }
 
     /// Waits until the API server asks, and denies where it gets no answer.

@@ -35,5 +35,6 @@ mod rights;
 mod roots;
 mod serving;
 mod shared;
+mod upgrade;
 mod webhook;
 mod workloads;

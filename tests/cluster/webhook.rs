@@ -21,18 +21,34 @@ pub struct Webhook {
 impl Webhook {
     /// `bonafide serve` with these flags as `who`, on `port`; it is ready. What it writes goes to `folder`.
     pub fn start(who: &Client, folder: &Path, port: u16, flags: &[&str]) -> Self {
-        let mut webhook = Self::spawn(who, folder, port, flags);
+        Self::spawn(who, folder, port, flags).ready()
+    }
+
+    /// The same with the binary of another version.
+    pub fn start_program(program: &Path, who: &Client, folder: &Path, port: u16, flags: &[&str]) -> Self {
+        Self::spawn_program(program, who, folder, port, flags).ready()
+    }
+
+    fn ready(mut self) -> Self {
+        let webhook = &mut self;
         eventually("the webhook to be ready", || {
             if let Some(status) = webhook.process.ended() {
                 panic!("the webhook ended with {status}: {}", webhook.process.tail());
             }
             webhook.get("/readyz").map_err(|answer| format!("{answer}\n{}", webhook.process.tail()))
         });
-        webhook
+        self
     }
 
     /// The same, without waiting: for what does not become ready, or ends.
     pub fn spawn(who: &Client, folder: &Path, port: u16, flags: &[&str]) -> Self {
+        // The tests' registries are on loopback.
+        let local = flags.contains(&"--cluster").then_some("--local-registry=127.0.0.1");
+        let flags: Vec<&str> = flags.iter().copied().chain(local).collect();
+        Self::spawn_program(Path::new(env!("CARGO_BIN_EXE_bonafide")), who, folder, port, &flags)
+    }
+
+    fn spawn_program(program: &Path, who: &Client, folder: &Path, port: u16, flags: &[&str]) -> Self {
         let health = free_port();
         let configure = |command: &mut Command| {
             command
@@ -40,16 +56,13 @@ impl Webhook {
                 .arg(format!("--listen=127.0.0.1:{port}"))
                 .arg(format!("--health-listen=127.0.0.1:{health}"))
                 .args(flags)
-                // The tests' registries are on loopback.
-                .args(flags.contains(&"--cluster").then_some("--local-registry=127.0.0.1"))
                 .env_clear()
                 .env("KUBECONFIG", who.kubeconfig())
                 // Credentials of whoever runs the tests are no part of them.
                 .env("HOME", folder);
         };
         let log = folder.join(format!("webhook-{port}-{health}.log"));
-        let process =
-            Process::start("bonafide", env!("CARGO_BIN_EXE_bonafide"), configure, &log, None).unwrap();
+        let process = Process::start("bonafide", program, configure, &log, None).unwrap();
         Self { port, health, process }
     }
 

@@ -46,6 +46,12 @@ impl Tools {
     pub fn optional(&self, name: &str) -> Option<PathBuf> {
         Some(self.folder.join(name)).filter(|path| path.is_file())
     }
+
+    /// What `tests/plane/previous` makes of this commit: a folder with the binary and the chart; `None` where it was not built.
+    pub fn previous(&self, commit: &str) -> Option<PathBuf> {
+        let folder = self.folder.with_file_name(format!("previous-{}", commit.get(..12)?));
+        Some(folder).filter(|folder| folder.join("bonafide").is_file())
+    }
 }
 
 fn decide(variable: impl Fn(&str) -> Option<String>) -> Availability {
