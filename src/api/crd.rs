@@ -7,9 +7,15 @@ use kube::CustomResourceExt as _;
 
 use super::v1alpha1::{ClusterProvenancePolicy, ProvenancePolicy, TrustRoot};
 
+/// What keeps Argo CD and Flux from deleting a definition that is in their source no more. Everybody's policies would go with it.
+const KEPT: [(&str, &str); 2] =
+    [("argocd.argoproj.io/sync-options", "Prune=false"), ("kustomize.toolkit.fluxcd.io/prune", "disabled")];
+
 /// The definitions of every kind of the group, in the order of their names.
 pub fn definitions() -> [CustomResourceDefinition; 3] {
     [ClusterProvenancePolicy::crd(), ProvenancePolicy::crd(), TrustRoot::crd()].map(|mut definition| {
+        let annotations = definition.metadata.annotations.get_or_insert_default();
+        annotations.extend(KEPT.map(|(key, value)| (key.to_owned(), value.to_owned())));
         for version in &mut definition.spec.versions {
             if let Some(schema) =
                 version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())

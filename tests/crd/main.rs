@@ -98,6 +98,16 @@ fn the_schema_is_structural_and_bounded() {
     }
 }
 
+/// The definitions are no part of `deploy/kustomization.yaml` any more.
+#[test]
+fn no_controller_prunes_a_definition() {
+    for definition in crd::definitions() {
+        let annotations = definition.metadata.annotations.unwrap();
+        assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false");
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+    }
+}
+
 #[test]
 fn a_cluster_policy_is_the_same_and_a_selector() {
     let (own, mut cluster) = (spec_schema("ProvenancePolicy"), spec_schema("ClusterProvenancePolicy"));
