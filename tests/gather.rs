@@ -390,6 +390,29 @@ async fn a15_an_attestation_beside_the_outer_index_makes_no_manifest_of_an_index
     }
 }
 
+/// What is attested and not there yet may come as an index.
+#[tokio::test]
+async fn a15_what_the_registry_does_not_have_yet_covers_nothing() {
+    for is_beside_the_outer_index in [true, false] {
+        let setup = setup_with(|policy| policy.subject = SubjectRule::Platform);
+        let image = setup.world.image("x");
+        let nested = setup.world.index(&[("amd64", image)]);
+        let index = setup.world.index(&[("amd64", nested)]);
+        if is_beside_the_outer_index {
+            setup.world.attest_with(index, nested);
+        } else {
+            setup.world.attest_by_referrer(nested);
+        }
+        let later = setup.world.content.lock().remove(&nested).unwrap();
+        let review = setup.review(&[at(index)]).await;
+        assert_eq!((review.outcome, reasons(&review)), (Outcome::Deny, vec![Reason::ImageNotFound]));
+        setup.world.content.lock().insert(nested, later);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let review = setup.review(&[at(index)]).await;
+        assert_eq!((review.outcome, reasons(&review)), (Outcome::Deny, vec![Reason::MalformedImage]));
+    }
+}
+
 #[tokio::test]
 async fn what_one_runtime_passes_over_and_another_takes_is_judged_in_full() {
     let setup = setup();

@@ -113,6 +113,15 @@ impl Known {
     }
 }
 
+/// What becomes of a listed manifest that the registry does not have.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// Nothing is known of it yet, and nothing covers it.
+    Passes,
+    /// An attestation covers it, and what comes under its digest need not be a manifest.
+    Fails,
+}
+
 /// The evidence of one digest.
 struct Found {
     evidence: Arc<SubjectEvidence>,
@@ -304,8 +313,10 @@ impl Facts {
             self.around(around, &nested, &digests, freshness)
         });
         let asked: Vec<_> = asked.collect();
-        let (found, are_manifests) =
-            tokio::join!(futures::future::join_all(asked), self.check_listed(home, &digests));
+        let (found, are_manifests) = tokio::join!(
+            futures::future::join_all(asked),
+            self.check_listed(home, &digests, Missing::Passes)
+        );
         are_manifests?;
         for (around, nested, found) in found {
             let place = around.home.map(|_| around.place);
@@ -325,7 +336,8 @@ impl Facts {
     /// listed manifest may be attached to the index around it, and then nothing was looked up by the manifest's own digest.
     ///
     /// # Errors
-    /// Where one of them is an index, or the registry does not say what it is.
+    /// Where one of them is an index, or the registry does not say what it is. One that the registry does not have may come later, as
+    /// whatever it is.
     pub async fn check_covered(
         &self,
         known: &Known,
@@ -340,11 +352,16 @@ impl Facts {
         let mut covered: Vec<Digest> = listed.filter(is_named).collect();
         covered.sort_unstable();
         covered.dedup();
-        self.check_listed(home, &covered).await
+        self.check_listed(home, &covered, Missing::Fails).await
     }
 
-    /// Whether what an index lists as manifests are manifests. One that the registry does not have cannot run.
-    async fn check_listed(&self, home: &Place<'_>, digests: &[Digest]) -> Result<(), FetchError> {
+    /// Whether what an index lists as manifests are manifests.
+    async fn check_listed(
+        &self,
+        home: &Place<'_>,
+        digests: &[Digest],
+        missing: Missing,
+    ) -> Result<(), FetchError> {
         let Place { repository, errand } = home;
         let checks = digests.iter().map(|digest| async {
             let digest = *digest;
@@ -359,8 +376,12 @@ impl Facts {
                     kind: FetchErrorKind::Malformed,
                     detail: format!("the index lists {digest} as an image manifest, and it is an index"),
                 }),
-                Err(error) if error.kind != FetchErrorKind::NotFound => Err(error),
-                Ok(_) | Err(_) => Ok(()),
+                Err(error) if error.kind == FetchErrorKind::NotFound => match missing {
+                    Missing::Passes => Ok(()),
+                    Missing::Fails => Err(self.told(repository, errand, error)),
+                },
+                Err(error) => Err(error),
+                Ok(_) => Ok(()),
             }
         });
         let results: Vec<_> = stream::iter(checks.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await;
