@@ -24,6 +24,8 @@ pub struct Installation<'a> {
     /// The chart that helm is given.
     pub chart: PathBuf,
     flags: Vec<String>,
+    /// `None`: the chart's default. The chart of another version may not know the value.
+    reach: Option<&'static str>,
 }
 
 /// Uninstalled first, and only then are the processes ended: nobody is asked who is gone.
@@ -47,10 +49,11 @@ impl<'a> Installation<'a> {
         service: Balancer,
         arguments: &[&str],
     ) -> Self {
-        Self::from_chart(Path::new(CHART), plane, namespace, service, arguments)
+        let reach = Some("everything");
+        Self::install(Path::new(CHART), plane, namespace, service, arguments, reach)
     }
 
-    /// The same from this chart.
+    /// The same from this chart, with its default of `reach`.
     pub fn from_chart(
         chart: &Path,
         plane: &'a ControlPlane,
@@ -58,9 +61,21 @@ impl<'a> Installation<'a> {
         service: Balancer,
         arguments: &[&str],
     ) -> Self {
+        Self::install(chart, plane, namespace, service, arguments, None)
+    }
+
+    fn install(
+        chart: &Path,
+        plane: &'a ControlPlane,
+        namespace: &'a str,
+        service: Balancer,
+        arguments: &[&str],
+        reach: Option<&'static str>,
+    ) -> Self {
         // Tests that give rights without the chart leave these behind.
         plane.kubectl(&["delete", "clusterrole,clusterrolebinding", "bonafide", "--ignore-not-found"]).ok();
-        let installation = Self { plane, namespace, service, chart: chart.to_owned(), flags: Vec::new() };
+        let installation =
+            Self { plane, namespace, service, chart: chart.to_owned(), flags: Vec::new(), reach };
         installation.helm("install", &[&["--create-namespace"], arguments].concat());
         installation
     }
@@ -94,7 +109,10 @@ impl<'a> Installation<'a> {
             &port,
             &self.chart.display().to_string(),
         ];
-        let call = [&[command, "bonafide", "--namespace", self.namespace], &outside[..], arguments].concat();
+        let reach = self.reach.map(|reach| format!("--set=reach={reach}"));
+        let reach: Vec<&str> = reach.iter().map(String::as_str).collect();
+        let call =
+            [&[command, "bonafide", "--namespace", self.namespace], &outside[..], &reach, arguments].concat();
         self.plane.helm(&call).ok();
     }
 

@@ -89,7 +89,9 @@ async fn a_leader_takes_over_what_the_version_before_wrote_without_a_gap() {
     let world = Scenario::start().await;
     let definitions = Definitions::of_the_version_before(&plane);
     // Helm would refuse to install other definitions than there are.
-    let mut release = Installation::behind(&plane, NAMESPACE, Balancer::start(), &["--skip-crds"]);
+    let chart = repository("charts/bonafide");
+    let mut release =
+        Installation::from_chart(chart.as_ref(), &plane, NAMESPACE, Balancer::start(), &["--skip-crds"]);
     release.trust(&world);
     let shop = plane.namespace("inherited-shop");
     let policy = world.policy().replace("namespace: shop", "namespace: inherited-shop");

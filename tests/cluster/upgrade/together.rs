@@ -210,7 +210,9 @@ async fn the_version_before_takes_over_where_this_one_needs_no_entries() {
     let world = Scenario::start().await;
     let definitions = Definitions::none(&plane);
     definitions.upgrade();
-    let mut release = Installation::of(&plane, "downgraded", &world);
+    let chart = repository("charts/bonafide");
+    let mut release = Installation::from_chart(chart.as_ref(), &plane, "downgraded", Balancer::start(), &[]);
+    release.trust(&world);
     let new = release.replica("new-1");
     let spared = ["lease.bonafide.dev", "policies.bonafide.dev"];
     eventually("the entries that there are without policies", || {
