@@ -156,9 +156,11 @@ pub fn att_layer(data: &[u8]) {
     let [0, which, part, edits @ ..] = data else {
         let mut parts = data.split(|byte| *byte == 0);
         let envelope = parts.next().unwrap_or_default().to_vec();
-        let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+        // A manifest whose annotations are not UTF-8 is refused before: `manifest_and_index` holds that.
         let annotations = [CERTIFICATE, LOG_ENTRY].into_iter().zip(parts);
-        let annotations = annotations.map(|(name, part)| (name.to_owned(), text(part))).collect();
+        let annotations = annotations
+            .map(|(name, part)| Some((name.to_owned(), std::str::from_utf8(part).ok()?.to_owned())));
+        let Some(annotations) = annotations.collect() else { return };
         return world.nobody_signed(&of_layer(envelope, annotations));
     };
     let (envelope, annotations) = picked(&world.layers, *which);
@@ -168,7 +170,7 @@ pub fn att_layer(data: &[u8]) {
         part => {
             let name = if part == 1 { CERTIFICATE } else { LOG_ENTRY };
             let text = annotations.get(name).map(String::as_str).unwrap_or_default();
-            let text = String::from_utf8_lossy(&apply(text.as_bytes(), edits)).into_owned();
+            let Ok(text) = String::from_utf8(apply(text.as_bytes(), edits)) else { return };
             noted.insert(name.to_owned(), text);
         }
     }

@@ -2,14 +2,16 @@
 
 use bonafide::domain::verdict::{Outcome, Reason};
 use bonafide_kit::{
-    image::{Image, Pushed, Referrer, attach_att, attach_bundle},
-    registry::{OCI_INDEX, digest_of},
+    image::{Image, Pushed, Referrer, attach_att, attach_bundle, attach_signature},
+    registry::{OCI_INDEX, OCI_MANIFEST, digest_of},
     sigstore::{Build, Identity, statement_v1},
 };
 
+use serde_json::{Value, json};
+
 use crate::{
     form::{Form, Kept, WORKFLOW, World, denied, identity},
-    in_index::{REPO, SLSA, Setup, hex, usual},
+    in_index::{REPO, SLSA, Setup, hex, signature_of, usual},
 };
 
 fn provenance_by(world: &World, by: &Identity, digest: &str) -> bonafide_kit::sigstore::Signed {
@@ -78,6 +80,115 @@ async fn a6_an_index_that_go_reads_otherwise_is_malformed() {
             assert_eq!(verdict.outcome, Outcome::Allow, "{case}: {:?}", verdict.problems);
         } else {
             denied(&verdict, Reason::MalformedImage, words, &case);
+        }
+    }
+}
+
+const AMD64: &str = "linux/amd64";
+const VSA: &str = "https://slsa.dev/verification_summary/v1";
+
+impl Setup {
+    /// Pushes an index of these entries.
+    fn push_index(&self, entries: &[Value]) -> String {
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).to_string();
+        self.registry.push_manifest(REPO, None, OCI_INDEX, index.clone());
+        digest_of(index.as_bytes())
+    }
+
+    /// Pushes a manifest that holds a statement, as BuildKit does, and returns its entry in an index.
+    fn push_holder(&self, subject: &str, predicate_type: &str, statement: &Value) -> Value {
+        let blob = |media_type: &str, text: String| {
+            let size = text.len();
+            json!({"mediaType": media_type, "digest": self.registry.push_blob(REPO, text.into_bytes()), "size": size})
+        };
+        let mut layer = blob("application/vnd.in-toto+json", statement.to_string());
+        layer["annotations"] = json!({"in-toto.io/predicate-type": predicate_type});
+        let config = blob("application/vnd.oci.image.config.v1+json", "{}".to_owned());
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [layer]})
+                .to_string();
+        self.registry.push_manifest(REPO, None, OCI_MANIFEST, manifest.clone());
+        json!({
+            "mediaType": OCI_MANIFEST, "digest": digest_of(manifest.as_bytes()), "size": manifest.len(),
+            "annotations": {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": subject},
+            "platform": {"os": "unknown", "architecture": "unknown"},
+        })
+    }
+}
+
+/// Of what an index holds, only provenance counts as of whoever signed the index. A summary counts where its signer signed the summary.
+#[tokio::test]
+async fn a12_a_summary_in_a_signed_index_is_nobodys() {
+    let setup = Setup::new().await;
+    let summary = |digest: &str| {
+        json!({
+            "_type": "https://in-toto.io/Statement/v1", "predicateType": VSA,
+            "subject": [{"name": "app", "digest": {"sha256": hex(digest)}}],
+            "predicate": {
+                "verifier": {"id": "https://verifier.example"}, "timeVerified": "2026-01-01T00:00:00Z",
+                "resourceUri": setup.registry.reference(REPO, digest), "policy": {"uri": "https://policy.example"},
+                "verificationResult": "PASSED", "verifiedLevels": ["SLSA_BUILD_LEVEL_3"],
+            },
+        })
+    };
+    let mut policy = setup.world.policy();
+    policy["spec"]["images"]["include"] = json!([format!("{}/**", setup.registry.host())]);
+    policy["spec"]["vsa"] = json!({
+        "verifierIds": ["https://verifier.example"], "minLevel": 3, "signers": policy["spec"]["signers"],
+    });
+    let index_with = |leaf: &Pushed, predicate_type: &str, statement: &Value| {
+        let entry = json!({
+            "mediaType": OCI_MANIFEST, "digest": leaf.digest, "size": 2,
+            "platform": {"os": "linux", "architecture": "amd64"},
+        });
+        let index = setup.push_index(&[entry, setup.push_holder(&leaf.digest, predicate_type, statement)]);
+        attach_signature(&setup.registry, REPO, &index, setup.bundle(&signature_of(&index)));
+        index
+    };
+    let push = || Image::single(AMD64).push(&setup.registry, REPO, "");
+
+    let leaf = push();
+    let provenance = statement_v1(&[("", hex(&leaf.digest))], &Build::of(&identity()));
+    let of_provenance = index_with(&leaf, SLSA, &provenance);
+    let leaf = push();
+    let of_summary = index_with(&leaf, VSA, &summary(&leaf.digest));
+    for (index, is_admitted) in [(&of_provenance, true), (&of_summary, false)] {
+        let verdict = setup.judge_under(&policy, index, AMD64).await;
+        if is_admitted {
+            assert_eq!(verdict.outcome, Outcome::Allow, "{:?}", verdict.problems);
+        } else {
+            denied(&verdict, Reason::NoProvenance, "", index);
+        }
+    }
+    let signed = setup.bundle(&summary(&leaf.digest).to_string());
+    Referrer::bundle(signed).predicate_type(VSA).attach(&setup.registry, REPO, &leaf.digest);
+    let verdict = setup.judge_under(&policy, &of_summary, AMD64).await;
+    assert_eq!(verdict.outcome, Outcome::Allow, "{:?}", verdict.problems);
+}
+
+/// What is listed as an image manifest and is an index is neither: the index is attested, and not what a runtime picks from it.
+#[tokio::test]
+async fn a15_an_index_that_is_listed_as_a_manifest_is_malformed() {
+    let setup = Setup::new().await;
+    let leaf = Image::single(AMD64).push(&setup.registry, REPO, "");
+    let nested = Image::index(&[AMD64]).push(&setup.registry, REPO, "");
+    for attested in [&leaf.digest, &nested.digest, &nested.platform(AMD64).to_owned()] {
+        attach_bundle(&setup.registry, REPO, attested, setup.provenance(&identity(), attested));
+    }
+    for (media_type, listed, is_admitted) in [
+        (OCI_MANIFEST, &leaf.digest, true),
+        (OCI_INDEX, &nested.digest, true),
+        (OCI_MANIFEST, &nested.digest, false),
+    ] {
+        let index = setup.push_index(&[json!({
+            "mediaType": media_type, "digest": listed, "size": 2,
+            "platform": {"os": "linux", "architecture": "amd64"},
+        })]);
+        let verdict = setup.judge_on(&index, AMD64).await;
+        if is_admitted {
+            assert_eq!(verdict.outcome, Outcome::Allow, "{:?}", verdict.problems);
+        } else {
+            denied(&verdict, Reason::MalformedImage, "as an image manifest, and it is an index", &listed);
         }
     }
 }

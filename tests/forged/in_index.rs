@@ -148,6 +148,11 @@ impl Setup {
         self.judge_reference(&policy.to_string(), image, "linux/amd64").await
     }
 
+    /// The same under another policy.
+    pub async fn judge_under(&self, policy: &Value, digest: &str, platforms: &str) -> ImageVerdict {
+        self.judge_by(&policy.to_string(), REPO, digest, platforms).await
+    }
+
     async fn judge_by(&self, policy: &str, repo: &str, digest: &str, platforms: &str) -> ImageVerdict {
         self.judge_reference(policy, &self.registry.reference(repo, digest), platforms).await
     }

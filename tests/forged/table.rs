@@ -109,3 +109,23 @@ fn one_wrong_thing_is_enough_in_every_form() {
     println!("{cases} forgeries denied");
     assert!(cases >= 150, "{cases}");
 }
+
+/// Whoever watches a log for what is signed in a name finds it by the certificate: an entry that does not name it hides the signer.
+#[test]
+fn a9_every_log_entry_names_this_certificate_or_this_key() {
+    let (mut cases, statement) = (0, statement());
+    for form in FORMS.into_iter().filter(|form| form.entry.is_some()) {
+        let world = World::of(form);
+        world.admitted(&world.signing().with_timestamp().sign(&statement));
+        for defect in [Defect::LogEntryOfTheOtherVerifier, Defect::LogEntryOfAnotherCertificate] {
+            if form.is_keyed() && defect.is_of_certificate() {
+                continue;
+            }
+            cases += 1;
+            let forged = world.signing().with_timestamp().defect(defect).sign(&statement);
+            let words = "does not describe this signature by this signer";
+            denied(&world.judge(&forged), Reason::UntrustedSignature, words, &(form, defect));
+        }
+    }
+    assert!(cases >= 30, "{cases}");
+}
