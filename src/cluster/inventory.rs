@@ -8,11 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
-use k8s_openapi::api::{
-    core::v1::{Namespace, Node as NodeObject},
-    node::v1::RuntimeClass,
-};
-use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
+use kube::Client;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
@@ -21,18 +17,19 @@ use self::nodes::NodeLookups;
 pub use self::policies::ListedPolicies;
 pub use self::watched::Watched;
 use super::{
+    follow::follow,
     keys::KeyObjects,
+    objects::{self, ApiObject},
     state::{KnownPolicy, Reach, Reported, Reviewed, State},
-    watch::{self, Change},
+    watch::Change,
 };
 use crate::{
     domain::{
         platform::Platform,
         policy::{PolicyEntry, PolicyId},
         policy_budget::PolicyBudget,
-        workload::Node,
     },
-    gather::ports::{Incomplete, Inventory, LabelMap, Snapshot, Unlisted, Unmatched},
+    gather::ports::{Incomplete, Inventory, Snapshot, Unlisted, Unmatched},
 };
 
 /// How long changes are gathered before a snapshot is made of them: thousands of nodes come one by one.
@@ -46,8 +43,6 @@ const ABSENT: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(90);
 /// The same where the API server answers at once that it does not have the kind.
 const QUIET_AFTER_ABSENT: Duration = Duration::from_secs(10);
-/// How many policies are listed at once: each may be as large as the API server stores.
-const POLICIES_AT_ONCE: u32 = 20;
 /// How long to wait before policies are listed again because there is room for more of them.
 const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(10);
 
@@ -195,6 +190,11 @@ impl ClusterInventory {
         self.state.lock().policies().map(|(id, policy)| (id.clone(), policy.clone())).collect()
     }
 
+    /// How many bytes the labels of namespaces take.
+    pub fn label_bytes(&self) -> u64 {
+        u64::try_from(self.state.lock().label_bytes()).unwrap_or(u64::MAX)
+    }
+
     /// The uid of a policy object.
     pub(super) fn policy_uid(&self, id: &PolicyId) -> Option<String> {
         self.state.lock().policy_uid(id).map(ToOwned::to_owned)
@@ -331,14 +331,11 @@ impl ClusterInventory {
     }
 
     async fn follow_policies(&self, client: &Client, watched: Watched, kind: &'static str, reach: Reach) {
-        let objects = policies::objects(client, watched, kind);
+        let path = policies::path(watched);
         // Nothing is kept of a policy that there is no room for: it is listed again once there is.
         loop {
-            let convert = |object| self.policy(kind, object);
-            let settings = watch::settings().page_size(POLICIES_AT_ONCE);
-            let following = watch::follow(watcher::watcher(objects.clone(), settings), convert, |change| {
-                self.take_policies(watched, reach, change);
-            });
+            let read = |json: &[u8]| ApiObject::read(json).map(|object| self.policy(kind, object));
+            let following = follow(client, &path, read, |change| self.take_policies(watched, reach, change));
             tokio::select! {
                 () = following => {}
                 () = self.has_room(reach) => {}
@@ -370,13 +367,11 @@ impl ClusterInventory {
     }
 
     async fn follow_namespaces(&self, client: &Client) {
-        let objects: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-        let events = watcher::watcher(objects, watch::settings());
-        watch::follow(events, labels, |change| {
+        follow(client, "/api/v1/namespaces", objects::labels, |change| {
             self.take(Watched::Namespaces, change, |state, change| match change {
-                Change::All(all) => state.all_namespaces(all),
-                Change::One(one) => state.one_namespace(one),
-                Change::Gone((name, _)) => state.namespace_gone(&name),
+                Change::All(all) => state.all_namespaces(known(all)),
+                Change::One((name, Some(labels))) => state.one_namespace((name, labels)),
+                Change::One((name, None)) | Change::Gone((name, _)) => state.namespace_gone(&name),
                 Change::Lost(_) | Change::Absent(_) => false,
             });
         })
@@ -384,17 +379,12 @@ impl ClusterInventory {
     }
 
     async fn follow_nodes(&self, client: &Client) {
-        let objects: Api<PartialObjectMeta<NodeObject>> = Api::all(client.clone());
-        let events = watcher::watcher(objects, watch::settings());
-        let convert = |object: PartialObjectMeta<NodeObject>| {
-            let (name, labels) = labels(object);
-            Node { name, labels, platform: None }
-        };
-        watch::follow(events, convert, |change| {
+        follow(client, "/api/v1/nodes", objects::node, |change| {
             self.take(Watched::Nodes, change, |state, change| match change {
-                Change::All(all) => state.all_nodes(all),
-                Change::One(node) => state.one_node(node),
-                Change::Gone(node) => state.node_gone(&node.name),
+                Change::All(all) => state
+                    .all_nodes(all.into_iter().filter_map(|(node, known)| known.then_some(node)).collect()),
+                Change::One((node, true)) => state.one_node(node),
+                Change::One((node, false)) | Change::Gone((node, _)) => state.node_gone(&node.name),
                 Change::Lost(_) | Change::Absent(_) => false,
             });
             self.nodes.changed();
@@ -403,16 +393,11 @@ impl ClusterInventory {
     }
 
     async fn follow_runtime_classes(&self, client: &Client) {
-        let objects: Api<RuntimeClass> = Api::all(client.clone());
-        let convert = |object: RuntimeClass| {
-            let selector = object.scheduling.and_then(|scheduling| scheduling.node_selector);
-            (object.metadata.name.unwrap_or_default(), selector.unwrap_or_default())
-        };
-        watch::follow(watcher::watcher(objects, watch::settings()), convert, |change| {
+        follow(client, "/apis/node.k8s.io/v1/runtimeclasses", objects::runtime_class, |change| {
             self.take(Watched::RuntimeClasses, change, |state, change| match change {
-                Change::All(all) => state.all_runtime_classes(all),
-                Change::One(one) => state.one_runtime_class(one),
-                Change::Gone((name, _)) => state.runtime_class_gone(&name),
+                Change::All(all) => state.all_runtime_classes(known(all)),
+                Change::One((name, Some(selector))) => state.one_runtime_class((name, selector)),
+                Change::One((name, None)) | Change::Gone((name, _)) => state.runtime_class_gone(&name),
                 Change::Lost(_) | Change::Absent(_) => false,
             });
         })
@@ -430,8 +415,9 @@ impl Inventory for ClusterInventory {
     }
 }
 
-fn labels<K>(object: PartialObjectMeta<K>) -> (String, LabelMap) {
-    (object.metadata.name.unwrap_or_default(), object.metadata.labels.unwrap_or_default())
+/// Those whose labels are known. What is not known may be anything to whoever looks at it.
+fn known<T>(all: Vec<(String, Option<T>)>) -> Vec<(String, T)> {
+    all.into_iter().filter_map(|(name, labels)| Some((name, labels?))).collect()
 }
 
 /// What the conditions of a status say.

@@ -11,20 +11,21 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
-    runtime::watcher,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch as channel};
 
 use super::{
+    follow::follow,
     inventory::{ClusterInventory, Watched, reported},
+    objects::ApiObject,
     state::Reported,
     status::{self, shortened},
-    watch::{self, Change},
+    watch::Change,
 };
 use crate::{domain::identity::TrustRootName, gather::ports::RootKeeper};
 
@@ -62,10 +63,11 @@ impl TrustRootObjects {
 
     /// Follows them for ever.
     pub async fn run(self: Arc<Self>) {
+        let path = format!("/apis/bonafide.dev/v1alpha1/{}", Watched::TrustRoots);
+        let read = |json: &[u8]| ApiObject::read(json).map(known);
         loop {
-            let events = watcher::watcher(self.objects(), watch::settings());
             tokio::select! {
-                () = watch::follow(events, known, |change| self.take(change)) => {}
+                () = follow(&self.client, &path, read, |change| self.take(change)) => {}
                 () = self.forgotten.notified() => {}
             }
         }
@@ -183,16 +185,12 @@ impl TrustRootObjects {
     }
 }
 
-fn known(mut object: DynamicObject) -> (String, Known) {
-    let reported = object.data.get("status").and_then(reported);
-    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
-    let generation = object.metadata.generation.unwrap_or_default();
-    object.metadata.managed_fields = None;
-    let mut object = serde_json::to_value(&object).unwrap_or_default();
+fn known(object: ApiObject) -> (String, Known) {
+    let ApiObject { name, uid, generation, mut object, status, .. } = object;
     // An item of a list need not say of which kind it is.
     if let Value::Object(fields) = &mut object {
         fields.insert("apiVersion".to_owned(), "bonafide.dev/v1alpha1".into());
         fields.insert("kind".to_owned(), KIND.into());
     }
-    (name, Known { uid, generation, object, reported })
+    (name, Known { uid, generation, object, reported: status.as_ref().and_then(reported) })
 }

@@ -220,8 +220,9 @@ pub async fn read(
         if chunk.is_empty() {
             return if splitter.is_complete() { Ok(()) } else { Err(broken_off()) };
         }
-        let mut result = Ok(());
+        let (mut result, mut has_found) = (Ok(()), false);
         splitter.feed(chunk, &mut |part| {
+            has_found = true;
             if result.is_ok() {
                 result = found(part);
             }
@@ -229,6 +230,10 @@ pub async fn read(
         result?;
         let length = chunk.len();
         body.consume_unpin(length);
+        // Many objects may be there at once: reviews are answered between them.
+        if has_found {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

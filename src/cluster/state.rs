@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::objects;
 use crate::{
     api::compile::KeyObject,
     domain::{
@@ -234,7 +235,14 @@ impl State {
 
     /// These are all the namespaces.
     pub fn all_namespaces(&mut self, all: Vec<(String, LabelMap)>) -> bool {
-        let all: BTreeMap<String, LabelMap> = all.into_iter().map(labelled).collect();
+        let mut bytes = 0_usize;
+        let has_room = |(name, labels): &(String, LabelMap)| {
+            let needed = label_bytes(name, labels);
+            let fits = needed <= SMALL_LABELS || bytes.saturating_add(needed) <= ALL_LABELS;
+            bytes = bytes.saturating_add(if fits { needed } else { 0 });
+            fits
+        };
+        let all: BTreeMap<String, LabelMap> = all.into_iter().map(labelled).filter(has_room).collect();
         let changed = *self.namespaces != all;
         self.namespaces = Arc::new(all);
         self.required(changed)
@@ -243,6 +251,13 @@ impl State {
     /// A namespace is there.
     pub fn one_namespace(&mut self, namespace: (String, LabelMap)) -> bool {
         let (name, labels) = labelled(namespace);
+        let needed = label_bytes(&name, &labels);
+        let others = self
+            .label_bytes()
+            .saturating_sub(self.namespaces.get(&name).map_or(0, |known| label_bytes(&name, known)));
+        if needed > SMALL_LABELS && others.saturating_add(needed) > ALL_LABELS {
+            return self.namespace_gone(&name);
+        }
         let changed = self.namespaces.get(&name) != Some(&labels);
         if changed {
             Arc::make_mut(&mut self.namespaces).insert(name, labels);
@@ -250,7 +265,13 @@ impl State {
         self.required(changed)
     }
 
-    /// A namespace is gone.
+    /// How many bytes the labels of namespaces take.
+    pub fn label_bytes(&self) -> usize {
+        let each = self.namespaces.iter().map(|(name, labels)| label_bytes(name, labels));
+        each.fold(0, usize::saturating_add)
+    }
+
+    /// A namespace is gone, or its labels are not known any more.
     pub fn namespace_gone(&mut self, name: &str) -> bool {
         let changed = Arc::make_mut(&mut self.namespaces).remove(name).is_some();
         self.required(changed)
@@ -331,6 +352,14 @@ impl State {
         self.landscape = self.landscape.saturating_add(u64::from(changed));
         changed
     }
+}
+
+/// The most bytes that the labels of all namespaces take, and what each namespace may take in any case.
+const ALL_LABELS: usize = 16 << 20;
+const SMALL_LABELS: usize = 4 << 10;
+
+fn label_bytes(name: &str, labels: &LabelMap) -> usize {
+    objects::label_bytes(labels).saturating_add(name.len())
 }
 
 /// The API server gives each namespace the label with its name; nobody takes it away for us.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{inventory::ClusterInventory, pods};
 use crate::{
     api::workload::{self, Object},
-    domain::workload::Workload,
+    domain::{digest::Digest, workload::Workload},
     gather::{ports::Inventory as _, weigh},
 };
 
@@ -87,7 +87,7 @@ struct Phase<'a> {
 }
 
 /// What a pod runs that no pod before it does. The node it runs on is left out: its successors may land elsewhere.
-fn fresh(json: &str, known: &mut HashSet<(String, String)>) -> Option<Arc<Workload>> {
+fn fresh(json: &str, known: &mut HashSet<Digest>) -> Option<Arc<Workload>> {
     let Object { mut workload, being_deleted, .. } = workload::read("", "Pod", json).ok()??;
     let progress: Progress<'_> = serde_json::from_str(json).ok()?;
     let phase = progress.status.and_then(|status| status.phase);
@@ -96,7 +96,9 @@ fn fresh(json: &str, known: &mut HashSet<(String, String)>) -> Option<Arc<Worklo
         return None;
     }
     workload.placement.node_name = None;
-    workload.images.retain(|image| known.insert((workload.namespace.clone(), image.image.clone())));
+    // A reference may be of kilobytes, and there may be many thousands.
+    let mark = |image: &str| Digest::of(format!("{} {image}", workload.namespace).as_bytes());
+    workload.images.retain(|image| known.insert(mark(&image.image)));
     (!workload.images.is_empty()).then(|| Arc::new(workload))
 }
 

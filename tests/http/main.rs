@@ -5,6 +5,9 @@ mod admission;
 mod callers;
 mod certificate;
 mod exhaustion;
+mod flood;
+#[path = "../flood_support/mod.rs"]
+mod flood_support;
 mod limits;
 mod pods;
 mod policies;

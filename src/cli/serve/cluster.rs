@@ -147,10 +147,11 @@ impl Cluster {
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted());
-        let shown = (Arc::clone(&inventory), Arc::clone(&pods));
+        let shown = (Arc::clone(&inventory), Arc::clone(&pods), pull_secrets.clone());
         metrics.before_scrape(move |metrics| {
             show(&shown.0, metrics);
             metrics.set_cache_bytes("pods", shown.1.bytes());
+            metrics.set_cache_bytes("pull_secrets", shown.2.as_ref().map_or(0, |secrets| secrets.bytes()));
         });
         metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
         let told = Arc::clone(&events);
@@ -325,6 +326,7 @@ async fn end(mut ends: watch::Receiver<bool>) {
 }
 
 fn show(inventory: &ClusterInventory, metrics: &Metrics) {
+    metrics.set_cache_bytes("labels", inventory.label_bytes());
     if let Ok(snapshot) = inventory.snapshot() {
         let all = snapshot.policies.entries();
         let invalid = all.iter().filter(|entry| matches!(entry, PolicyEntry::Invalid(_))).count();

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::{Api, Client};
 use tokio::sync::{Notify, Semaphore};
 
-use super::ClusterInventory;
+use super::{ClusterInventory, objects};
 use crate::{
     domain::{placement, platform::Platform, workload::Node},
     gather::ports::Inventory as _,
@@ -92,7 +92,8 @@ impl ClusterInventory {
         let gone = self.state.lock().nodes_gone();
         let nodes: Api<NodeObject> = Api::all(client.clone());
         let found = nodes.get_opt(name).await.map_err(|error| error.to_string())?;
-        let Some(node) = found.map(read) else { return Ok(()) };
+        let is_bounded = |node: &Node| objects::label_bytes(&node.labels) <= objects::LABELS;
+        let Some(node) = found.map(read).filter(is_bounded) else { return Ok(()) };
         let changed = self.state.lock().found_node(node, gone);
         if changed {
             self.publish_now();

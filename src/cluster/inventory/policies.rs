@@ -3,11 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams},
-    core::GroupVersionKind,
-};
+use kube::Client;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -16,8 +12,10 @@ use crate::{
     api::compile::compile_object,
     cluster::{
         call,
+        follow::{Sent, list},
         install::PolicyCensus,
         keys::Wanted,
+        objects::{self, ApiObject},
         reach::{ReachRule, WebhookReach},
         state::{Keyed, KnownPolicy, Reach},
         watch::Change,
@@ -29,13 +27,10 @@ use crate::{
 pub(super) const NAMESPACED: &str = "ProvenancePolicy";
 /// The kind of policies of the cluster.
 pub(super) const CLUSTER: &str = "ClusterProvenancePolicy";
-/// How many policies' metadata are listed at once.
-const PAGE: u32 = 500;
 
-/// The policies of a kind.
-pub(super) fn objects(client: &Client, watched: Watched, kind: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("bonafide.dev", "v1alpha1", kind);
-    Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, watched.as_str()))
+/// Where the policies of a kind are.
+pub(super) fn path(watched: Watched) -> String {
+    format!("/apis/bonafide.dev/v1alpha1/{watched}")
 }
 
 /// Holds the policies that are known against those that the API server lists.
@@ -61,25 +56,14 @@ impl ListedPolicies {
 
     async fn list(&self) -> Result<BTreeSet<Version>, kube::Error> {
         let mut all = BTreeSet::new();
-        for (watched, kind) in [(Watched::Policies, NAMESPACED), (Watched::ClusterPolicies, CLUSTER)] {
-            let objects = objects(&self.client, watched, kind);
-            let mut page = ListParams::default().limit(PAGE);
-            loop {
-                let list = match call::within(call::LIMIT, objects.list_metadata(&page)).await {
-                    // There is no such kind.
-                    Err(kube::Error::Api(status)) if status.code == 404 => break,
-                    list => list?,
-                };
-                all.extend(list.items.into_iter().map(|object| {
-                    let metadata = object.metadata;
-                    let name = metadata.name.unwrap_or_default();
-                    let id = PolicyId { namespace: metadata.namespace, name };
-                    (id, metadata.uid.unwrap_or_default(), metadata.generation.unwrap_or_default())
-                }));
-                match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                    Some(token) => page = page.continue_token(&token),
-                    None => break,
-                }
+        for watched in [Watched::Policies, Watched::ClusterPolicies] {
+            let (path, read) = (path(watched), objects::version);
+            match call::within(call::LIMIT, list(&self.client, &path, Sent::Metadata, &read)).await {
+                // There is no such kind.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                listed => all.extend(listed?.0.into_iter().map(|(namespace, name, uid, generation)| {
+                    (PolicyId { namespace, name }, uid, generation)
+                })),
             }
         }
         Ok(all)
@@ -146,15 +130,11 @@ impl ClusterInventory {
     pub(in crate::cluster) fn policy(
         &self,
         kind: &'static str,
-        mut object: DynamicObject,
+        object: ApiObject,
     ) -> (PolicyId, KnownPolicy) {
-        let status = object.data.get("status").and_then(reported);
-        let (uid, generation) =
-            (object.uid().unwrap_or_default(), object.metadata.generation.unwrap_or_default());
-        object.metadata.managed_fields = None;
-        let json = serde_json::to_value(&object).unwrap_or_default();
-        let id =
-            PolicyId { namespace: object.metadata.namespace, name: object.metadata.name.unwrap_or_default() };
+        let ApiObject { name, namespace, uid, generation, object: json, status } = object;
+        let status = status.as_ref().and_then(reported);
+        let id = PolicyId { namespace, name };
         let (entry, keyed, beyond_budget) = self.compiled(&id, kind, json);
         (id, KnownPolicy { uid, generation, entry, reported: status, keyed, beyond_budget })
     }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::{
-    cluster::{inventory::Watched, state::Reach, watch::Change},
+    cluster::{inventory::Watched, objects::ApiObject, state::Reach, watch::Change},
     domain::{identity::SignerIdentity, policy::PolicyEntry},
     gather::ports::{Inventory as _, Unmatched},
 };
@@ -44,11 +44,12 @@ impl World {
     /// The one policy there is gets this key from now on.
     fn apply(&mut self, key: &Value) {
         self.generation += 1;
-        let object = serde_json::from_value(json!({
+        let object = json!({
             "metadata": {"name": "p", "namespace": "team", "uid": "1", "generation": self.generation},
             "spec": {"images": {"include": ["ghcr.io/o/**"]}, "signers": [{"publicKey": key}]},
-        }));
-        let policy = self.inventory.policy("ProvenancePolicy", object.unwrap());
+        });
+        let object = ApiObject::read(object.to_string().as_bytes()).unwrap();
+        let policy = self.inventory.policy("ProvenancePolicy", object);
         self.inventory.take_policies(Watched::ClusterPolicies, Reach::Cluster, Change::All(Vec::new()));
         let may_be = self.generation > 1 || !self.keys.enabled;
         assert_eq!(self.keys.is_settled(), may_be, "not before all policies are known");

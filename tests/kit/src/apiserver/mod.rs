@@ -1,6 +1,7 @@
 //! An API server in memory, as far as clients of single objects see one: get, create, replace, delete, merge patch and server-side apply,
 //! with resource versions, preconditions and conflicts. It knows no kinds: an object is what stands under its path.
 
+mod lists;
 mod patch;
 mod store;
 
@@ -13,6 +14,7 @@ use axum::{
     http::{Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+pub use lists::{ListServer, Listed};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 pub use store::Refusal;
