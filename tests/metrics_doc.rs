@@ -219,3 +219,25 @@ fn labels_that_people_choose_are_capped() {
     assert!(text.contains(&format!("registry=\"{OTHER}\",outcome=\"ok\"}} 50\n")), "{text}");
     assert!(text.contains("registry=\"r0.example\",outcome=\"ok\"} 2\n"), "{text}");
 }
+
+/// What limits a reader is sent to a metric for is shown by one.
+#[test]
+fn the_metrics_that_the_limits_name_are_there() {
+    let limits = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/limits.md")).unwrap();
+    let (page, table) = documented();
+    let mut named = 0;
+    for part in limits.split('`').filter(|part| part.starts_with("bonafide_")) {
+        let (name, labels) = part.split_once('{').unwrap_or((part, ""));
+        assert!(table.contains_key(name), "{name}");
+        if let Some(cache) = labels.strip_prefix("cache=\"") {
+            let row = format!("| `{}` |", cache.trim_end_matches("\"}"));
+            assert!(page.contains(&row), "{row}");
+        }
+        named += 1;
+    }
+    assert!(named > 30, "{named}");
+    for line in limits.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
+        let cells = line.trim_matches('|').split(" | ").count();
+        assert_eq!(cells, 4, "{line}");
+    }
+}

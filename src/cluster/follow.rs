@@ -43,14 +43,24 @@ struct Version {
     resource_version: String,
 }
 
+/// What the API server sends of each object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// All of it.
+    Whole,
+    /// Its metadata. The status of a node is many times as large.
+    Metadata,
+}
+
 /// Follows the objects under a path forever; `read` keeps of an object what matters.
 pub(super) async fn follow<T>(
     client: &Client,
     path: &str,
+    sent: Sent,
     read: impl Fn(&[u8]) -> serde_json::Result<T>,
     mut tell: impl FnMut(Change<T>),
 ) {
-    let objects = Objects { client, path, read };
+    let objects = Objects { client, path, sent, read };
     let mut version: Option<String> = None;
     let mut patience = Patience::default();
     loop {
@@ -92,19 +102,37 @@ pub(super) async fn follow<T>(
     }
 }
 
+/// Reads all objects under a path, and says from where on they are to be watched.
+///
+/// # Errors
+/// What the API server answers in place of them, and what cannot be read.
+pub(super) async fn list<T>(
+    client: &Client,
+    path: &str,
+    sent: Sent,
+    read: impl Fn(&[u8]) -> serde_json::Result<T>,
+) -> Result<(Vec<T>, String), Error> {
+    Objects { client, path, sent, read }.list().await
+}
+
 struct Objects<'a, R> {
     client: &'a Client,
     path: &'a str,
+    sent: Sent,
     read: R,
 }
 
 impl<T, R: Fn(&[u8]) -> serde_json::Result<T>> Objects<'_, R> {
-    /// Reads all of them, and says from where on they are to be watched.
     async fn list(&self) -> Result<(Vec<T>, String), Error> {
         let mut all = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let request = Request::new(self.path).list(&page).map_err(Error::BuildRequest)?;
+            let request = Request::new(self.path);
+            let request = match self.sent {
+                Sent::Whole => request.list(&page),
+                Sent::Metadata => request.list_metadata(&page),
+            };
+            let request = request.map_err(Error::BuildRequest)?;
             let mut metadata = ListMetadata::default();
             split::read(self.client, request, Form::List, |part| {
                 match part {
@@ -132,7 +160,12 @@ impl<T, R: Fn(&[u8]) -> serde_json::Result<T>> Objects<'_, R> {
     /// Tells changes until the API server ends the watch; `version` is where to go on.
     async fn watch(&self, version: &mut String, tell: &mut impl FnMut(Change<T>)) -> Result<(), Error> {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let request = Request::new(self.path).watch(&params, version).map_err(Error::BuildRequest)?;
+        let request = Request::new(self.path);
+        let request = match self.sent {
+            Sent::Whole => request.watch(&params, version),
+            Sent::Metadata => request.watch_metadata(&params, version),
+        };
+        let request = request.map_err(Error::BuildRequest)?;
         split::read(self.client, request, Form::Events, |part| {
             match part {
                 Part::Object(bytes) => {

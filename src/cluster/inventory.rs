@@ -17,7 +17,7 @@ use self::nodes::NodeLookups;
 pub use self::policies::ListedPolicies;
 pub use self::watched::Watched;
 use super::{
-    follow::follow,
+    follow::{Sent, follow},
     keys::KeyObjects,
     objects::{self, ApiObject},
     state::{KnownPolicy, Reach, Reported, Reviewed, State},
@@ -335,7 +335,9 @@ impl ClusterInventory {
         // Nothing is kept of a policy that there is no room for: it is listed again once there is.
         loop {
             let read = |json: &[u8]| ApiObject::read(json).map(|object| self.policy(kind, object));
-            let following = follow(client, &path, read, |change| self.take_policies(watched, reach, change));
+            let following = follow(client, &path, Sent::Whole, read, |change| {
+                self.take_policies(watched, reach, change);
+            });
             tokio::select! {
                 () = following => {}
                 () = self.has_room(reach) => {}
@@ -367,7 +369,7 @@ impl ClusterInventory {
     }
 
     async fn follow_namespaces(&self, client: &Client) {
-        follow(client, "/api/v1/namespaces", objects::labels, |change| {
+        follow(client, "/api/v1/namespaces", Sent::Metadata, objects::labels, |change| {
             self.take(Watched::Namespaces, change, |state, change| match change {
                 Change::All(all) => state.all_namespaces(known(all)),
                 Change::One((name, Some(labels))) => state.one_namespace((name, labels)),
@@ -379,7 +381,7 @@ impl ClusterInventory {
     }
 
     async fn follow_nodes(&self, client: &Client) {
-        follow(client, "/api/v1/nodes", objects::node, |change| {
+        follow(client, "/api/v1/nodes", Sent::Metadata, objects::node, |change| {
             self.take(Watched::Nodes, change, |state, change| match change {
                 Change::All(all) => state
                     .all_nodes(all.into_iter().filter_map(|(node, known)| known.then_some(node)).collect()),
@@ -393,14 +395,20 @@ impl ClusterInventory {
     }
 
     async fn follow_runtime_classes(&self, client: &Client) {
-        follow(client, "/apis/node.k8s.io/v1/runtimeclasses", objects::runtime_class, |change| {
-            self.take(Watched::RuntimeClasses, change, |state, change| match change {
-                Change::All(all) => state.all_runtime_classes(known(all)),
-                Change::One((name, Some(selector))) => state.one_runtime_class((name, selector)),
-                Change::One((name, None)) | Change::Gone((name, _)) => state.runtime_class_gone(&name),
-                Change::Lost(_) | Change::Absent(_) => false,
-            });
-        })
+        follow(
+            client,
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            Sent::Whole,
+            objects::runtime_class,
+            |change| {
+                self.take(Watched::RuntimeClasses, change, |state, change| match change {
+                    Change::All(all) => state.all_runtime_classes(known(all)),
+                    Change::One((name, Some(selector))) => state.one_runtime_class((name, selector)),
+                    Change::One((name, None)) | Change::Gone((name, _)) => state.runtime_class_gone(&name),
+                    Change::Lost(_) | Change::Absent(_) => false,
+                });
+            },
+        )
         .await;
     }
 }

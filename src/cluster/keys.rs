@@ -28,8 +28,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 const MISSING_AGAIN: Duration = Duration::from_secs(1);
 /// How many objects are read at this rate; of more, each is read as much less often.
 const AT_THIS_RATE: usize = 50;
-/// How many are read at once.
-const AT_ONCE: usize = 4;
+/// How many are read at once. Each may be as large as the API server stores.
+const AT_ONCE: usize = 2;
+/// The most bytes of keys that are kept for one namespace, for all together, and for each namespace in any case.
+const OF_NAMESPACE: usize = 512 << 10;
+const OF_ALL: usize = 8 << 20;
+const GUARANTEED: usize = 32 << 10;
 
 /// By object, the entries of it that policies reference.
 pub type Wanted = BTreeMap<KeyHolder, BTreeSet<String>>;
@@ -73,7 +77,55 @@ enum Seen {
     There(BTreeMap<String, Option<String>>),
 }
 
+impl Seen {
+    /// How many bytes are kept of it.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Failed(why) => why.len(),
+            Self::Gone => 0,
+            Self::There(entries) => {
+                let each = entries
+                    .iter()
+                    .map(|(key, text)| key.len().saturating_add(text.as_ref().map_or(0, String::len)));
+                each.fold(0, usize::saturating_add)
+            }
+        }
+    }
+}
+
+impl Known {
+    /// How many bytes are kept, of which so many for a namespace; what is kept of one object is left out.
+    fn bytes(&self, namespace: &str, but: Option<&KeyHolder>) -> (usize, usize) {
+        let counted = self.holders.iter().filter(|(holder, _)| Some(*holder) != but);
+        counted.fold((0, 0), |(all, own), (holder, known)| {
+            let bytes = known.seen.bytes();
+            let of_namespace = if holder.namespace == namespace { bytes } else { 0 };
+            (all.saturating_add(bytes), own.saturating_add(of_namespace))
+        })
+    }
+
+    /// What was seen, or why there is no room for it.
+    fn bounded(&self, holder: &KeyHolder, seen: Seen) -> Seen {
+        let bytes = seen.bytes();
+        let (all, own) = self.bytes(&holder.namespace, Some(holder));
+        let (all, own) = (all.saturating_add(bytes), own.saturating_add(bytes));
+        if own <= OF_NAMESPACE && (all <= OF_ALL || own <= GUARANTEED) {
+            return seen;
+        }
+        Seen::Failed(format!(
+            "its keys are too large: those that policies reference in one namespace may take {} KiB, and all together {} MiB",
+            OF_NAMESPACE >> 10,
+            OF_ALL >> 20
+        ))
+    }
+}
+
 impl KeyObjects {
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.known.lock().bytes("", None).0).unwrap_or(u64::MAX)
+    }
+
     /// Nothing is read yet. Cluster policies reference what is in `home`; where it is not `enabled`, nothing ever is.
     pub fn new(home: String, enabled: bool) -> Arc<Self> {
         Arc::new(Self {
@@ -197,6 +249,7 @@ impl KeyObjects {
 
     fn take(&self, holder: KeyHolder, seen: Seen, keys: BTreeSet<String>, all: usize) {
         let mut known = self.known.lock();
+        let seen = known.bounded(&holder, seen);
         let next = |seen: &Seen| {
             let wait = if matches!(seen, Seen::There(_)) { AGAIN } else { MISSING_AGAIN };
             Instant::now() + paced(wait, all)

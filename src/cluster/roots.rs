@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch as channel};
 
 use super::{
-    follow::follow,
+    follow::{Sent, follow},
     inventory::{ClusterInventory, Watched, reported},
     objects::ApiObject,
     state::Reported,
@@ -67,7 +67,7 @@ impl TrustRootObjects {
         let read = |json: &[u8]| ApiObject::read(json).map(known);
         loop {
             tokio::select! {
-                () = follow(&self.client, &path, read, |change| self.take(change)) => {}
+                () = follow(&self.client, &path, Sent::Whole, &read, |change| self.take(change)) => {}
                 () = self.forgotten.notified() => {}
             }
         }

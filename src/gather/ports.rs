@@ -363,6 +363,11 @@ pub struct Acting {
 pub trait Agents: Send + Sync {
     /// A repository's registry as the first of these that has a credential for it sees it; `None` where none has.
     fn acting_for(&self, secrets: &[PullSecret], repository: &Repository) -> Option<Acting>;
+
+    /// How many bytes of secrets are kept.
+    fn bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// The entries of the webhook configurations: what the API server sends for review.

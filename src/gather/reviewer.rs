@@ -272,6 +272,7 @@ impl Reviewer {
             ("placements", self.landings.bytes()),
             ("late_lookups", self.late.bytes()),
             ("patterns", u64::try_from(CompiledPattern::bytes_in_use()).unwrap_or(u64::MAX)),
+            ("credentials", self.pulling.as_ref().map_or(0, |pulling| pulling.agents.bytes())),
         ];
         own.into_iter().chain(self.facts.cache_bytes()).collect()
     }

@@ -11,7 +11,7 @@ use crate::{
     },
     gather::{
         ports::{Acting, Agents, PullSecret},
-        weigh::capped,
+        weigh::{capped, held},
     },
 };
 
@@ -83,6 +83,10 @@ impl Agents for SecretAgents {
             all.add(credential.fingerprint().bytes());
         }
         (!fitting.is_empty()).then(|| Acting { credential: all.digest(), source: agent.client })
+    }
+
+    fn bytes(&self) -> u64 {
+        held(&self.agents)
     }
 }
 

@@ -408,8 +408,10 @@ impl Images for Client {
 
     fn cache_bytes(&self) -> Vec<(&'static str, u64)> {
         let [tokens, challenges] = self.doors.bytes();
+        let [reading, private] = self.transport.bytes();
         let registries = challenges.saturating_add(self.lacking.bytes()).saturating_add(held(&self.turns));
-        vec![("tokens", tokens), ("registries", registries)]
+        let registries = registries.saturating_add(private);
+        vec![("tokens", tokens), ("registries", registries), ("bodies", reading)]
     }
 }
 

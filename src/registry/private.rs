@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::address::is_private;
 use crate::{
     domain::evidence::{FetchError, FetchErrorKind},
-    gather::weigh::capped,
+    gather::weigh::{capped, held},
 };
 
 /// How many bytes of names are kept, of each kind, and for how long after they were used.
@@ -41,6 +41,11 @@ impl PrivateAddresses {
                 .weigher(|registry: &String, _| capped(registry.len().saturating_add(HOSTS_BYTES)))
                 .build(),
         }
+    }
+
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> u64 {
+        held(&self.names).saturating_add(held(&self.hosts))
     }
 
     /// A name led to a private address.

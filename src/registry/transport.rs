@@ -102,6 +102,13 @@ impl Transport {
         Self { remote, local, listed, addresses, private, observer, patience, reading }
     }
 
+    /// How many bytes of large bodies are held, and of what is known of private addresses.
+    pub fn bytes(&self) -> [u64; 2] {
+        let held = READING.saturating_sub(self.reading.available_permits()).saturating_mul(1 << 10);
+        let private = self.private.as_ref().map_or(0, PrivateAddresses::bytes);
+        [u64::try_from(held).unwrap_or(u64::MAX), private]
+    }
+
     /// What is told of a failure at a registry.
     pub fn tell(&self, registry: &str, error: FetchError) -> FetchError {
         match &self.private {

@@ -41,17 +41,44 @@ pub struct Attack {
     pub run: fn(&World, &Target, &Arc<AtomicBool>),
 }
 
+/// Large pods that are denied.
+pub const DENIED_PODS: Attack =
+    Attack { name: "large pods that are denied", prepare: nothing, run: denied_pods };
+/// Policies whose patterns are large once they are compiled.
+pub const LARGE_PATTERNS: Attack =
+    Attack { name: "large patterns in policies", prepare: patterns, run: none };
+/// HTTP/2 connections of streams that send a head and nothing else.
+pub const SILENT_STREAMS: Attack =
+    Attack { name: "streams that send nothing", prepare: nothing, run: silent_streams };
+/// Large pods that no scheduler has bound yet, listed at the start and told by the watch.
+pub const PENDING_PODS: Attack =
+    Attack { name: "large pending pods", prepare: pending_pods, run: more_pending_pods };
+/// One index of many manifests under many tags, named by many policies.
+pub const MANY_TAGS: Attack = Attack { name: "an index under many tags", prepare: index, run: tags };
+/// Many policies for one image, each with conditions that take long and with other repositories.
+pub const MANY_POLICIES: Attack =
+    Attack { name: "many policies for one image", prepare: many_policies, run: reviews_of_many_policies };
+/// Reviews that wait for a registry, and connections that say nothing.
+pub const IN_FLIGHT: Attack =
+    Attack { name: "large reviews in flight, idle connections", prepare: nothing, run: in_flight };
+/// Images whose attestations are large.
+pub const LARGE_ATTESTATIONS: Attack =
+    Attack { name: "large attestations", prepare: attestations, run: reviews_of_attestations };
+/// Objects of every kind as large as they are stored.
+pub const LARGE_OBJECTS_OF_ALL_KINDS: Attack =
+    Attack { name: "large objects of every kind", prepare: large_objects, run: large_secrets };
+
 /// All of them.
 pub const ATTACKS: [Attack; 9] = [
-    Attack { name: "large pods that are denied", prepare: nothing, run: denied_pods },
-    Attack { name: "large patterns in policies", prepare: patterns, run: none },
-    Attack { name: "streams that send nothing", prepare: nothing, run: silent_streams },
-    Attack { name: "large pending pods", prepare: pending_pods, run: more_pending_pods },
-    Attack { name: "an index under many tags", prepare: index, run: tags },
-    Attack { name: "many policies for one image", prepare: many_policies, run: reviews_of_many_policies },
-    Attack { name: "large reviews in flight, and idle connections", prepare: nothing, run: in_flight },
-    Attack { name: "large attestations", prepare: attestations, run: reviews_of_attestations },
-    Attack { name: "large objects of every kind", prepare: large_objects, run: large_secrets },
+    DENIED_PODS,
+    LARGE_PATTERNS,
+    SILENT_STREAMS,
+    PENDING_PODS,
+    MANY_TAGS,
+    MANY_POLICIES,
+    IN_FLIGHT,
+    LARGE_ATTESTATIONS,
+    LARGE_OBJECTS_OF_ALL_KINDS,
 ];
 
 fn nothing(_: &World) {}
@@ -123,15 +150,18 @@ fn patterns(world: &World) {
     for n in 0..PATTERNS {
         world.add("provenancepolicies", &with_patterns(world, "patterns", n));
     }
-    for namespace in 0..100 {
+    for namespace in 0..PATTERN_NAMESPACES {
         let name = format!("patterns-{namespace}");
         world.add("namespaces", &World::namespace(&name));
         world.add("provenancepolicies", &with_patterns(world, &name, namespace % 3));
     }
 }
 
-/// How many policies with large patterns one namespace has.
-const PATTERNS: usize = 20;
+/// How many policies with large patterns one namespace has, and how many others have one. A program that is not optimized takes its time.
+const PATTERNS: usize = 15;
+const PATTERN_NAMESPACES: usize = if cfg!(debug_assertions) { 20 } else { 100 };
+/// How many large objects there are of each kind.
+const LARGE_OBJECTS: usize = if cfg!(debug_assertions) { 20 } else { 40 };
 
 /// Streams that send a head and nothing else, on connections of one peer.
 fn silent_streams(_: &World, target: &Target, over: &Arc<AtomicBool>) {
@@ -375,7 +405,7 @@ fn large_objects(world: &World) {
         let filled = Bytes::from([b"{", labels.as_ref(), b"}"].concat());
         world.api.add(kind, Listed::new(namespace, object).with("\"MARK\"", &filled));
     };
-    for n in 0..40 {
+    for n in 0..LARGE_OBJECTS {
         let mut policy = world.policy("objects", &format!("p{n}"), |_| {});
         policy["metadata"]["labels"] = json!("MARK");
         put("provenancepolicies", &policy);

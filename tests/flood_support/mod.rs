@@ -6,5 +6,5 @@ mod client;
 mod objects;
 mod world;
 
-pub use attacks::{ATTACKS, Attack};
+pub use attacks::*;
 pub use world::{World, honest};

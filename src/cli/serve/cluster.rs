@@ -147,10 +147,11 @@ impl Cluster {
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted());
-        let shown = (Arc::clone(&inventory), Arc::clone(&pods), pull_secrets.clone());
+        let shown = (Arc::clone(&inventory), Arc::clone(&pods), pull_secrets.clone(), Arc::clone(&keys));
         metrics.before_scrape(move |metrics| {
             show(&shown.0, metrics);
             metrics.set_cache_bytes("pods", shown.1.bytes());
+            metrics.set_cache_bytes("keys", shown.3.bytes());
             metrics.set_cache_bytes("pull_secrets", shown.2.as_ref().map_or(0, |secrets| secrets.bytes()));
         });
         metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));

@@ -58,7 +58,7 @@ impl ListedPolicies {
         let mut all = BTreeSet::new();
         for watched in [Watched::Policies, Watched::ClusterPolicies] {
             let (path, read) = (path(watched), objects::version);
-            match call::within(call::LIMIT, list(&self.client, &path, Sent::Metadata, &read)).await {
+            match call::within(call::LIMIT, list(&self.client, &path, Sent::Metadata, read)).await {
                 // There is no such kind.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 listed => all.extend(listed?.0.into_iter().map(|(namespace, name, uid, generation)| {

@@ -216,3 +216,28 @@ fn of_many_each_is_read_less_often() {
     assert!(within(paced(SECOND, 1), 900, 1100));
     assert!(within(paced(SECOND, 1000), 18_900, 23_100));
 }
+
+#[test]
+fn b2_keys_of_one_namespace_are_kept_up_to_so_many_bytes_and_take_nothing_from_others() {
+    let holder = |namespace: &str, n: usize| KeyHolder {
+        kind: KeyKeeper::Secret,
+        namespace: namespace.to_owned(),
+        name: n.to_string(),
+    };
+    let seen = |length| Seen::There(BTreeMap::from([("k".to_owned(), Some("x".repeat(length)))]));
+    let keys = KeyObjects::new("bonafide".to_owned(), true);
+    let there = |holder: &KeyHolder| matches!(keys.known.lock().holders[holder].seen, Seen::There(_));
+    let wanted = || BTreeSet::from(["k".to_owned()]);
+    for n in 0..100 {
+        keys.take(holder("loud", n), seen(MAX_PEM), wanted(), 1);
+    }
+    assert!(there(&holder("loud", 0)) && !there(&holder("loud", 99)));
+    for namespace in 0..100 {
+        for n in 0..20 {
+            keys.take(holder(&format!("loud-{namespace}"), n), seen(MAX_PEM), wanted(), 1);
+        }
+    }
+    assert!(keys.bytes() <= u64::try_from(OF_ALL + 101 * GUARANTEED).unwrap(), "{}", keys.bytes());
+    keys.take(holder("quiet", 0), seen(MAX_PEM), wanted(), 1);
+    assert!(there(&holder("quiet", 0)));
+}
