@@ -39,11 +39,15 @@ fn main() {
         "{:<48}{:>20}{:>22}{:>10}{:>10}{:>10}",
         "attack", "p50 in ms", "p99 in ms", "slowest", "ready", "MiB"
     );
-    measure("none", &[]);
-    for attack in &ATTACKS {
-        measure(attack.name, std::slice::from_ref(attack));
+    // Those whose names have this in them, or all.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let each = ATTACKS.iter().map(|attack| (attack.name, std::slice::from_ref(attack)));
+    let all = [("none", ATTACKS.get(..0).unwrap_or_default())].into_iter().chain(each);
+    for (name, attacks) in all.chain([("all at once", ATTACKS.as_slice())]) {
+        if name.contains(&filter) {
+            measure(name, attacks);
+        }
     }
-    measure("all at once", &ATTACKS);
 }
 
 fn measure(name: &str, attacks: &[Attack]) {

@@ -41,9 +41,9 @@ const SMALL: usize = 512 << 10;
 /// How many bytes one of those may hold.
 const LARGE: usize = 20 << 20;
 /// How many of those run at once.
-pub const LARGE_LOOKUPS: usize = 4;
+pub const LARGE_LOOKUPS: usize = 2;
 /// How many of those callers of one namespace are served at once.
-const LARGE_SHARE: usize = 2;
+const LARGE_SHARE: usize = 1;
 /// How many bytes of attestations are read for one review, over all its images.
 const REVIEW_BYTES: usize = 64 << 20;
 /// How many bytes of what was read are held for one review.

@@ -31,7 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How often a request is sent again because the registry asked for it.
 const MAX_WAITS: usize = 2;
 /// How many KiB of large bodies are held while they are read, over all requests.
-const READING: usize = 64 << 10;
+const READING: usize = 48 << 10;
 
 /// Sends requests.
 pub struct Transport {

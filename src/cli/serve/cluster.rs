@@ -147,12 +147,11 @@ impl Cluster {
         let pull_secrets = flags.pull_secrets.then(|| PullSecrets::new(client.clone()));
         let listing = Arc::clone(&inventory);
         readiness.waits_for(move || listing.unlisted());
-        let shown = (Arc::clone(&inventory), Arc::clone(&pods), pull_secrets.clone(), Arc::clone(&keys));
+        let kept = (Arc::clone(&pods), Arc::clone(&keys), pull_secrets.clone());
+        let shown = Arc::clone(&inventory);
         metrics.before_scrape(move |metrics| {
-            show(&shown.0, metrics);
-            metrics.set_cache_bytes("pods", shown.1.bytes());
-            metrics.set_cache_bytes("keys", shown.3.bytes());
-            metrics.set_cache_bytes("pull_secrets", shown.2.as_ref().map_or(0, |secrets| secrets.bytes()));
+            show(&shown, metrics);
+            show_kept(&kept.0, &kept.1, kept.2.as_deref(), metrics);
         });
         metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
         let told = Arc::clone(&events);
@@ -336,6 +335,12 @@ fn show(inventory: &ClusterInventory, metrics: &Metrics) {
     for watched in Watched::ALL {
         metrics.set_watch_staleness(watched.as_str(), inventory.staleness(watched));
     }
+}
+
+fn show_kept(pods: &PendingPods, keys: &KeyObjects, secrets: Option<&PullSecrets>, metrics: &Metrics) {
+    metrics.set_cache_bytes("pods", pods.bytes());
+    metrics.set_cache_bytes("keys", keys.bytes());
+    metrics.set_cache_bytes("pull_secrets", secrets.map_or(0, PullSecrets::bytes));
 }
 
 fn show_webhooks(report: &WebhookReport, leads: bool, metrics: &Metrics) {
