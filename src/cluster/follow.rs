@@ -1,7 +1,7 @@
 //! Follows one kind of object: its complete list, then its changes, forever. Objects are read one by one, so that no page of them is
 //! held: whoever may write an object chooses its size. What goes wrong is tried again soon; until then what was known stays known.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::{
     Client, Error,
@@ -10,6 +10,7 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
     call,
@@ -20,6 +21,8 @@ use super::{
 
 /// How many objects are listed per request. One at a time is held, however many these are.
 const PAGE: u32 = 500;
+/// When a watch counts as ended that the API server did not end: its connection may have died in silence.
+const LONGEST: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 /// A watch that ended sooner, without any event, has not gone well.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -76,7 +79,8 @@ pub(super) async fn follow<T>(
                     events = events.saturating_add(1);
                     tell(change);
                 };
-                let watched = objects.watch(version, &mut told).await;
+                let watching = objects.watch(version, &mut told);
+                let watched = tokio::time::timeout(LONGEST, watching).await.unwrap_or(Ok(()));
                 if events > 0 {
                     patience = Patience::default();
                 }

@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(told, Some(FetchErrorKind::Deadline));
         // It is the review's room, whoever of the review asks and in whose name, and no other review's.
         assert!(errand.acting(None).turn(Room::LARGEST).await.is_err());
-        assert!(lanes.errand(Some("n"), soon).turn(Room::LARGEST).await.is_ok());
+        assert!(lanes.errand(Some("m"), soon).turn(Room::LARGEST).await.is_ok());
         drop(large);
         assert!(errand.turn(Room::LARGEST).await.is_ok());
     }
