@@ -331,8 +331,8 @@ mod tests {
     #[test]
     fn b7_names_are_used_up_to_so_many_and_each_once() {
         let names: Vec<Value> = (0..100_000).map(|n| json!({"name": format!("s{}", n / 2)})).collect();
-        let named = secrets_of_account(json!({"imagePullSecrets": names}).to_string().as_bytes()).unwrap();
-        assert_eq!((named.len(), named[0].as_str(), named[1].as_str()), (SECRETS, "s0", "s1"));
+        let used = secrets_of_account(json!({"imagePullSecrets": names}).to_string().as_bytes()).unwrap();
+        assert_eq!((used.len(), used[0].as_str(), used[1].as_str()), (SECRETS, "s0", "s1"));
         let long = "x".repeat(LONGEST_NAME + 1);
         assert_eq!(bounded([long.as_str(), "", "a"].into_iter()), ["a"]);
         assert_eq!(secrets_of_account(b"{}").unwrap(), [""; 0]);
