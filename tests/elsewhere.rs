@@ -280,7 +280,9 @@ async fn there_are_not_very_many_of_them() {
         let verdict = world.judge(&image, &policies).await;
         assert_eq!(verdict.outcome, outcome, "{first}: {:?}", verdict.problems);
         if outcome == Outcome::Deny {
-            let text = format!("{:?}", verdict.problems[0].looked_at);
+            let problem = &verdict.problems[0];
+            assert_eq!(problem.reason, Reason::NotAllInspected, "{problem:?}");
+            let text = format!("{problem:?}");
             assert!(text.contains("the policies name more than 16"), "{text}");
         }
     }

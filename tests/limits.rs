@@ -297,8 +297,10 @@ async fn so_many_manifests_are_asked_about_one_by_one() {
         let entries: Vec<(&str, Digest)> = leaves.iter().map(|leaf| ("amd64", *leaf)).collect();
         let review = setup.review(&[at(setup.world.index(&entries))]).await;
         assert_eq!(review.outcome, outcome);
-        let found = review.images[0].verdict.problems.iter().map(|problem| &problem.found);
-        assert!(found.into_iter().all(|found| found.starts_with("it was not looked at: more than 128")));
+        for problem in &review.images[0].verdict.problems {
+            assert_eq!(problem.reason, Reason::NotAllInspected, "{problem:?}");
+            assert!(problem.found.contains("more than 128 manifests of the index"), "{problem:?}");
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
         policy::{PolicyEntry, PolicyId},
         policy_budget::PolicyBudget,
     },
-    gather::ports::{Incomplete, Inventory, Snapshot, Unlisted, Unmatched},
+    gather::ports::{Incomplete, Inventory, LabelMap, Snapshot, Unlisted, Unmatched},
 };
 
 /// How long changes are gathered before a snapshot is made of them: thousands of nodes come one by one.
@@ -188,6 +188,11 @@ impl ClusterInventory {
     /// The policy objects as they are known, in order.
     pub fn policies(&self) -> Vec<(PolicyId, KnownPolicy)> {
         self.state.lock().policies().map(|(id, policy)| (id.clone(), policy.clone())).collect()
+    }
+
+    /// The labels of each namespace.
+    pub(super) fn namespaces(&self) -> Arc<BTreeMap<String, LabelMap>> {
+        self.state.lock().namespaces()
     }
 
     /// How many bytes the labels of namespaces take.

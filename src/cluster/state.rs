@@ -265,6 +265,11 @@ impl State {
         self.required(changed)
     }
 
+    /// The labels of each namespace.
+    pub fn namespaces(&self) -> Arc<BTreeMap<String, LabelMap>> {
+        Arc::clone(&self.namespaces)
+    }
+
     /// How many bytes the labels of namespaces take.
     pub fn label_bytes(&self) -> usize {
         let each = self.namespaces.iter().map(|(name, labels)| label_bytes(name, labels));

@@ -1,7 +1,11 @@
 //! The status of policies: whether each is in force as it is written. The leading replica writes it, and only where it says
 //! something else than it should.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -78,14 +82,15 @@ pub async fn run(
         }
         let webhooks = surroundings.webhooks.borrow_and_update().clone();
         let last_review = (surroundings.last_review)();
-        let policies = inventory.policies();
+        let (policies, namespaces) = (inventory.policies(), inventory.namespaces());
         written
             .retain(|id, (uid, _)| policies.iter().any(|(known, policy)| known == id && policy.uid == *uid));
         for (id, policy) in policies {
             let entries = surroundings.applied.borrow_and_update().clone();
-            let reach = (&surroundings.rule, entries.as_ref());
+            let selection =
+                Selection { rule: &surroundings.rule, entries: entries.as_ref(), namespaces: &namespaces };
             let (wanted, reason) =
-                report(&policy, &surroundings.roots.known(), &webhooks, last_review, reach);
+                report(&policy, &surroundings.roots.known(), &webhooks, last_review, &selection);
             // What was written comes back by the watch; until then it need not be written again.
             let is_there = policy.reported.as_ref().is_some_and(|reported| reported.says(&wanted))
                 || written.get(&id).is_some_and(|(_, written)| written.says(&wanted));
@@ -115,15 +120,25 @@ pub async fn run(
     }
 }
 
-/// What the status should say, and the reason of the condition `Ready`. `entries`: what the webhook configurations select.
+/// What decides whether a policy's workloads are reviewed.
+struct Selection<'a> {
+    rule: &'a ReachRule,
+    /// What the webhook configurations select; `None` while that is not known.
+    entries: Option<&'a AppliedReach>,
+    /// The labels of each namespace.
+    namespaces: &'a BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What the status should say, and the reason of the condition `Ready`.
 fn report(
     policy: &KnownPolicy,
     roots: &KnownRoots,
     webhooks: &WebhookReport,
     last_review: Option<Timestamp>,
-    (rule, entries): (&ReachRule, Option<&AppliedReach>),
+    selection: &Selection<'_>,
 ) -> (Reported, &'static str) {
-    let exempt = ExemptReach::of(&policy.entry, &rule.exempt);
+    let Selection { rule, entries, namespaces } = *selection;
+    let exempt = ExemptReach::of_labels(&policy.entry, &rule.exempt, namespaces);
     let needed = rule.reach([&policy.entry]);
     let is_selected = entries.is_some_and(|entries| entries.covers(&needed));
     let before = policy.reported.as_ref().and_then(|reported| reported.reviewed.as_ref());

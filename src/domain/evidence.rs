@@ -27,6 +27,14 @@ pub struct FetchError {
     pub detail: String,
 }
 
+impl FetchError {
+    /// There is more than a limit lets be looked at; `why` says of what, and how many are looked at.
+    pub fn not_inspected(why: impl Into<String>) -> Self {
+        let detail = format!("not all attestations were inspected: {}", why.into());
+        Self { kind: FetchErrorKind::Incomplete, detail }
+    }
+}
+
 /// The kinds of failure of a registry request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchErrorKind {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{
     digest::Digest,
-    evidence::{Attestation, Finding, Keyed, Layout, SubjectEvidence, Verified},
+    evidence::{Attestation, FetchError, Finding, Keyed, Layout, SubjectEvidence, Verified},
     identity::TrustRootName,
     provenance::{SIGNATURE, Statement},
 };
@@ -56,13 +56,14 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// What is said in the attestation manifest `holder` about `subject`, by each of those who vouch for it. Only provenance counts there.
+/// What is said in the attestation manifest `holder` about `subject`, by each of those who vouch for it, and what a limit leaves open of it.
+/// Only provenance counts there.
 pub fn attributed(
     holder: Digest,
     said: &[Said],
     subject: Digest,
     signatures: &[&Attestation],
-) -> Vec<Attestation> {
+) -> (Vec<Attestation>, Option<FetchError>) {
     let found = |found_at, finding| Attestation { layout: Layout::InIndex, found_at, finding };
     let (mut all, mut pairs, mut too_many) = (Vec::new(), Pairs::default(), false);
     for Said { found_at, statement } in said {
@@ -96,13 +97,12 @@ pub fn attributed(
             all.extend(finding.map(|finding| found(holder, finding)));
         }
     }
-    if too_many {
-        let why = format!(
-            "more than {MAX_PAIRS} pairs of statement and signature under one trust root are in the index, and the others were not inspected"
-        );
-        all.push(found(holder, Finding::Malformed(why)));
-    }
-    all
+    let open = too_many.then(|| {
+        FetchError::not_inspected(format!(
+            "more than {MAX_PAIRS} pairs of statement and signature under one trust root are in the index"
+        ))
+    });
+    (all, open)
 }
 
 /// The statement, as far as it is about `subject`; where it is about others only, about the first of them. It may name thousands.
@@ -117,7 +117,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{evidence::CertificateReading, identity::Certificate, provenance::Provenance};
+    use crate::domain::{
+        evidence::{CertificateReading, FetchErrorKind},
+        identity::Certificate,
+        provenance::Provenance,
+    };
 
     fn signature(statement: Statement, n: usize) -> Attestation {
         let fingerprint = Digest::of(&n.to_be_bytes());
@@ -156,15 +160,14 @@ mod tests {
             let signed = |n| signature(Statement::signature_of(holder), n);
             let signatures: Vec<Attestation> = (0..signatures).map(signed).collect();
             let said = vec![said(vec![other, subject]); statements];
-            let all = attributed(holder, &said, subject, &signatures.iter().collect::<Vec<_>>());
-            let told = all.iter().filter(|one| matches!(one.finding, Finding::Malformed(_))).count();
+            let (all, open) = attributed(holder, &said, subject, &signatures.iter().collect::<Vec<_>>());
             for one in &all {
                 if let Finding::Keyed(keyed) = &one.finding {
                     // Of many subjects the one that matters is kept.
                     assert_eq!(keyed.statement.subjects, [subject]);
                 }
             }
-            (all.len() - told, told)
+            (all.len(), usize::from(open.is_some_and(|open| open.kind == FetchErrorKind::Incomplete)))
         };
         // What is no provenance is said by nobody, and takes no place.
         let not_provenance = said(vec![subject]);
@@ -173,7 +176,7 @@ mod tests {
             ..not_provenance
         };
         let signed = signature(Statement::signature_of(holder), 0);
-        assert!(attributed(holder, &[summary], subject, &[&signed]).is_empty());
+        assert!(attributed(holder, &[summary], subject, &[&signed]).0.is_empty());
         assert_eq!(count(0, 3), (0, 0));
         assert_eq!(count(3, 1), (3, 0));
         assert_eq!(count(16, 2), (32, 0));
@@ -199,7 +202,7 @@ mod tests {
             let all =
                 attributed(holder, &[said(vec![subject])], subject, &signatures.iter().collect::<Vec<_>>());
             let vouches = |one: &&Attestation| matches!(&one.finding, Finding::Verified(verified) if verified.under(root).is_some());
-            all.iter().filter(vouches).count()
+            all.0.iter().filter(vouches).count()
         };
         // Many of another root before the one that counts.
         let mut signatures: Vec<Attestation> = (0..40).map(|n| by(&[&other], n)).collect();

@@ -30,15 +30,6 @@ pub enum Unread {
     NotReached(String),
 }
 
-impl Unread {
-    /// The same in words.
-    pub fn into_words(self) -> String {
-        match self {
-            Self::TooLarge(why) | Self::NotReached(why) => why,
-        }
-    }
-}
-
 impl Budget {
     /// Nothing is read yet.
     pub const fn new(room: Room) -> Self {
@@ -64,9 +55,7 @@ impl Budget {
         Err(if size > most {
             Unread::TooLarge(format!("it is too large: {size} bytes; {most} for all are read"))
         } else {
-            Unread::NotReached(format!(
-                "not all attestations were inspected: they are larger than the {most} bytes that are read"
-            ))
+            Unread::NotReached(format!("they are larger than the {most} bytes that are read"))
         })
     }
 
@@ -81,9 +70,7 @@ impl Budget {
         }
         let left = if layout == Layout::AttTag { &self.layers } else { &self.bundles };
         if !take(left, 1) {
-            return Err(Unread::NotReached(format!(
-                "not all attestations were inspected: more than {MAX_ATTESTATIONS} are attached"
-            )));
+            return Err(Unread::NotReached(format!("more than {MAX_ATTESTATIONS} are attached")));
         }
         self.take(size)
     }

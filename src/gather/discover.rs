@@ -211,7 +211,7 @@ impl Discovery {
         );
         if beyond > 0 {
             found.push(Err(not_reached(format!(
-                "not all attestations were inspected: {beyond} of the referrers of {subject} in {repository} are beyond the first {MAX_REFERRERS}"
+                "{beyond} of the referrers of {subject} in {repository} are beyond the first {MAX_REFERRERS}"
             ))));
         }
         found
@@ -354,12 +354,11 @@ impl Discovery {
             all.extend(done);
             spent = spent.saturating_add(took);
         }
-        let unheld = (beyond > 0).then(|| FetchError {
-            kind: FetchErrorKind::Incomplete,
-            detail: format!(
-                "not all attestations were inspected: the statements of {beyond} do not fit into the {} MiB that are held",
-                HELD >> 20
-            ),
+        let unheld = (beyond > 0).then(|| {
+            let held = HELD >> 20;
+            FetchError::not_inspected(format!(
+                "the statements of {beyond} do not fit into the {held} MiB that are held"
+            ))
         });
         Ok((all, unheld))
     }
@@ -415,8 +414,8 @@ fn unread_miss(layout: Layout, digest: Digest, unread: Unread) -> Miss {
     }
 }
 
-const fn not_reached(detail: String) -> Miss {
-    Miss::Gap(FetchError { kind: FetchErrorKind::Incomplete, detail })
+fn not_reached(why: String) -> Miss {
+    Miss::Gap(FetchError::not_inspected(why))
 }
 
 pub(super) fn parse(manifest: &Manifest) -> Option<Holder> {

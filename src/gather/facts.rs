@@ -20,7 +20,7 @@ use super::{
 };
 use crate::domain::{
     digest::Digest,
-    evidence::{Attestation, FetchError, FetchErrorKind, Finding, ImageFacts, Layout, Root, SubjectEvidence},
+    evidence::{Attestation, FetchError, FetchErrorKind, ImageFacts, Root, SubjectEvidence},
     key::PublicKey,
     reference::{Reference, Repository},
     verdict::ImageVerdict,
@@ -259,9 +259,11 @@ impl Facts {
             known.add(Some(place), digest, evidence, at, &keyed);
         }
         for place in beyond {
-            let why =
-                format!("{} was not looked in: the policies name more than {MAX_PLACES}", place.repository);
-            known.add(Some(place), digest, Arc::new(malformed(digest, why)), Instant::now(), &HashMap::new());
+            let why = format!(
+                "the policies name more than {MAX_PLACES} repositories, and {} is not asked",
+                place.repository
+            );
+            known.add(Some(place), digest, Arc::new(not_inspected(why)), Instant::now(), &HashMap::new());
         }
         Ok(known)
     }
@@ -299,7 +301,8 @@ impl Facts {
         let mut digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
         for digest in digests.split_off(digests.len().min(MAX_MANIFESTS)) {
-            known.facts.evidence.insert(digest, Arc::new(too_many(digest)));
+            let why = format!("more than {MAX_MANIFESTS} manifests of the index are not covered as a whole");
+            known.facts.evidence.insert(digest, Arc::new(not_inspected(why)));
         }
         let root = Arc::clone(&known.facts.root);
         let index = known.facts.digest;
@@ -439,17 +442,8 @@ impl Facts {
     }
 }
 
-fn too_many(digest: Digest) -> SubjectEvidence {
-    let why = format!(
-        "it was not looked at: more than {MAX_MANIFESTS} manifests of the index are not covered as a whole"
-    );
-    malformed(digest, why)
-}
-
-fn malformed(digest: Digest, why: String) -> SubjectEvidence {
-    let attestation =
-        Attestation { layout: Layout::Referrer, found_at: digest, finding: Finding::Malformed(why) };
-    SubjectEvidence { attestations: vec![Arc::new(attestation)], gaps: Vec::new() }
+fn not_inspected(why: String) -> SubjectEvidence {
+    SubjectEvidence { attestations: Vec::new(), gaps: vec![FetchError::not_inspected(why)] }
 }
 
 /// The weight of an answer about something in a repository.

@@ -20,7 +20,7 @@ use crate::domain::{
 };
 
 /// How many attestation manifests are looked at for one manifest. `BuildKit` writes one.
-const MAX_HOLDERS: usize = 4;
+pub const MAX_HOLDERS: usize = 4;
 /// How many statements with provenance are read of one attestation manifest. `BuildKit` writes one.
 const MAX_STATEMENTS: usize = 8;
 /// How many of them are asked for at once.
@@ -60,9 +60,10 @@ impl Holder {
         self.signatures.bytes().saturating_add(said)
     }
 
-    /// Whether nothing of it was left open.
+    /// Whether asking again would find no more. What is beyond a limit is there the next time too.
     pub fn is_whole(&self) -> bool {
-        self.unread.is_none() && self.signatures.evidence.gaps.is_empty()
+        let mut gaps = self.unread.iter().chain(&self.signatures.evidence.gaps);
+        gaps.all(|gap| gap.kind == FetchErrorKind::Incomplete)
     }
 }
 
@@ -124,12 +125,17 @@ impl Discovery {
             // A copy of the image without its attestations: there is nothing to be read.
             Err(_) => return read,
         };
-        let holder = budget.take(manifest.bytes.len()).map_err(Unread::into_words).and_then(|()| {
-            parse(&manifest).ok_or_else(|| "the attestation manifest cannot be parsed".to_owned())
-        });
-        let holder = match holder {
-            Ok(holder) => holder,
-            Err(why) => return Read { said: vec![malformed(manifest.digest, why)], ..read },
+        let unusable = |why: String| vec![malformed(manifest.digest, why)];
+        match budget.take(manifest.bytes.len()) {
+            Ok(()) => {}
+            Err(Unread::TooLarge(why)) => return Read { said: unusable(why), ..read },
+            Err(Unread::NotReached(why)) => {
+                return Read { unread: Some(FetchError::not_inspected(why)), ..read };
+            }
+        }
+        let Some(holder) = parse(&manifest) else {
+            let why = "the attestation manifest cannot be parsed".to_owned();
+            return Read { said: unusable(why), ..read };
         };
         let stated = |layer: &Descriptor| layer.annotation(PREDICATE_TYPE).map(ToOwned::to_owned);
         let layers = holder.layers.into_iter().filter(|layer| {
@@ -160,12 +166,11 @@ impl Discovery {
                 Err(error) => read.unread = Some(error),
             }
         }
-        read.said.extend(beyond.first().map(|layer| {
-            let why = format!(
-                "more than {MAX_STATEMENTS} statements are in the attestation manifest, and the others are not looked at"
-            );
-            malformed(layer.digest, why)
-        }));
+        if !beyond.is_empty() && read.unread.is_none() {
+            let why =
+                format!("more than {MAX_STATEMENTS} statements are in an attestation manifest of the index");
+            read.unread = Some(FetchError::not_inspected(why));
+        }
         read
     }
 

@@ -80,9 +80,8 @@ impl Client {
                 Listed::Here(all.finish(&what))
             }
             Ok(Pages::Some(why)) => {
-                let detail = format!("not all attestations were inspected: {what} {why}");
                 let mut list = all.finish(&what);
-                list.unlisted.push(FetchError { kind: FetchErrorKind::Incomplete, detail });
+                list.unlisted.push(FetchError::not_inspected(format!("{what} {why}")));
                 Listed::Here(list)
             }
             Err(error) => {

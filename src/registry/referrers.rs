@@ -12,10 +12,7 @@ use serde::{
 };
 
 use crate::{
-    domain::{
-        digest::Digest,
-        evidence::{FetchError, FetchErrorKind},
-    },
+    domain::{digest::Digest, evidence::FetchError},
     gather::ports::{Referrer, ReferrerList},
 };
 
@@ -111,10 +108,8 @@ impl Ranking {
     /// Those that are kept, and whether there were others.
     pub fn finish(mut self, what: &str) -> ReferrerList {
         self.cut();
-        let unlisted = self.is_cut.then(|| {
-            let detail = format!("not all attestations were inspected: {what} are more than {MAX_KEPT}");
-            FetchError { kind: FetchErrorKind::Incomplete, detail }
-        });
+        let unlisted =
+            self.is_cut.then(|| FetchError::not_inspected(format!("{what} are more than {MAX_KEPT}")));
         let referrers = self.all.into_iter().rev().map(|ranked| ranked.referrer);
         ReferrerList { referrers: referrers.collect(), unlisted: unlisted.into_iter().collect() }
     }

@@ -53,6 +53,19 @@ impl<'a> Installation<'a> {
         Self::install(Path::new(CHART), plane, namespace, service, arguments, reach)
     }
 
+    /// The same where `world` vouches for signers, and with this `reach`.
+    pub fn reaching(
+        plane: &'a ControlPlane,
+        namespace: &'a str,
+        reach: &'static str,
+        world: &Scenario,
+    ) -> Self {
+        let service = Balancer::start();
+        let mut installation = Self::install(Path::new(CHART), plane, namespace, service, &[], Some(reach));
+        installation.trust(world);
+        installation
+    }
+
     /// The same from this chart, with its default of `reach`.
     pub fn from_chart(
         chart: &Path,

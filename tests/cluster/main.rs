@@ -11,6 +11,7 @@
     clippy::missing_panics_doc
 )]
 
+mod availability;
 mod balancer;
 mod callers;
 mod certificate;

@@ -193,10 +193,28 @@ async fn what_the_service_account_may_do_is_what_it_does() {
     granted.retain(|grant| !of_before(grant));
     let events = || plane.asked_by("rightful", "bonafide");
     // What is left is done within moments: statuses, renewals.
+    let of_the_end = |grant: &Grant| grant.verb == "delete";
+    let (at_the_end, meanwhile): (Vec<Grant>, Vec<Grant>) = granted.drain(..).partition(of_the_end);
     eventually("every right to be used", || {
-        let (unused, _) = differences(&granted, &asked(&events()));
+        let (unused, _) = differences(&meanwhile, &asked(&events()));
         if unused.is_empty() { Ok(()) } else { Err(format!("{unused:#?}\n{}", second.log())) }
     });
+    // The configurations are deleted by who ends with the namespace. Its account is kept until then, as that of a pod is.
+    let hold = |finalizers: &Value| {
+        let held = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        let account = ["serviceaccount", "bonafide", "--namespace=rightful", "--patch", &held];
+        plane.kubectl(&[&["patch", "--type=merge"], &account[..]].concat()).ok();
+    };
+    hold(&json!(["bonafide.dev/held"]));
+    plane.kubectl(&["delete", "namespace", "rightful", "--wait=false"]).ok();
+    assert!(second.stop().success());
+    hold(&Value::Null);
+    eventually("the configurations to be deleted", || {
+        let (unused, _) = differences(&at_the_end, &asked(&events()));
+        if unused.is_empty() { Ok(()) } else { Err(format!("{unused:#?}")) }
+    });
+    granted.extend(meanwhile);
+    granted.extend(at_the_end);
 
     let events = events();
     let refused: Vec<_> = events.iter().filter(|event| event["responseStatus"]["code"] == 403).collect();

@@ -19,7 +19,7 @@ pub(super) const NARROW_AFTER: Duration = Duration::from_mins(2);
 pub(super) const SETTLES: Duration = Duration::from_secs(2);
 
 /// Says whether the policies that are known are those that there are. A watch may have been broken or late for longer than
-/// [`NARROW_AFTER`], and what it did not tell of must not be narrowed away.
+/// the time after which entries are narrowed, and what it did not tell of must not be narrowed away.
 pub trait PolicyCensus: Debug + Send + Sync {
     /// Whether the API server has these policies as they are known, and no others.
     fn is_current(&self) -> BoxFuture<'_, bool>;

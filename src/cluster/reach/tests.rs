@@ -178,3 +178,29 @@ fn b8_a_policy_says_that_its_namespace_is_exempt() {
         assert_eq!(told(&entry), None);
     }
 }
+
+#[test]
+fn b8_a_policy_says_that_a_namespace_which_it_is_for_by_other_labels_is_exempt() {
+    let of = |key: &str, operator: &str, values: &[&str]| {
+        let expression = json!({"key": key, "operator": operator, "values": values});
+        with(
+            None,
+            json!({"images": {"include": ["**"]}, "namespaceSelector": {"matchExpressions": [expression]}}),
+        )
+    };
+    let labels = |name: &str, team: &str| {
+        let labels = [("kubernetes.io/metadata.name", name), ("team", team)];
+        (name.to_owned(), labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+    };
+    let namespaces = [labels("kube-system", "platform"), labels("a", "shop")].into();
+    let told = |entry: &PolicyEntry| {
+        ExemptReach::of_labels(entry, &exempt(), &namespaces).map(|found| (found.is_all(), found.to_string()))
+    };
+    let text = "the policy has no effect there: the namespace kube-system is exempt from review".to_owned();
+    assert_eq!(told(&of("team", "In", &["platform", "shop"])), Some((false, text.clone())));
+    assert_eq!(told(&of("team", "Exists", &[])), Some((false, text)));
+    assert_eq!(told(&of("team", "In", &["shop"])), None);
+    // It leaves one out, and is for all others that are not exempt.
+    assert_eq!(told(&of("team", "NotIn", &["shop"])), None);
+    assert_eq!(told(&policy(None, &["**"])), None);
+}

@@ -67,11 +67,17 @@ fn rule(exempt: &[&str]) -> ReachRule {
     ReachRule { mode: ReachMode::Namespaces, unmatched: Unmatched::Allow, exempt }
 }
 
+/// Where no namespace has labels.
+const fn selection<'a>(rule: &'a ReachRule, entries: Option<&'a AppliedReach>) -> Selection<'a> {
+    static NAMESPACES: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    Selection { rule, entries, namespaces: &NAMESPACES }
+}
+
 /// Both conditions as they are written.
 fn conditions(policy: &KnownPolicy, webhooks: &WebhookReport, last: Option<&str>) -> String {
     let last = last.map(|time| time.parse().unwrap());
     let reach = AppliedReach::settled(WebhookReach::EVERYTHING);
-    let (wanted, reason) = report(policy, &roots(), webhooks, last, (&rule(&[]), Some(&reach)));
+    let (wanted, reason) = report(policy, &roots(), webhooks, last, &selection(&rule(&[]), Some(&reach)));
     let status = status(&wanted, reason, policy.reported.as_ref(), "2026-11-28T09:00:00Z".parse().unwrap());
     let conditions = status["conditions"].as_array().unwrap().iter().map(|condition| {
         let text = |field: &str| condition[field].as_str().unwrap();
@@ -108,7 +114,7 @@ fn b8_ready_is_true_only_where_the_entries_select_what_the_policy_is_about() {
     let told = |rule: &ReachRule, selected: Option<&WebhookReach>| {
         let applied = selected.cloned().map(AppliedReach::settled);
         let (wanted, reason) =
-            report(&policy(None, None), &roots(), &webhooks, None, (rule, applied.as_ref()));
+            report(&policy(None, None), &roots(), &webhooks, None, &selection(rule, applied.as_ref()));
         format!("Ready={} {reason}: {}", wanted.ready, wanted.message)
     };
     let own = rule(&[]).reach([&policy(None, None).entry]);

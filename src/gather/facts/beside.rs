@@ -15,7 +15,7 @@ use crate::{
     },
     gather::{
         flight::Freshness,
-        in_index::{Holder, Listed, listed_for},
+        in_index::{Holder, Listed, MAX_HOLDERS, listed_for},
         keys::KeyedAttestations,
         lanes::{Errand, Room},
     },
@@ -160,7 +160,8 @@ impl Beside {
             let own = &holder.signatures;
             let by: Vec<&Attestation> =
                 signatures(&listed.digest, &own.evidence).chain(of_indexes()).collect();
-            let attributed = attributed(listed.digest, &holder.said, digest, &by);
+            let (attributed, open) = attributed(listed.digest, &holder.said, digest, &by);
+            all.gaps.extend(open);
             all.gaps.extend(own.evidence.gaps.iter().cloned());
             // What an index is not known to be signed by may be what would vouch.
             all.gaps.extend(vouching().flat_map(|(_, evidence)| evidence.gaps.iter().cloned()));
@@ -183,12 +184,8 @@ impl Beside {
             keyed.extend(own.keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
         }
         if too_many {
-            let why = "the index lists more attestation manifests for it than are looked at".to_owned();
-            all.attestations.push(Arc::new(Attestation {
-                layout: Layout::InIndex,
-                found_at: digest,
-                finding: Finding::Malformed(why),
-            }));
+            let why = format!("the index lists more than {MAX_HOLDERS} attestation manifests for it");
+            all.gaps.push(FetchError::not_inspected(why));
         }
         Joined { digest, evidence: Arc::new(all), at, keyed }
     }
