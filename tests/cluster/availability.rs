@@ -98,7 +98,7 @@ async fn b8_with_reach_namespaces_only_those_with_a_policy_wait_for_replicas_tha
     assert_eq!(selectors(&plane), Vec::<String>::new());
     // The first entries are written once the API server was seen to reach the webhook.
     eventually("the webhook to be reached", || match webhook.get("/metrics")? {
-        metrics if metrics.contains("bonafide_webhook_unreached_seconds 0\n") => Ok(()),
+        metrics if metrics.contains("bonafide_webhook_unreached_seconds 0.0\n") => Ok(()),
         metrics => Err(metrics),
     });
     in_force_within_a_second(&plane, &shop, &world);
