@@ -14,6 +14,7 @@ mod pace;
 mod probe;
 mod proof;
 mod report;
+mod seen;
 mod tell;
 mod widen;
 mod write;
@@ -22,7 +23,7 @@ use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use bundle::read_bundle;
 use entries::{Entries, Kind, Stage, others};
-use kube::{Api, Client, core::DynamicObject, runtime::watcher};
+use kube::{Api, Client, core::DynamicObject};
 use narrow::Narrowing;
 pub use narrow::{AppliedReach, PolicyCensus};
 use owner::OwnNamespace;
@@ -42,7 +43,6 @@ use super::{
     call::{self, Trouble},
     certificates::{Bundle, Installed},
     reach::WebhookReach,
-    watch::{self as follow, Change},
     webhooks::{FailurePolicy, WebhookSettings},
 };
 use write::write;
@@ -133,7 +133,7 @@ pub async fn run(
     let changes = Notify::new();
     let (told, name) = (keeper.client.clone(), keeper.webhooks.name.clone());
     let watching =
-        futures::future::join_all(Kind::ALL.map(|kind| watch_one(&told, kind, &name, &changes, &report)));
+        futures::future::join_all(Kind::ALL.map(|kind| seen::watch(&told, kind, &name, &changes, &report)));
     let keep = async {
         loop {
             let mut wait = LOOK;
@@ -155,41 +155,6 @@ pub async fn run(
         _ = watching => {}
         () = shutdown => {}
     }
-}
-
-/// Tells of every change of a configuration, forever. Where it cannot be followed, looking at it now and then must do.
-async fn watch_one(
-    client: &Client,
-    kind: Kind,
-    name: &str,
-    changes: &Notify,
-    report: &watch::Sender<WebhookReport>,
-) {
-    let objects: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
-    let events = watcher::watcher(objects, follow::settings().fields(&format!("metadata.name={name}")));
-    follow::follow(
-        events,
-        |object| of(&object),
-        |change| {
-            match change {
-                Change::All(all) => see(report, kind, all.first()),
-                Change::One(one) => see(report, kind, Some(&one)),
-                Change::Gone(_) => see(report, kind, None),
-                Change::Lost(_) | Change::Absent(_) => {}
-            }
-            changes.notify_one();
-        },
-    )
-    .await;
-}
-
-/// What matters of a configuration: its entries and its uid.
-fn of(object: &DynamicObject) -> (Entries, Option<String>) {
-    (Entries::seen(object), object.metadata.uid.clone())
-}
-
-fn see(report: &watch::Sender<WebhookReport>, kind: Kind, seen: Option<&(Entries, Option<String>)>) {
-    modify(report, |report| report.see(kind, seen.map(|(entries, uid)| (uid.clone(), entries))));
 }
 
 fn modify(report: &watch::Sender<WebhookReport>, change: impl FnOnce(&mut WebhookReport)) {
@@ -297,7 +262,7 @@ impl Keeper {
         for kind in Kind::ALL {
             let api = Api::all_with(self.client.clone(), &kind.resource());
             let object = call::within(call::LIMIT, api.get_opt(&self.webhooks.name)).await?;
-            see(&self.report, kind, object.as_ref().map(of).as_ref());
+            seen::see(&self.report, kind, object.as_ref().map(seen::of).as_ref());
             found.push((kind, api, object));
         }
         let trusts =

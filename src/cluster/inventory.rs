@@ -1,5 +1,6 @@
 //! The inventory of a cluster: policies, namespaces, nodes and runtime classes, each followed by a watch of its own.
 
+mod course;
 mod nodes;
 mod policies;
 mod watched;
@@ -10,17 +11,16 @@ use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use kube::Client;
 use parking_lot::Mutex;
-use serde_json::Value;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
-use self::nodes::NodeLookups;
 pub use self::policies::ListedPolicies;
 pub use self::watched::Watched;
+use self::{course::Course, nodes::NodeLookups};
 use super::{
     follow::{Sent, follow},
     keys::KeyObjects,
     objects::{self, ApiObject},
-    state::{KnownPolicy, Reach, Reported, Reviewed, State},
+    state::{KnownPolicy, Reach, State},
     watch::Change,
 };
 use crate::{
@@ -35,52 +35,8 @@ use crate::{
 /// How long changes are gathered before a snapshot is made of them: thousands of nodes come one by one.
 const GATHERING: Duration = Duration::from_millis(10);
 
-/// How long the API server must say that it does not have a kind before objects of it are forgotten. Who deletes a definition deletes
-/// its objects first, and the watch tells so; this is for a replica whose watch was broken meanwhile.
-const ABSENT: Duration = Duration::from_secs(30);
-/// How long after the last error a watch goes. One that is established says nothing until an object changes, and one that is not is tried
-/// again sooner, or the request for it takes longer than any may.
-const QUIET: Duration = Duration::from_secs(90);
-/// The same where the API server answers at once that it does not have the kind.
-const QUIET_AFTER_ABSENT: Duration = Duration::from_secs(10);
 /// How long to wait before policies are listed again because there is room for more of them.
 const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(10);
-
-/// How a watch goes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Course {
-    /// Whether there was a complete list.
-    listed: bool,
-    /// Why it does not go.
-    lost: Option<WatchLoss>,
-    /// Since when the API server says that it does not have the kind, and when it said so last.
-    absent: Option<(Instant, Instant)>,
-}
-
-/// A watch that does not go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct WatchLoss {
-    since: Instant,
-    /// When the last error came.
-    last: Instant,
-    error: String,
-}
-
-impl WatchLoss {
-    /// Whether it goes again.
-    fn is_over(&self) -> bool {
-        self.last.elapsed() > QUIET
-    }
-}
-
-impl Course {
-    fn follows_again(&mut self, watched: Watched) {
-        if let Some(lost) = self.lost.take() {
-            let for_seconds = lost.since.elapsed().as_secs();
-            tracing::info!(resource = watched.as_str(), for_seconds, "followed again");
-        }
-    }
-}
 
 /// What is known of a cluster, followed for the process's life.
 #[derive(Debug)]
@@ -178,11 +134,7 @@ impl ClusterInventory {
     pub fn staleness(&self, watched: Watched) -> Duration {
         let mut courses = self.courses.lock();
         let Some(course) = courses.get_mut(&watched) else { return Duration::ZERO };
-        // Pods are followed by a watch of our own, which tells when it begins.
-        if watched != Watched::Pods && course.lost.as_ref().is_some_and(WatchLoss::is_over) {
-            course.follows_again(watched);
-        }
-        course.lost.as_ref().map(|lost| lost.since.elapsed()).unwrap_or_default()
+        course.lasts(watched)
     }
 
     /// The policy objects as they are known, in order.
@@ -220,32 +172,8 @@ impl ClusterInventory {
         let mut courses = self.courses.lock();
         let course = courses.entry(watched).or_default();
         match lost {
-            None => {
-                course.absent = None;
-                course.follows_again(watched);
-            }
-            Some(error) => {
-                let (resource, is_listed) = (watched.as_str(), course.listed);
-                let known = course.lost.take_if(|lost| watched == Watched::Pods || !lost.is_over());
-                // Until there is a list, each other error is told: the last one may be a right that is missing.
-                let is_told = known.as_ref().is_some_and(|known| is_listed || known.error == error);
-                if !is_told && is_listed {
-                    tracing::warn!(
-                        resource,
-                        error,
-                        "cannot be followed at the moment; what was last known stays in force"
-                    );
-                } else if !is_told {
-                    tracing::error!(
-                        resource,
-                        error,
-                        "cannot be listed; every review is denied with 503 until it is"
-                    );
-                }
-                let now = Instant::now();
-                let since = known.map_or(now, |known| known.since);
-                course.lost = Some(WatchLoss { since, last: now, error: error.to_owned() });
-            }
+            None => course.goes(watched),
+            Some(error) => course.is_lost(watched, error),
         }
     }
 
@@ -254,13 +182,7 @@ impl ClusterInventory {
     pub(super) fn is_absent(&self, watched: Watched, error: &str) -> bool {
         let is_empty = watched.may_be_absent() && {
             let mut courses = self.courses.lock();
-            let course = courses.entry(watched).or_default();
-            let now = Instant::now();
-            // In between it had the kind.
-            let goes_on = course.absent.filter(|(_, last)| last.elapsed() <= QUIET_AFTER_ABSENT);
-            let since = goes_on.map_or(now, |(since, _)| since);
-            course.absent = Some((since, now));
-            !course.listed || since.elapsed() >= ABSENT
+            courses.entry(watched).or_default().counts_as_empty()
         };
         if is_empty {
             // Told before the error is: what counts as listed keeps no review waiting.
@@ -431,32 +353,6 @@ impl Inventory for ClusterInventory {
 /// Those whose labels are known. What is not known may be anything to whoever looks at it.
 fn known<T>(all: Vec<(String, Option<T>)>) -> Vec<(String, T)> {
     all.into_iter().filter_map(|(name, labels)| Some((name, labels?))).collect()
-}
-
-/// What the conditions of a status say.
-pub(super) fn reported(status: &Value) -> Option<Reported> {
-    let conditions = status.get("conditions")?.as_array()?;
-    let of_type = |name: &str| {
-        conditions.iter().find(|condition| condition.get("type").is_some_and(|found| *found == *name))
-    };
-    let text =
-        |condition: &Value, field: &str| condition.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
-    let reviewed = of_type("Reviewed").and_then(|condition| {
-        Some(Reviewed {
-            is_true: condition.get("status")? == "True",
-            reason: text(condition, "reason")?,
-            message: text(condition, "message")?,
-            since: text(condition, "lastTransitionTime"),
-        })
-    });
-    let ready = of_type("Ready")?;
-    Some(Reported {
-        generation: ready.get("observedGeneration")?.as_i64()?,
-        ready: ready.get("status")? == "True",
-        message: text(ready, "message")?,
-        since: text(ready, "lastTransitionTime"),
-        reviewed,
-    })
 }
 
 #[cfg(test)]

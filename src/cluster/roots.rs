@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch as channel};
 
 use super::{
     follow::{Sent, follow},
-    inventory::{ClusterInventory, Watched, reported},
+    inventory::{ClusterInventory, Watched},
     objects::ApiObject,
     state::Reported,
     status::{self, shortened},
@@ -192,5 +192,5 @@ fn known(object: ApiObject) -> (String, Known) {
         fields.insert("apiVersion".to_owned(), "bonafide.dev/v1alpha1".into());
         fields.insert("kind".to_owned(), KIND.into());
     }
-    (name, Known { uid, generation, object, reported: status.as_ref().and_then(reported) })
+    (name, Known { uid, generation, object, reported: status.as_ref().and_then(Reported::of) })
 }

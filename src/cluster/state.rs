@@ -63,6 +63,35 @@ pub struct Reported {
     pub reviewed: Option<Reviewed>,
 }
 
+impl Reported {
+    /// What the conditions of a status say.
+    pub(super) fn of(status: &Value) -> Option<Self> {
+        let conditions = status.get("conditions")?.as_array()?;
+        let of_type = |name: &str| {
+            conditions.iter().find(|condition| condition.get("type").is_some_and(|found| *found == *name))
+        };
+        let text = |condition: &Value, field: &str| {
+            condition.get(field).and_then(Value::as_str).map(ToOwned::to_owned)
+        };
+        let reviewed = of_type("Reviewed").and_then(|condition| {
+            Some(Reviewed {
+                is_true: condition.get("status")? == "True",
+                reason: text(condition, "reason")?,
+                message: text(condition, "message")?,
+                since: text(condition, "lastTransitionTime"),
+            })
+        });
+        let ready = of_type("Ready")?;
+        Some(Self {
+            generation: ready.get("observedGeneration")?.as_i64()?,
+            ready: ready.get("status")? == "True",
+            message: text(ready, "message")?,
+            since: text(ready, "lastTransitionTime"),
+            reviewed,
+        })
+    }
+}
+
 /// What the condition `Reviewed` of a policy's status says: whether the API server sends workloads to the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reviewed {

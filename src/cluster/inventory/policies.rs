@@ -7,7 +7,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use super::{ClusterInventory, Watched, reported};
+use super::{ClusterInventory, Watched};
 use crate::{
     api::compile::compile_object,
     cluster::{
@@ -17,7 +17,7 @@ use crate::{
         keys::Wanted,
         objects::{self, ApiObject},
         reach::{ReachRule, WebhookReach},
-        state::{Keyed, KnownPolicy, Reach},
+        state::{Keyed, KnownPolicy, Reach, Reported},
         watch::Change,
     },
     domain::policy::{PolicyEntry, PolicyId},
@@ -133,7 +133,7 @@ impl ClusterInventory {
         object: ApiObject,
     ) -> (PolicyId, KnownPolicy) {
         let ApiObject { name, namespace, uid, generation, object: json, status } = object;
-        let status = status.as_ref().and_then(reported);
+        let status = status.as_ref().and_then(Reported::of);
         let id = PolicyId { namespace, name };
         let (entry, keyed, beyond_budget) = self.compiled(&id, kind, json);
         (id, KnownPolicy { uid, generation, entry, reported: status, keyed, beyond_budget })

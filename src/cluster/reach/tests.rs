@@ -1,3 +1,5 @@
+//! What the entries select, of policies and exempt namespaces.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
