@@ -160,6 +160,13 @@ pub struct SubjectEvidence {
     pub gaps: Vec<FetchError>,
 }
 
+impl SubjectEvidence {
+    /// Nothing was found out, because of one error.
+    pub fn unknown(error: FetchError) -> Self {
+        Self { attestations: Vec::new(), gaps: vec![error] }
+    }
+}
+
 /// The trust roots at the time when facts were learnt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownRoots {

@@ -16,7 +16,7 @@ use super::{
     lanes::{Errand, Lanes, Room},
     paced::Paced,
     ports::{Attestations, Observer, TrustRoots},
-    weigh::{self, capped},
+    weigh,
 };
 use crate::domain::{
     digest::Digest,
@@ -41,10 +41,8 @@ const LISTED_BYTES: u64 = 2 << 20;
 const HOLDERS_BYTES: u64 = 16 << 20;
 /// How many bytes of verifications are kept.
 const VERIFIED_BYTES: u64 = 24 << 20;
-/// How many bytes of small things are kept, for each kind of them.
+/// How many bytes of tags are kept.
 const TAGS_BYTES: u64 = 2 << 20;
-/// What the other parts of a key take, and an entry of a cache.
-const KEY: usize = 256;
 /// How many manifests of one index are asked about.
 const MAX_MANIFESTS: usize = 128;
 /// How many other repositories are looked in for one image, over all its policies.
@@ -138,7 +136,7 @@ impl Facts {
     ) -> Self {
         let verified = moka::sync::Cache::builder()
             .max_capacity(VERIFIED_BYTES)
-            .weigher(|_, attestation: &Arc<Attestation>| capped(weigh::attestation(attestation)))
+            .weigher(|_, attestation: &Arc<Attestation>| weigh::capped(weigh::attestation(attestation)))
             .build();
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let verifying = Arc::new(Semaphore::new(processors));
@@ -146,20 +144,24 @@ impl Facts {
         Self {
             discovery: Discovery { source, trust, verified, verifying },
             observer,
-            tags: Paced::new(&lanes, TAGS_BYTES, |(repository, tag, _), _| key(repository, tag.len())),
-            roots: Paced::new(&lanes, ROOTS_BYTES, |(repository, ..), root| {
-                key(repository, root.map_or(0, |root| weigh::root(root)))
+            tags: Paced::new(&lanes, TAGS_BYTES, |(repository, tag, _), _| {
+                weigh::in_repository(repository, tag.len())
             }),
-            listed: Paced::new(&lanes, LISTED_BYTES, |(repository, ..), _| key(repository, 0)),
+            roots: Paced::new(&lanes, ROOTS_BYTES, |(repository, ..), root| {
+                weigh::in_repository(repository, root.map_or(0, |root| weigh::root(root)))
+            }),
+            listed: Paced::new(&lanes, LISTED_BYTES, |(repository, ..), _| {
+                weigh::in_repository(repository, 0)
+            }),
             evidence: Paced::new(&lanes, FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
-                key(repository, gathered.map_or(0, Gathered::bytes))
+                weigh::in_repository(repository, gathered.map_or(0, Gathered::bytes))
             })
             // What is beyond a limit is there the next time too.
             .keeping(|gathered| {
                 gathered.evidence.gaps.iter().all(|gap| gap.kind == FetchErrorKind::Incomplete)
             }),
             in_index: Paced::new(&lanes, HOLDERS_BYTES, |((repository, ..), ..): &HolderKey, holder| {
-                key(repository, holder.map_or(0, Holder::bytes))
+                weigh::in_repository(repository, holder.map_or(0, Holder::bytes))
             })
             .keeping(Holder::is_whole),
             lanes,
@@ -263,7 +265,13 @@ impl Facts {
                 "the policies name more than {MAX_PLACES} repositories, and {} is not asked",
                 place.repository
             );
-            known.add(Some(place), digest, Arc::new(not_inspected(why)), Instant::now(), &HashMap::new());
+            known.add(
+                Some(place),
+                digest,
+                Arc::new(SubjectEvidence::unknown(FetchError::not_inspected(why))),
+                Instant::now(),
+                &HashMap::new(),
+            );
         }
         Ok(known)
     }
@@ -302,7 +310,10 @@ impl Facts {
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
         for digest in digests.split_off(digests.len().min(MAX_MANIFESTS)) {
             let why = format!("more than {MAX_MANIFESTS} manifests of the index are not covered as a whole");
-            known.facts.evidence.insert(digest, Arc::new(not_inspected(why)));
+            known
+                .facts
+                .evidence
+                .insert(digest, Arc::new(SubjectEvidence::unknown(FetchError::not_inspected(why))));
         }
         let root = Arc::clone(&known.facts.root);
         let index = known.facts.digest;
@@ -389,8 +400,11 @@ impl Facts {
         });
         let results: Vec<_> = stream::iter(checks.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await;
         // A definite answer is told before what could not be found out.
-        let failed = results.into_iter().filter_map(Result::err);
-        failed.min_by_key(|error| error.kind.is_transient()).map_or(Ok(()), Err)
+        results
+            .into_iter()
+            .filter_map(Result::err)
+            .min_by_key(|error| error.kind.is_transient())
+            .map_or(Ok(()), Err)
     }
 
     /// What may be told of a failure, one of waiting too. What cannot be read was there.
@@ -401,7 +415,7 @@ impl Facts {
         errand.source(&self.discovery.source).tell(repository, error)
     }
 
-    /// Discovery in the errand's name. What the same bytes say is the same for everybody who has them.
+    /// Discovery in the errand's name.
     fn discovery(&self, errand: &Errand) -> Discovery {
         Discovery { source: Arc::clone(errand.source(&self.discovery.source)), ..self.discovery.clone() }
     }
@@ -431,22 +445,10 @@ impl Facts {
                 Found { evidence: dated.value.evidence, at: dated.at, keyed: dated.value.keyed }
             }
             Err(gap) => Found {
-                evidence: Arc::new(SubjectEvidence {
-                    attestations: Vec::new(),
-                    gaps: vec![self.told(repository, errand, gap)],
-                }),
+                evidence: Arc::new(SubjectEvidence::unknown(self.told(repository, errand, gap))),
                 at: Instant::now(),
                 keyed: Arc::default(),
             },
         }
     }
-}
-
-fn not_inspected(why: String) -> SubjectEvidence {
-    SubjectEvidence { attestations: Vec::new(), gaps: vec![FetchError::not_inspected(why)] }
-}
-
-/// The weight of an answer about something in a repository.
-fn key(repository: &Repository, bytes: usize) -> u32 {
-    capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
 }

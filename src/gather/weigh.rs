@@ -13,6 +13,7 @@ use crate::domain::{
     looked_at::LookedAt,
     platform::{EntryKind, IndexEntry, Platform},
     provenance::{Provenance, Statement},
+    reference::Repository,
     summary::Summary,
     verdict::{ImageVerdict, PlatformCoverage, Problem, SignedBy},
     vouch::Said,
@@ -21,10 +22,17 @@ use crate::domain::{
 
 /// What an allocation takes beside its content, and an entry of a map or cache.
 const OVERHEAD: usize = 64;
+/// What the parts of a key take beside the repository's name, and an entry of a cache.
+const KEY: usize = 256;
 
 /// For a cache, which counts in 32 bits: what is larger is not kept.
 pub fn capped(bytes: usize) -> u32 {
     u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+}
+
+/// For a cache of what is known of things in repositories.
+pub fn in_repository(repository: &Repository, bytes: usize) -> u32 {
+    capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
 }
 
 /// How many bytes a cache holds, what is to be thrown out of it left out.
