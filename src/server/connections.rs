@@ -24,10 +24,13 @@ use tokio::{
 /// How long a connection waits for its place, before the TLS handshake.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// How much there may be at once. A connection counts as one, and so does each of its requests.
+/// Who has so many times as much as another gives even a connection away of which a request is under way.
+const MANY: usize = 8;
+
+/// How much there may be at once. A connection counts as many as it has requests, and one where it has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Of one peer address. An API server has a connection for each review in flight.
+    /// Of one peer address. An API server has a connection for each review in flight, of which there may be 600 by default.
     pub peer: usize,
     /// Of all.
     pub total: usize,
@@ -60,7 +63,7 @@ struct Held {
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// Connections and requests.
+    /// What its connections count together.
     load: usize,
     waiting: usize,
     connections: BTreeMap<u64, Open>,
@@ -76,12 +79,12 @@ struct Open {
 }
 
 impl Peer {
-    /// Closes one connection: the one that is idle for the longest time, else (`busy`) the one with the most requests.
-    fn close_one(&mut self, busy: bool) -> bool {
+    /// Closes one connection: the one that is idle for the longest time, else the one with the most requests, of more than `spared`.
+    fn close_one(&mut self, spared: usize) -> bool {
         let open = || self.connections.iter().filter(|(_, open)| open.close.is_some());
         let idle = open().filter(|(_, open)| open.requests == 0).min_by_key(|(_, open)| open.idle_since);
         let busiest =
-            || open().filter(|(_, open)| busy && open.requests > 1).max_by_key(|(_, open)| open.requests);
+            || open().filter(|(_, open)| open.requests > spared).max_by_key(|(_, open)| open.requests);
         let Some(id) = idle.or_else(busiest).map(|(id, _)| *id) else { return false };
         let close = self.connections.get_mut(&id).and_then(|open| open.close.take());
         close.is_some_and(|close| close.send(()).is_ok())
@@ -93,7 +96,9 @@ impl Held {
     fn make_room(&mut self, load: usize) {
         let greediest = self.peers.values_mut().max_by_key(|peer| peer.load);
         if let Some(peer) = greediest.filter(|peer| peer.load > load.saturating_add(1)) {
-            peer.close_one(true);
+            // A single request is broken off only where its peer has many times as much.
+            let spared = usize::from(peer.load < load.saturating_add(1).saturating_mul(MANY));
+            peer.close_one(spared);
         }
     }
 }
@@ -144,7 +149,7 @@ impl Connections {
         let mut held = self.held.lock();
         let load = held.peers.get(&address).map_or(0, |peer| peer.load);
         if load >= self.limits.peer {
-            held.peers.get_mut(&address)?.close_one(false);
+            held.peers.get_mut(&address)?.close_one(usize::MAX);
             return None;
         }
         if held.total >= self.limits.total {
@@ -227,9 +232,10 @@ impl Connection {
             }
             return None;
         }
+        let more = usize::from(open.requests > 0);
         open.requests = open.requests.saturating_add(1);
-        peer.load = peer.load.saturating_add(1);
-        held.total = held.total.saturating_add(1);
+        peer.load = peer.load.saturating_add(more);
+        held.total = held.total.saturating_add(more);
         Some(InRequest(Arc::clone(self)))
     }
 }
@@ -253,11 +259,12 @@ impl Drop for InRequest {
     fn drop(&mut self) {
         let id = self.0.id;
         self.0.all.change(self.0.address, |held, peer| {
-            peer.load = peer.load.saturating_sub(1);
-            held.total = held.total.saturating_sub(1);
             if let Some(open) = peer.connections.get_mut(&id) {
                 open.requests = open.requests.saturating_sub(1);
                 open.idle_since = Instant::now();
+                let less = usize::from(open.requests > 0);
+                peer.load = peer.load.saturating_sub(less);
+                held.total = held.total.saturating_sub(less);
             }
         });
     }
@@ -291,11 +298,11 @@ mod tests {
     async fn b7_a_peer_has_so_many_connections_and_its_idle_ones_make_room() {
         let all = connections();
         let mut places = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             places.push(open(&all, 1).await.unwrap());
         }
         let busy = places[0].0.begin().unwrap();
-        // One that is busy and two that are idle: the one that is idle for longer is closed.
+        // One that is busy and three that are idle: the one that is idle for longer is closed.
         let waiting = tokio::spawn({
             let all = Arc::clone(&all);
             async move { open(&all, 1).await }
@@ -332,8 +339,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn b7_who_finds_no_place_in_time_is_refused() {
         let all = connections();
-        let places = [open(&all, 1).await, open(&all, 1).await].map(Option::unwrap);
-        let requests = [places[0].0.begin().unwrap(), places[1].0.begin().unwrap()];
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            places.push(open(&all, 1).await.unwrap());
+        }
+        let requests: Vec<_> = places.iter().map(|place| place.0.begin().unwrap()).collect();
         let begun = Instant::now();
         assert!(open(&all, 1).await.is_none(), "all that there is, is busy");
         assert_eq!(begun.elapsed(), WAIT);
@@ -346,11 +356,49 @@ mod tests {
     async fn b3_a_connection_of_too_many_streams_is_closed() {
         let all = connections();
         let mut place = open(&all, 1).await.unwrap();
-        let streams: Vec<_> = (0..3).map(|_| place.0.begin().unwrap()).collect();
+        let streams: Vec<_> = (0..4).map(|_| place.0.begin().unwrap()).collect();
         assert!(place.0.begin().is_none());
         assert!(is_closed(&mut place));
         drop(streams);
         let other = open(&all, 1).await.unwrap();
         assert!(other.0.begin().is_some(), "its twin of one stream");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b7_a_peer_has_as_many_requests_on_connections_of_their_own_as_connections() {
+        let all = connections();
+        let mut places = Vec::new();
+        for _ in 0..4 {
+            let place = open(&all, 1).await.unwrap();
+            let request = place.0.begin().unwrap();
+            places.push((place, request));
+        }
+        assert_eq!(all.load(), 4);
+        places.clear();
+        assert_eq!(all.load(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b7_who_keeps_everything_busy_makes_room_for_who_has_nothing() {
+        let all = Connections::new(ConnectionLimits { peer: 10, total: 20, waiting: 1 });
+        let mut busy = Vec::new();
+        for last in [1, 2] {
+            for _ in 0..10 {
+                let place = open(&all, last).await.unwrap();
+                let request = place.0.begin().unwrap();
+                busy.push((place, Some(request)));
+            }
+        }
+        let opening = tokio::spawn({
+            let all = Arc::clone(&all);
+            async move { open(&all, 3).await }
+        });
+        tokio::task::yield_now().await;
+        let closed = busy.iter_mut().position(|(place, _)| is_closed(place)).unwrap();
+        drop(busy.remove(closed));
+        let _third = opening.await.unwrap().unwrap();
+        // Its twin that has not so much less breaks no request off.
+        assert!(open(&all, 3).await.is_none());
+        assert!(!busy.iter_mut().any(|(place, _)| is_closed(place)));
     }
 }

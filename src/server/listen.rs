@@ -36,7 +36,7 @@ const HTTP1_BUFFER: usize = 16 * 1024;
 const HTTP2_WINDOW: u32 = 64 * 1024;
 const HTTP2_HEADERS: u32 = 8 * 1024;
 /// How many requests an HTTP/2 connection has at once. API servers ask webhooks by HTTP/1.1.
-const HTTP2_STREAMS: u32 = 100;
+const HTTP2_STREAMS: u32 = 16;
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,17 @@
 //! `serve` as a whole: flags, files, TLS, and policies that change while it runs.
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, sync::Arc, time::Duration};
 
+use axum::body::Bytes;
 use bonafide::cli::serve::{self, Args};
 use clap::Parser;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::{net::TcpStream, sync::oneshot};
+use tokio_rustls::TlsConnector;
 
 use crate::support::Folder;
 
@@ -165,6 +171,52 @@ spec:
     - name: ci
       github: {repository: other/app}
 ";
+
+/// Whoever opens no window for an answer keeps it in memory for as long as it likes.
+#[tokio::test]
+async fn b7_an_answer_that_nobody_takes_counts_as_a_request() {
+    const REQUESTS: usize = 12;
+    let (policies, folder) = (Folder::new(), Folder::new());
+    let ca = folder.join("ca.pem");
+    let flags =
+        [format!("--policies={}", policies.path().display()), format!("--tls-ca-out={}", ca.display())];
+    let running = Running::start(&flags.each_ref().map(String::as_str), &ca).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&fs::read(&ca).unwrap()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(running.url.split('/').nth(2).unwrap()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let none = h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(tls).await;
+    let (mut client, connection) = none.unwrap();
+    let driving = tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..REQUESTS {
+        client = client.ready().await.unwrap();
+        let request = axum::http::Request::post("https://localhost/validate");
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(br#"{"request":{"uid":"1","#), true).unwrap();
+        answers.push(answer.await.unwrap());
+    }
+    let load = async || {
+        let metrics = running.health("/metrics").await;
+        let line = metrics.lines().find(|line| line.starts_with("bonafide_connections{listener=\"reviews\""));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(load().await, REQUESTS);
+    drop(answers);
+    for _ in 0..200 {
+        if load().await == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(load().await, 1, "the twin: answers that nobody waits for any more");
+    driving.abort();
+    running.end().await;
+}
 
 #[tokio::test]
 async fn a_broken_policy_denies_until_it_is_mended() {

@@ -10,7 +10,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{http::Request, response::Response};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::{Request, Version},
+    response::Response,
+};
 use axum_server::accept::Accept;
 use futures::future::BoxFuture;
 use hyper::body::Incoming;
@@ -21,7 +25,12 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{Connection, Connections};
+use hyper::body::{Frame, SizeHint};
+
+use super::{Connection, Connections, InRequest};
+
+/// How many bytes of an answer are handed over at once where a client may open its window by as little as it likes.
+const PIECE: usize = 1024;
 
 /// The address that a request came from; an extension of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +70,61 @@ where
             return Box::pin(std::future::ready(Err(io::Error::other("too many requests of one peer"))));
         };
         request.extensions_mut().insert(PeerAddress(self.peer));
+        let is_multiplexed = request.version() >= Version::HTTP_2;
         let answered = self.inner.call(request);
         Box::pin(async move {
-            let answered = answered.await;
-            drop(in_request);
-            answered.map_err(|never| match never {})
+            let Ok(answer) = answered.await;
+            if !is_multiplexed {
+                return Ok(answer);
+            }
+            let (head, body) = answer.into_parts();
+            let body = Untaken { body, rest: Bytes::new(), _in_request: in_request };
+            Ok(Response::from_parts(head, Body::new(body)))
         })
+    }
+}
+
+/// The body of an answer that a client takes when it likes. The request counts until then.
+struct Untaken {
+    body: Body,
+    /// What of the body was not handed over yet.
+    rest: Bytes,
+    _in_request: InRequest,
+}
+
+impl HttpBody for Untaken {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return other,
+            }
+        }
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (of_body, rest) = (self.body.size_hint(), u64::try_from(self.rest.len()).unwrap_or(u64::MAX));
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower().saturating_add(rest));
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }
 
