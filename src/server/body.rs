@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::large::{LargeBodies, LargeBody};
 use super::{
-    caller::{Account, Sender},
+    caller::{Account, Caller, Sender},
     head::{HEAD, Head},
     pool::{Pool, Reservation, Sizes},
 };
@@ -126,6 +126,10 @@ impl Bodies {
     ) -> Result<ReadBody, UnreadBody> {
         let until = deadline.min(Instant::now() + TIME);
         let small = self.small.open(sender.peer);
+        if sender.caller == Caller::Unauthenticated {
+            // Whose it is need not be read first.
+            small.assign(Account::Unauthenticated);
+        }
         let evicted = small.evicted();
         let reserved = Reserved { small, smalls: 0, large: None, shared: Arc::clone(&self.large) };
         let mut reading = Reading {
@@ -146,6 +150,7 @@ impl Bodies {
         match read {
             Ok(bytes) => {
                 let Reading { sender, reserved, account, head, .. } = reading;
+                reserved.small.settle();
                 let account = account.unwrap_or_else(|| Account::of(sender.caller, &head));
                 Ok(ReadBody { bytes, head, account, _reserved: reserved })
             }
@@ -292,5 +297,33 @@ impl Reading {
         }
         self.bytes.extend_from_slice(piece);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn b3_what_unknown_callers_begin_to_send_counts_as_theirs() {
+        let bodies = Bodies::default();
+        let sender = |caller| Sender { caller, peer: None };
+        let begin = |caller| {
+            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+            let body = Body::from_stream(first.chain(stream::pending()));
+            bodies.read(body, None, sender(caller), Instant::now() + TIME)
+        };
+        let most = |caller| {
+            let all = futures::future::join_all((0..200).map(|_| begin(caller)));
+            let looking = async {
+                tokio::time::sleep(TIME / 2).await;
+                bodies.used()[0].1
+            };
+            async { tokio::join!(all, looking).1 }
+        };
+        assert!(most(Caller::Unauthenticated).await <= SMALL_SIZES.unauthenticated);
+        assert!(most(Caller::Authenticated).await > SMALL_SIZES.unauthenticated);
     }
 }

@@ -53,8 +53,10 @@ struct Held {
 struct Entry {
     owner: Owner,
     bytes: usize,
-    /// Tells its holder to let go; `None` once that was told.
+    /// Tells its holder to let go; `None` once that was told, and where its holder does not listen any more.
     evict: Option<Arc<Notify>>,
+    /// Whether its holder was told and lets go soon.
+    is_leaving: bool,
 }
 
 /// Whose bytes they are, as far as it is known.
@@ -96,7 +98,7 @@ impl Held {
     /// Tells one entry to let go, for the sake of an owner that holds less. Peers come before accounts: what a review says of its
     /// namespace may be made up.
     fn make_room(&mut self, owner: Owner, more: usize) {
-        let is_leaving = |entry: &Entry| entry.evict.is_none() && entry.bytes >= more;
+        let is_leaving = |entry: &Entry| entry.is_leaving && entry.bytes >= more;
         if self.entries.values().any(is_leaving) {
             return;
         }
@@ -110,7 +112,11 @@ impl Held {
             (None, None) => false,
         };
         let victims = self.entries.values_mut().filter(|entry| entry.evict.is_some() && is_victim(entry));
-        if let Some(evict) = victims.max_by_key(|entry| entry.bytes).and_then(|entry| entry.evict.take()) {
+        // A peer may be an API server, which asks for many namespaces: of these the one with the most.
+        let accounts = &self.accounts;
+        let victim = victims.max_by_key(|entry| (of(accounts, entry.owner.account), entry.bytes));
+        if let Some((entry, evict)) = victim.and_then(|entry| entry.evict.take().map(|evict| (entry, evict))) {
+            entry.is_leaving = true;
             evict.notify_one();
         }
     }
@@ -134,7 +140,7 @@ impl Pool {
         let id = held.next;
         held.next = held.next.saturating_add(1);
         let owner = Owner { peer, account: None };
-        held.entries.insert(id, Entry { owner, bytes: 0, evict: Some(Arc::clone(&evict)) });
+        held.entries.insert(id, Entry { owner, bytes: 0, evict: Some(Arc::clone(&evict)), is_leaving: false });
         Reservation { pool: Arc::clone(self), id, evicted: evict }
     }
 
@@ -184,6 +190,13 @@ impl Reservation {
             entry.owner.account = Some(account);
             let bytes = entry.bytes;
             add(&mut held.accounts, Some(account), bytes);
+        }
+    }
+
+    /// Nobody listens any more whether it must let go: others are asked.
+    pub fn settle(&self) {
+        if let Some(entry) = self.pool.held.lock().entries.get_mut(&self.id) {
+            (entry.evict, entry.is_leaving) = (None, false);
         }
     }
 
@@ -312,5 +325,37 @@ mod tests {
         // The twin of the same peer and of no smaller namespace waits.
         let another = of_peer(&pool, 1, 101);
         assert_eq!(another.grow(10, soon()).await, Err(Full));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b3_who_does_not_listen_any_more_keeps_nobody_else_from_giving_way() {
+        let pool = pool();
+        let settled = of_peer(&pool, 1, 1);
+        settled.grow(50, soon()).await.unwrap();
+        settled.settle();
+        let small = of_peer(&pool, 1, 2);
+        small.grow(50, soon()).await.unwrap();
+        let holding = tokio::spawn(hold(small));
+        tokio::task::yield_now().await;
+        let honest = of_peer(&pool, 2, 100);
+        honest.grow(5, soon()).await.unwrap();
+        assert!(holding.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b7_of_an_api_servers_namespaces_the_one_that_holds_most_gives_way() {
+        let pool = pool();
+        let quiet = of_peer(&pool, 1, 1);
+        quiet.grow(40, soon()).await.unwrap();
+        let loud: Vec<_> = (0..6).map(|_| of_peer(&pool, 1, 2)).collect();
+        for reservation in &loud {
+            reservation.grow(10, soon()).await.unwrap();
+        }
+        let quiet = tokio::spawn(hold(quiet));
+        let loud: Vec<_> = loud.into_iter().map(|reservation| tokio::spawn(hold(reservation))).collect();
+        tokio::task::yield_now().await;
+        let other = of_peer(&pool, 2, 3);
+        other.grow(5, soon()).await.unwrap();
+        assert_eq!((quiet.is_finished(), loud.iter().filter(|one| one.is_finished()).count()), (false, 1));
     }
 }
