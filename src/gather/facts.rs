@@ -144,23 +144,23 @@ impl Facts {
         Self {
             discovery: Discovery { source, trust, verified, verifying },
             observer,
-            tags: Paced::new(&lanes, TAGS_BYTES, |(repository, tag, _), _| {
+            tags: Paced::new(TAGS_BYTES, |(repository, tag, _), _| {
                 weigh::in_repository(repository, tag.len())
             }),
-            roots: Paced::new(&lanes, ROOTS_BYTES, |(repository, ..), root| {
+            roots: Paced::new(ROOTS_BYTES, |(repository, ..), root| {
                 weigh::in_repository(repository, root.map_or(0, |root| weigh::root(root)))
             }),
-            listed: Paced::new(&lanes, LISTED_BYTES, |(repository, ..), _| {
+            listed: Paced::new(LISTED_BYTES, |(repository, ..), _| {
                 weigh::in_repository(repository, 0)
             }),
-            evidence: Paced::new(&lanes, FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
+            evidence: Paced::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
                 weigh::in_repository(repository, gathered.map_or(0, Gathered::bytes))
             })
             // What is beyond a limit is there the next time too.
             .keeping(|gathered| {
                 gathered.evidence.gaps.iter().all(|gap| gap.kind == FetchErrorKind::Incomplete)
             }),
-            in_index: Paced::new(&lanes, HOLDERS_BYTES, |((repository, ..), ..): &HolderKey, holder| {
+            in_index: Paced::new(HOLDERS_BYTES, |((repository, ..), ..): &HolderKey, holder| {
                 weigh::in_repository(repository, holder.map_or(0, Holder::bytes))
             })
             .keeping(Holder::is_whole),

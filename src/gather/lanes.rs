@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
-    time::Instant,
+    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -59,21 +60,87 @@ const VERDICTS: [usize; 3] = [4 << 20, 8 << 20, 24 << 20];
 
 /// The turns that there are.
 pub struct Lanes {
-    small: Semaphore,
-    large: Semaphore,
+    small: Arc<Turns>,
+    large: Arc<Turns>,
     evaluations: Arc<Semaphore>,
     shares: moka::sync::Cache<String, Arc<Share>>,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
 }
 
+/// Turns of all look-ups. A namespace has no more of them than are free: so whatever some take, something is left for another.
+struct Turns {
+    most: usize,
+    taken: Mutex<usize>,
+    freed: Notify,
+}
+
+/// One of them, of a namespace that has `own` of them. Dropping it gives it back.
+struct TurnOfAll {
+    turns: Arc<Turns>,
+    own: Arc<AtomicUsize>,
+}
+
+impl Turns {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default(), freed: Notify::new() })
+    }
+
+    fn try_take(self: &Arc<Self>, own: &Arc<AtomicUsize>) -> Option<TurnOfAll> {
+        let mut taken = self.taken.lock();
+        if own.load(Ordering::Relaxed) >= self.most.saturating_sub(*taken) {
+            return None;
+        }
+        *taken = taken.saturating_add(1);
+        own.fetch_add(1, Ordering::Relaxed);
+        Some(TurnOfAll { turns: Arc::clone(self), own: Arc::clone(own) })
+    }
+
+    async fn take(self: &Arc<Self>, own: &Arc<AtomicUsize>) -> TurnOfAll {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            // Whoever gives back between the look and the wait is heard.
+            freed.as_mut().enable();
+            if let Some(turn) = self.try_take(own) {
+                return turn;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Drop for TurnOfAll {
+    fn drop(&mut self) {
+        let mut taken = self.turns.taken.lock();
+        *taken = taken.saturating_sub(1);
+        self.own.fetch_sub(1, Ordering::Relaxed);
+        drop(taken);
+        self.turns.freed.notify_waiters();
+    }
+}
+
 /// A namespace's share of them.
 struct Share {
-    small: Semaphore,
-    large: Semaphore,
+    small: LookupShare,
+    large: LookupShare,
+    /// Those of which nothing is denied: a registry that hangs takes no more than these from the others.
+    lenient: Arc<Semaphore>,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
     evaluations: Arc<Semaphore>,
+}
+
+/// Which look-ups a namespace has under way.
+struct LookupShare {
+    /// Who waits for one does so in the order of coming.
+    turns: Arc<Semaphore>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl LookupShare {
+    fn new(most: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(most)), under_way: Arc::default() }
+    }
 }
 
 /// A review's own account.
@@ -88,10 +155,16 @@ struct Own {
     holds: ReviewHeld,
 }
 
-/// A review's turn: nothing but its end counts.
-pub struct Turn<'a> {
-    _room: SemaphorePermit<'a>,
-    _of_namespace: SemaphorePermit<'a>,
+/// The turn of a look-up, held until it ends: also where nobody waits for it any more.
+pub struct Turn {
+    _lenient: Option<OwnedSemaphorePermit>,
+    _of_namespace: OwnedSemaphorePermit,
+    _of_all: TurnOfAll,
+}
+
+/// A part of a review's own room, held as long as it waits.
+pub struct OwnRoom<'a> {
+    _permit: SemaphorePermit<'a>,
 }
 
 /// A permit for an evaluation that takes long. Dropping it releases it.
@@ -139,8 +212,8 @@ impl From<FetchError> for Stop {
 impl Default for Lanes {
     fn default() -> Self {
         Self {
-            small: Semaphore::new(LOOKUPS),
-            large: Semaphore::new(LARGE_LOOKUPS),
+            small: Turns::new(LOOKUPS),
+            large: Turns::new(LARGE_LOOKUPS),
             evaluations: Arc::new(Semaphore::new(processors().max(2))),
             shares: moka::sync::Cache::builder()
                 .max_capacity(SHARES)
@@ -154,14 +227,6 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// A turn of all that there are.
-    ///
-    /// # Errors
-    /// Never, as long as there are turns.
-    pub async fn turn(&self, room: Room) -> Result<SemaphorePermit<'_>, FetchError> {
-        turn(if room.is_largest { &self.large } else { &self.small }).await
-    }
-
     /// How many bytes of evidence and of verdicts reviews hold.
     pub fn held_bytes(&self) -> [usize; 2] {
         [self.evidence.bytes(), self.verdicts.load(Ordering::Relaxed)]
@@ -171,8 +236,9 @@ impl Lanes {
     pub fn errand(&self, namespace: Option<&str>, deadline: Instant) -> Errand {
         let share = self.shares.get_with_by_ref(namespace.unwrap_or_default(), || {
             Arc::new(Share {
-                small: Semaphore::new(SHARE),
-                large: Semaphore::new(LARGE_SHARE),
+                small: LookupShare::new(SHARE),
+                large: LookupShare::new(LARGE_SHARE),
+                lenient: Arc::new(Semaphore::new(SHARE / 2)),
                 evaluations: Arc::new(Semaphore::new((processors() / 2).max(1))),
                 evidence: Arc::default(),
                 verdicts: Arc::default(),
@@ -191,6 +257,9 @@ impl Lanes {
         Errand {
             deadline,
             conditions: ReviewBudget::default(),
+            small: Arc::clone(&self.small),
+            large: Arc::clone(&self.large),
+            is_lenient: false,
             evaluations: Arc::clone(&self.evaluations),
             share,
             own,
@@ -198,10 +267,6 @@ impl Lanes {
             acting: None,
         }
     }
-}
-
-async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, FetchError> {
-    turns.acquire().await.map_err(|_closed| over())
 }
 
 fn over() -> FetchError {
@@ -215,6 +280,10 @@ pub struct Errand {
     pub deadline: Instant,
     /// What its conditions may cost.
     pub conditions: ReviewBudget,
+    small: Arc<Turns>,
+    large: Arc<Turns>,
+    /// Whether nothing is denied because of it.
+    is_lenient: bool,
     evaluations: Arc<Semaphore>,
     share: Arc<Share>,
     own: Arc<Own>,
@@ -289,30 +358,51 @@ impl Errand {
         Self { deadline: self.deadline.min(deadline), ..self.clone() }
     }
 
-    /// A turn of the namespace's share, held as long as the caller waits.
+    /// The same errand, because of which nothing is denied.
+    #[must_use]
+    pub fn lenient(&self) -> Self {
+        Self { is_lenient: true, ..self.clone() }
+    }
+
+    /// A turn for a look-up: of the namespace's and of all that there are; beside it a part of the review's own room.
     ///
     /// # Errors
     /// `Deadline` where there is none in time, or where the review has read its bytes.
-    pub async fn turn(&self, room: Room) -> Result<Turn<'_>, FetchError> {
+    pub async fn turn(&self, room: Room) -> Result<(OwnRoom<'_>, Turn), FetchError> {
         let kib = u32::try_from(room.bytes >> 10).unwrap_or(u32::MAX);
-        let own = tokio::time::timeout_at(self.deadline, self.own.rooms.acquire_many(kib)).await;
+        let own = timeout_at(self.deadline, self.own.rooms.acquire_many(kib)).await;
         let own = own.map_err(|_| {
             late(
                 "could not find out in time: too much was looked up for this workload all the while"
                     .to_owned(),
             )
         })?;
-        let (turns, count) =
-            if room.is_largest { (&self.share.large, LARGE_SHARE) } else { (&self.share.small, SHARE) };
-        let late = |_| {
+        let (turns, share, count) = if room.is_largest {
+            (&self.large, &self.share.large, LARGE_SHARE)
+        } else {
+            (&self.small, &self.share.small, SHARE)
+        };
+        let of = |turns: &Arc<Semaphore>| Arc::clone(turns).acquire_owned();
+        let of_namespace = async {
+            let lenient = if self.is_lenient { Some(of(&self.share.lenient).await?) } else { None };
+            Ok((lenient, of(&share.turns).await?))
+        };
+        let of_namespace: Result<_, AcquireError> = timeout_at(self.deadline, of_namespace).await.map_err(|_| {
             late(format!(
                 "could not find out in time: {count} look-ups for this namespace were under way all the while"
             ))
-        };
-        let turn = tokio::time::timeout_at(self.deadline, turn(turns)).await.map_err(late)?;
+        })?;
+        let of_all = timeout_at(self.deadline, turns.take(&share.under_way)).await.map_err(|_| {
+            late(
+                "could not find out in time: too much was looked up for other namespaces all the while"
+                    .to_owned(),
+            )
+        })?;
         // Others of the review may have read while this one waited.
         self.check()?;
-        Ok(Turn { _room: own.map_err(|_closed| over())?, _of_namespace: turn? })
+        let (lenient, of_namespace) = of_namespace.map_err(|_closed| over())?;
+        let turn = Turn { _lenient: lenient, _of_namespace: of_namespace, _of_all: of_all };
+        Ok((OwnRoom { _permit: own.map_err(|_closed| over())? }, turn))
     }
 
     /// A permit for an evaluation that takes long: of the namespace's, and of all that there are.

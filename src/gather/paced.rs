@@ -2,21 +2,21 @@
 //! large one, of which there are few.
 //!
 //! Whoever waits does so on its own namespace's turns before it joins a flight, and never within one that others may join: somebody who
-//! has used up what is theirs takes nothing from who asks for the same.
+//! has used up what is theirs takes nothing from who asks for the same. Whoever starts a flight leaves its turn to it: it may go on for
+//! longer than anybody waits for it, and counts for as long.
 
-use std::{hash::Hash, sync::Arc};
+use std::hash::Hash;
 
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     flight::{Dated, Flights, Freshness},
-    lanes::{Errand, Lanes, Room, Stop},
+    lanes::{Errand, Room, Stop, Turn},
 };
 use crate::domain::evidence::{FetchError, FetchErrorKind};
 
 /// A cache of answers that are looked up so.
 pub struct Paced<K, V> {
-    lanes: Arc<Lanes>,
     /// The flag: in a large room.
     flights: Flights<(K, bool), Found<V>>,
 }
@@ -34,12 +34,12 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// An empty cache that keeps at most `max_bytes` of answers, as `weigh` counts them.
-    pub fn new(lanes: &Arc<Lanes>, max_bytes: u64, weigh: fn(&K, Option<&V>) -> u32) -> Self {
+    pub fn new(max_bytes: u64, weigh: fn(&K, Option<&V>) -> u32) -> Self {
         let flights = Flights::new(max_bytes, move |(key, _): &(K, bool), found: &Found<V>| match found {
             Found::Here(value) => weigh(key, Some(value)),
             Found::Larger => weigh(key, None),
         });
-        Self { lanes: Arc::clone(lanes), flights }
+        Self { flights }
     }
 
     /// The same, where only answers of which `keep` holds are kept.
@@ -49,7 +49,7 @@ where
             Found::Here(value) => keep(value),
             Found::Larger => true,
         };
-        Self { flights: self.flights.keeping(keep), ..self }
+        Self { flights: self.flights.keeping(keep) }
     }
 
     /// The answer at hand, if it is fresh enough.
@@ -86,10 +86,10 @@ where
             let Dated { value, at } = if let Some(dated) = self.flights.peek(&key, freshness) {
                 dated
             } else {
-                let _turn = errand.turn(room).await?;
+                let (_own, turn) = errand.turn(room).await?;
                 let fly = || {
-                    let (lanes, work) = (Arc::clone(&self.lanes), ask(room));
-                    async move { in_turn(&lanes, room, work).await }.boxed()
+                    let work = ask(room);
+                    async move { in_turn(turn, work).await }.boxed()
                 };
                 self.flights.get(key, freshness, errand.deadline, waiting_for, fly).await?
             };
@@ -110,11 +110,9 @@ where
 }
 
 async fn in_turn<V>(
-    lanes: &Lanes,
-    room: Room,
+    _turn: Turn,
     work: BoxFuture<'static, Result<V, Stop>>,
 ) -> Result<Found<V>, FetchError> {
-    let _turn = lanes.turn(room).await?;
     match work.await {
         Ok(value) => Ok(Found::Here(value)),
         Err(Stop::TooSmall) => Ok(Found::Larger),
@@ -125,13 +123,17 @@ async fn in_turn<V>(
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         time::Duration,
     };
 
     use tokio::time::Instant;
 
     use super::*;
+    use crate::gather::lanes::Lanes;
 
     /// What answers a key `n` needs a room of `n` bytes, and tells which it had.
     struct Setup {
@@ -145,7 +147,7 @@ mod tests {
     impl Setup {
         fn new() -> Self {
             let lanes = Arc::new(Lanes::default());
-            let paced = Paced::new(&lanes, 1 << 20, |_, _| 1);
+            let paced = Paced::new(1 << 20, |_, _| 1);
             let count = Arc::<AtomicUsize>::default;
             Self { lanes, paced, large_now: count(), most_large: count(), asked: count() }
         }
@@ -211,5 +213,27 @@ mod tests {
         let (busy, other) = futures::future::join(futures::future::join_all(busy), meanwhile).await;
         assert_eq!(other, Ok(large));
         assert!(busy.contains(&Err(FetchErrorKind::Deadline)), "{busy:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b7_look_ups_that_nobody_waits_for_leave_room_for_other_namespaces() {
+        let lanes = Arc::new(Lanes::default());
+        let paced = Paced::<(&str, u32), ()>::new(1 << 20, |_, _| 1);
+        let get = async |namespace: &'static str, number: u32, hangs: bool| {
+            let errand = lanes.errand(Some(namespace), Instant::now() + Duration::from_millis(900));
+            let ask = |_| {
+                async move { if hangs { std::future::pending().await } else { Ok(()) } }.boxed()
+            };
+            let got = paced.get((namespace, number), Freshness::Any, &errand, "x", ask).await;
+            got.map(drop).map_err(|error| error.kind)
+        };
+        // Again and again, and for each time a registry that never answers.
+        for round in 0..5 {
+            for namespace in ["a", "b", "c"] {
+                let all = (0..200).map(|n| get(namespace, round * 200 + n, true));
+                futures::future::join_all(all).await;
+            }
+            assert_eq!(get("other", round, false).await, Ok(()));
+        }
     }
 }

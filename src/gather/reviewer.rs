@@ -330,7 +330,7 @@ impl Reviewer {
         let mut errand = asking.errand.clone();
         if !enforces && asking.workload.is_some() && !self.is_patient {
             // Of the review's time, not of this image's: many images wait for one another.
-            errand = errand.until(asking.begun + WITHOUT_DENIAL);
+            errand = errand.lenient().until(asking.begun + WITHOUT_DENIAL);
         }
         let mut errand = self.acting(asking, &errand, asked.reference.repository()).await;
         let late = asking.workload.map(|workload| LateLookup {
