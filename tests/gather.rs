@@ -13,8 +13,8 @@ use bonafide::{
     domain::{
         digest::Digest,
         evidence::FetchErrorKind,
-        glob::Glob,
-        identity::TrustRootName,
+        glob::{AnchoredRegex, Glob},
+        identity::{SignerIdentity, SubjectMatcher, TrustRootName},
         plan::Stage,
         policy::{
             ImageSelector, Mode, Policy, PolicyEntry, PolicyId, PolicySet, SubjectRule, TagRule,
@@ -859,4 +859,44 @@ async fn c9_manifests_of_platforms_without_a_node_are_looked_at_before_a_pod_is_
     };
     assert_eq!(attested(&["amd64", "arm64"]).await, None);
     assert_eq!(attested(&["amd64"]).await, Some(vec!["linux/amd64".parse().unwrap()]));
+}
+
+/// Whoever writes a policy and signs an image chooses how long their patterns are searched for.
+#[tokio::test]
+async fn b6_patterns_that_take_long_end_with_the_review() {
+    let largest = (1..200).rev().find_map(|n| AnchoredRegex::new(&format!(r"(?:\pL?){{{n}}}z")).ok());
+    let setup = setup_with(|policy| {
+        let mut signer = policy.signers[0].clone();
+        if let SignerIdentity::Certificate { subject, .. } = &mut signer.identity {
+            *subject = SubjectMatcher::Regex(largest.clone().unwrap());
+        }
+        policy.signers = vec![signer; 64];
+    });
+    let image = setup.world.image("image");
+    let bundle = setup.world.put(&json!(format!("signed {image}")));
+    let layer = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": bundle, "size": 80});
+    for n in 0..240 {
+        let holder = json!({"mediaType": OCI_MANIFEST, "layers": [layer], "annotations": {"n": n.to_string()}});
+        let holder = setup.world.put(&holder);
+        setup.world.referrers.lock().entry(image).or_default().push(holder);
+    }
+    let review = setup.review_within(&[at(image)], Duration::from_secs(1)).await;
+    assert_eq!((review.outcome, reasons(&review)), (Outcome::Unverifiable, vec![Reason::DeadlineExceeded]));
+}
+
+/// Whoever writes policies chooses how many globs each of a pod's images is held against.
+#[tokio::test]
+async fn b6_globs_that_take_long_end_with_the_review() {
+    let glob = |n: usize| Glob::new(&format!("r.example/{}{n}", "*a".repeat(300))).unwrap();
+    let policies = (0..200).map(|at| Policy {
+        id: PolicyId { namespace: Some("n".into()), name: format!("p{at}") },
+        images: ImageSelector { include: (0..64).map(glob).collect(), exclude: Vec::new() },
+        ..policy()
+    });
+    let setup = setup_of(policies.collect());
+    let image = |n: usize| format!("r.example/{}{n}/b@{}", "a".repeat(200), Digest::of(b"x"));
+    let images: Vec<String> = (0..20).map(image).collect();
+    let review = setup.review_within(&images, Duration::from_millis(200)).await;
+    assert_eq!(review.outcome, Outcome::Unverifiable);
+    assert!(reasons(&review).iter().all(|reason| *reason == Reason::DeadlineExceeded), "{review:?}");
 }

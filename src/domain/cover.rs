@@ -96,11 +96,14 @@ impl<'a> Judge<'a> {
         Self { plan, facts, now, seen, budget }
     }
 
-    /// What a policy makes of them.
-    pub fn under<'p>(&'p self, policy: &'p Policy) -> Ruling<'p> {
-        let rule = |all: &'p Vec<Seen<'a>>| all.iter().map(|seen| self.rule(policy, seen)).collect();
-        let ruled = self.seen.iter().map(|(digest, all)| (*digest, rule(all))).collect();
-        Ruling { judge: self, policy, ruled, answers: Answers::default(), advice: HashMap::new() }
+    /// What a policy makes of them; `None` where it does not go on: that is asked before each of them.
+    pub fn under<'p>(&'p self, policy: &'p Policy, goes_on: &dyn Fn() -> bool) -> Option<Ruling<'p>> {
+        let rule = |all: &'p Vec<Seen<'a>>| {
+            all.iter().map(|seen| goes_on().then(|| self.rule(policy, seen))).collect::<Option<Vec<_>>>()
+        };
+        let ruled = self.seen.iter().map(|(digest, all)| Some((*digest, rule(all)?)));
+        let ruled = ruled.collect::<Option<_>>()?;
+        Some(Ruling { judge: self, policy, ruled, answers: Answers::default(), advice: HashMap::new() })
     }
 
     fn rule<'p>(&self, policy: &'p Policy, seen: &'p Seen<'a>) -> Ruled<'p> {

@@ -58,8 +58,8 @@ pub fn evaluate(plan: &ImagePlan, platforms: &Platforms, facts: &ImageFacts, now
     })
 }
 
-/// The same within what is left for the conditions of the review, where the caller may stop it: `goes_on` is asked before each policy
-/// and each manifest. `None`: it was stopped. Where `conditions` are spent, the verdict says nothing of the image.
+/// The same within what is left for the conditions of the review, where the caller may stop it: `goes_on` is asked before each
+/// policy, each attestation under it and each manifest. `None`: it was stopped. Where `conditions` are spent, the verdict says nothing of the image.
 pub fn evaluate_while(
     plan: &ImagePlan,
     platforms: &Platforms,
@@ -90,7 +90,7 @@ pub fn evaluate_while(
         let seen = facts.seen_by(policy);
         let apart = matches!(seen, Cow::Owned(_))
             .then(|| Judge::new(plan, &seen, possible.clone(), now, budget.clone()));
-        let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy);
+        let mut ruling = apart.as_ref().unwrap_or(&judge).under(policy, goes_on)?;
         let judged = landing.candidates.iter().map(|(platform, candidate)| {
             goes_on().then(|| {
                 let platforms: Vec<_> = landing.platforms_of(platform.as_ref(), candidate).collect();

@@ -23,6 +23,9 @@ pub struct AnchoredRegex {
     compiled: CompiledPattern,
 }
 
+/// What a search follows at each character of a text, at worst: states of a regular expression, words of a glob.
+pub type SearchCost = usize;
+
 impl Glob {
     /// Reads a glob.
     ///
@@ -46,6 +49,11 @@ impl Glob {
     /// Whether the whole of `text` matches, where upper and lower case of ASCII letters are the same.
     pub fn matches_ignoring_case(&self, text: &str) -> bool {
         fits(&self.written, text, |a, b| a.eq_ignore_ascii_case(&b))
+    }
+
+    /// What comparing it costs at each character of a text, in [`SearchCost`]s.
+    pub fn cost(&self) -> SearchCost {
+        self.written.len().div_ceil(64)
     }
 
     /// Whether it matches one text alone.
@@ -80,6 +88,11 @@ impl AnchoredRegex {
     /// The expression as it was written.
     pub fn as_str(&self) -> &str {
         &self.written
+    }
+
+    /// What a search for it costs.
+    pub fn cost(&self) -> SearchCost {
+        self.compiled.states()
     }
 
     /// How many bytes it takes once it is compiled.
@@ -159,6 +172,7 @@ impl Steps {
         let mut at = EMPTY;
         set(&mut at, 0);
         let mut taken_by: Vec<(char, Bits)> = Vec::new();
+        let words = self.takes.len().div_euclid(64).saturating_add(1);
         for c in text.chars() {
             let known = taken_by.iter().find(|(known, _)| *known == c).map(|(_, taken)| *taken);
             let taken = known.unwrap_or_else(|| {
@@ -169,7 +183,7 @@ impl Steps {
             let in_segment = if c == '/' { 0 } else { u64::MAX };
             let mut carry = 0;
             let loops = self.stars.iter().zip(&self.globstars);
-            for ((word, taken), (star, globstar)) in at.iter_mut().zip(&taken).zip(loops) {
+            for ((word, taken), (star, globstar)) in at.iter_mut().zip(&taken).zip(loops).take(words) {
                 let moved = *word & taken;
                 *word = (moved << 1) | carry | (*word & ((star & in_segment) | globstar));
                 carry = moved >> 63;

@@ -7,7 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{
-    glob::{AnchoredRegex, Glob},
+    glob::{AnchoredRegex, Glob, SearchCost},
     key::{KeyIdentity, TransparencyLog},
     level::BuildLevel,
     repository_name::is_same_subject,
@@ -165,6 +165,39 @@ impl SignerIdentity {
             Self::Buildkite(buildkite) => is_tagged(&buildkite.refs),
             Self::GoogleCloudBuild(_) | Self::PublicKey(_) | Self::Certificate { .. } => false,
         }
+    }
+}
+
+/// What it costs to hold all of these against a text.
+pub(super) fn cost_of_globs(globs: &[Glob]) -> SearchCost {
+    globs.iter().map(Glob::cost).fold(0, usize::saturating_add)
+}
+
+impl Signer {
+    /// What it costs to hold one attestation against it, roughly.
+    pub fn cost(&self) -> SearchCost {
+        let refs = |patterns: &[RefPattern]| {
+            let globs = patterns.iter().map(|pattern| match pattern {
+                RefPattern::Fixed(glob) => glob.cost(),
+                RefPattern::Tagged(_) => 1,
+            });
+            globs.fold(0, usize::saturating_add)
+        };
+        let subject = |matcher: &SubjectMatcher| match matcher {
+            SubjectMatcher::Exact(_) => 1,
+            SubjectMatcher::Regex(regex) => regex.cost(),
+        };
+        let of_identity = match &self.identity {
+            SignerIdentity::Github(github) => {
+                let own = github.subject.as_ref().map_or(0, subject);
+                own.saturating_add(refs(&github.refs)).saturating_add(refs(&github.workflow_refs))
+            }
+            SignerIdentity::Gitlab(gitlab) => refs(&gitlab.refs).saturating_add(refs(&gitlab.config_refs)),
+            SignerIdentity::Buildkite(buildkite) => refs(&buildkite.refs),
+            SignerIdentity::Certificate { subject: matcher, .. } => subject(matcher),
+            SignerIdentity::GoogleCloudBuild(_) | SignerIdentity::PublicKey(_) => 1,
+        };
+        of_identity.saturating_add(cost_of_globs(&self.builder_ids))
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use super::{
     digest::Digest,
+    evaluate::transient_reason,
+    evidence::FetchError,
     identity::SignerIdentity,
     key::PublicKey,
     looked_at::LookedAt,
@@ -250,6 +252,19 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     verdict.matched = false;
     verdict.digest = reference.digest().copied();
     Plan::Settled(Box::new(verdict))
+}
+
+/// The verdict about an image where not even the policies that name it could be found in time.
+pub fn unplanned(
+    set: &PolicySet,
+    scope: Scope<'_>,
+    unmatched: Unmatched,
+    image: &str,
+    error: &FetchError,
+) -> ImageVerdict {
+    let mode = strictest_in_scope(set, scope, unmatched).unwrap_or_default();
+    let problem = Problem::new(transient_reason(error.kind), mode, error.detail.clone());
+    ImageVerdict::of_problems(image, vec![problem])
 }
 
 /// What the strictest policy does with an image that could be one of its own; `None` where there is no policy.

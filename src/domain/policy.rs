@@ -1,11 +1,16 @@
 //! Policies as they are decided with, compiled from the wire types in `api`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     condition::Condition,
-    glob::Glob,
-    identity::{Signer, TrustRootName},
+    glob::{Glob, SearchCost},
+    identity::{Signer, TrustRootName, cost_of_globs},
     level::BuildLevel,
     reference::Repository,
     summary::SummaryRules,
@@ -216,6 +221,13 @@ impl Policy {
         self.signers.iter().chain(self.summaries.iter().flat_map(|rules| &rules.signers))
     }
 
+    /// What it costs to hold one attestation against it, roughly.
+    pub fn cost(&self) -> SearchCost {
+        let ProvenanceRules { builder_ids, build_types, source_refs, .. } = &self.provenance;
+        let rules = [builder_ids, build_types, source_refs].map(|globs| cost_of_globs(globs));
+        self.all_signers().map(Signer::cost).chain(rules).fold(0, usize::saturating_add)
+    }
+
     /// Whether it names a verifier whose summaries suffice, and nobody who may sign them.
     pub fn lacks_summary_signers(&self) -> bool {
         self.summaries.as_ref().is_some_and(|rules| rules.signers.is_empty())
@@ -261,6 +273,17 @@ impl PolicyEntry {
             Self::Valid(policy) => policy.mode,
             Self::Invalid(policy) => policy.mode,
         }
+    }
+
+    /// What it costs to hold one repository against the images that it names.
+    fn cost_of_images(&self) -> SearchCost {
+        let images = match self {
+            Self::Valid(policy) => Some(&policy.images),
+            Self::Invalid(policy) => policy.images.as_ref(),
+        };
+        images.map_or(0, |images| {
+            cost_of_globs(&images.include).saturating_add(cost_of_globs(&images.exclude))
+        })
     }
 
     /// Whether it is for what is in `scope`, whatever images it names.
@@ -316,6 +339,8 @@ pub enum Scope<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
     entries: Vec<PolicyEntry>,
+    /// What it costs to hold one repository against the policies of each namespace, and against the cluster's (`None`).
+    costs: HashMap<Option<String>, SearchCost>,
     /// Changes with the set; part of the key of every cached verdict.
     pub generation: u64,
 }
@@ -324,7 +349,18 @@ impl PolicySet {
     /// A set in a stable order.
     pub fn new(mut entries: Vec<PolicyEntry>, generation: u64) -> Self {
         entries.sort_by(|a, b| a.id().cmp(b.id()));
-        Self { entries, generation }
+        let mut costs: HashMap<Option<String>, SearchCost> = HashMap::new();
+        for entry in &entries {
+            let cost = costs.entry(entry.id().namespace.clone()).or_default();
+            *cost = cost.saturating_add(entry.cost_of_images());
+        }
+        Self { entries, costs, generation }
+    }
+
+    /// What it costs to find the policies for one image of a namespace, roughly.
+    pub fn cost(&self, namespace: &str) -> SearchCost {
+        let of = |owner: Option<String>| self.costs.get(&owner).copied().unwrap_or_default();
+        of(None).saturating_add(of(Some(namespace.to_owned())))
     }
 
     /// The policies that an image in `scope` must satisfy: all of them.

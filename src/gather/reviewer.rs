@@ -18,6 +18,7 @@ use tokio::{
 
 pub use super::ports::Pulling;
 use super::{
+    evaluation::planned,
     facts::{Facts, Place},
     landings::Landings,
     lanes::Errand,
@@ -31,7 +32,7 @@ use crate::domain::{
     digest::Digest,
     evaluate::unavailable,
     evidence::FetchError,
-    plan::{ImagePlan, Plan, Stage, is_placeholder, placeholder, plan},
+    plan::{ImagePlan, Plan, Stage, is_placeholder, placeholder, unplanned},
     policy::{Labels, NAME_LABEL, Scope},
     reference::Repository,
     verdict::{ImageVerdict, Outcome},
@@ -63,7 +64,7 @@ struct Places<'a> {
 
 /// What is the same for all images of a review.
 struct Asking<'a> {
-    snapshot: &'a Snapshot,
+    snapshot: &'a Arc<Snapshot>,
     scope: Scope<'a>,
     platforms: &'a Arc<Platforms>,
     stage: Stage,
@@ -196,7 +197,7 @@ impl Reviewer {
     /// Judges images that no earlier verdict is at hand for, at once.
     async fn judge_all<'a>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         workload: &Workload,
         images: Vec<&'a str>,
         platforms: &Arc<Platforms>,
@@ -318,7 +319,14 @@ impl Reviewer {
             phases.plan = start.elapsed();
             return (verdict, phases);
         }
-        let asked = match plan(&snapshot.policies, scope, snapshot.unmatched, stage, image) {
+        let planned = match planned(snapshot, scope, stage, image, &asking.errand).await {
+            Ok(planned) => planned,
+            Err(error) => {
+                let verdict = unplanned(&snapshot.policies, scope, snapshot.unmatched, image, &error);
+                return (Arc::new(verdict), phases);
+            }
+        };
+        let asked = match planned {
             Plan::Settled(verdict) => {
                 phases.plan = start.elapsed();
                 return (self.verdicts.keep(question, *verdict), phases);
