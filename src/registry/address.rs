@@ -147,8 +147,8 @@ fn is_loopback_address(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an address is of a private network (RFC 1918, RFC 6598, RFC 4193), of this machine or of its link: what is there is nobody's
-/// business who may name an image.
+/// Whether an address is of a private network (RFC 1918, RFC 6598, RFC 4193), of this machine or of its link, or one that is reserved
+/// (RFC 1112) and that clouds give to pods: what is there is nobody's business who may name an image.
 pub fn is_private(address: IpAddr) -> bool {
     if is_loopback_address(address) || is_forbidden(address) {
         return true;
@@ -157,6 +157,8 @@ pub fn is_private(address: IpAddr) -> bool {
         IpAddr::V4(address) => {
             let [a, b, ..] = address.octets();
             address.is_private()
+                || a >= 240
+                || is_gke_service(address)
                 || (a == 100 && (64..128).contains(&b))
                 || (a == 198 && (18..20).contains(&b))
         }
@@ -170,6 +172,12 @@ pub fn is_private(address: IpAddr) -> bool {
                 || embedded(address).is_some_and(|address| is_private(IpAddr::V4(address)))
         }
     }
+}
+
+/// Whether an address is of the range that GKE gives to Services by default: 34.118.224.0/20.
+fn is_gke_service(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    (a, b, c & 0xf0) == (34, 118, 224)
 }
 
 /// Link-local addresses and where clouds keep their metadata.
@@ -365,6 +373,10 @@ mod tests {
             ("127.0.0.1", true),
             ("169.254.1.1", true),
             ("8.8.8.8", false),
+            ("240.10.0.1", true),
+            ("34.118.224.10", true),
+            ("34.118.239.255", true),
+            ("34.118.240.0", false),
             ("::1", true),
             ("fd12::1", true),
             ("fe80::1", true),

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{address::origin, transport::Ask};
+use super::{address::origin, private::PrivateAddresses, transport::Ask};
 use crate::{
     domain::{
         digest::Digest,
@@ -35,6 +35,8 @@ pub struct Count {
     pub observer: Arc<dyn Observer>,
     /// The registry it goes to.
     pub registry: String,
+    /// In a cluster: of failures at private addresses the metrics tell no more than messages do.
+    pub private: Option<PrivateAddresses>,
     /// What happened so far.
     pub outcome: &'static str,
     /// When it began.
@@ -43,7 +45,10 @@ pub struct Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
-        self.observer.registry_request(&self.registry, self.outcome, self.begun.elapsed());
+        let is_told = self.outcome == "ok"
+            || !self.private.as_ref().is_some_and(|private| private.is_private(&self.registry));
+        let outcome = if is_told { self.outcome } else { "unavailable" };
+        self.observer.registry_request(&self.registry, outcome, self.begun.elapsed());
     }
 }
 
@@ -228,6 +233,39 @@ mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Seen(parking_lot::Mutex<Vec<(String, &'static str)>>);
+
+    impl Observer for Seen {
+        fn registry_request(&self, registry: &str, outcome: &'static str, _: Duration) {
+            self.0.lock().push((registry.to_owned(), outcome));
+        }
+
+        fn cache(&self, _: &'static str, _: bool) {}
+    }
+
+    #[test]
+    fn d_metrics_tell_no_more_of_failures_at_private_addresses_than_messages_do() {
+        let (seen, private) = (Arc::<Seen>::default(), PrivateAddresses::new());
+        for (registry, outcome) in [
+            ("10.0.0.1:22", "denied"),
+            ("10.0.0.1:22", "malformed"),
+            ("10.0.0.1:22", "ok"),
+            ("r.example", "denied"),
+        ] {
+            private.goes_to(registry, &format!("https://{registry}/v2/").parse().unwrap());
+            drop(Count {
+                observer: Arc::clone(&seen) as _,
+                registry: registry.to_owned(),
+                private: Some(private.clone()),
+                outcome,
+                begun: Instant::now(),
+            });
+        }
+        let outcomes: Vec<_> = seen.0.lock().iter().map(|(_, outcome)| *outcome).collect();
+        assert_eq!(outcomes, ["unavailable", "unavailable", "ok", "denied"]);
+    }
 
     fn after(text: &str) -> Option<u64> {
         let mut headers = HeaderMap::new();

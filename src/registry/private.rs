@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use url::{Host, Url};
 
@@ -33,8 +33,11 @@ pub struct PrivateAddresses {
 impl PrivateAddresses {
     /// Nothing was met yet.
     pub fn new() -> Self {
-        let names = Cache::builder().max_capacity(NAMES).time_to_idle(KEPT);
-        let hosts = Cache::builder().max_capacity(NAMES).time_to_idle(KEPT);
+        // What was met last is always kept: whoever names many hosts often would otherwise keep it out.
+        let names = Cache::builder().eviction_policy(EvictionPolicy::lru());
+        let names = names.max_capacity(NAMES).time_to_idle(KEPT);
+        let hosts = Cache::builder().eviction_policy(EvictionPolicy::lru());
+        let hosts = hosts.max_capacity(NAMES).time_to_idle(KEPT);
         Self {
             names: names.weigher(|name: &String, ()| capped(name.len())).build(),
             hosts: hosts
@@ -74,7 +77,9 @@ impl PrivateAddresses {
         match Host::parse(host) {
             Ok(Host::Ipv4(address)) => is_private(IpAddr::V4(address)),
             Ok(Host::Ipv6(address)) => is_private(IpAddr::V6(address)),
-            Ok(Host::Domain(name)) => self.names.contains_key(&name) || name == "localhost",
+            Ok(Host::Domain(name)) => {
+                self.names.contains_key(&name) || name == "localhost" || is_service(&name)
+            }
             Err(_) => true,
         }
     }
@@ -93,9 +98,45 @@ impl PrivateAddresses {
     }
 }
 
+/// Whether a name is of a Service of the cluster, whatever address that has.
+fn is_service(name: &str) -> bool {
+    name.split('.').skip(2).any(|label| label == "svc")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn d_what_leads_to_a_private_address_is_known_however_much_was_met_before() {
+        let private = PrivateAddresses::new();
+        for _ in 0..4 {
+            for n in 0..10_000 {
+                let name = format!("{n}.{}.example", "x".repeat(100));
+                private.resolved(&name);
+                private.is_private_host(&name);
+            }
+        }
+        private.resolved("intern.example");
+        private.goes_to("intern.example", &"https://intern.example/v2/".parse().unwrap());
+        private.bytes();
+        assert!(private.is_private("intern.example"));
+    }
+
+    #[test]
+    fn d_services_of_the_cluster_are_private_whatever_their_addresses_are() {
+        let private = PrivateAddresses::new();
+        for (host, expected) in [
+            ("vault.security.svc", true),
+            ("vault.security.svc.cluster.local:8200", true),
+            ("registry.example", false),
+            ("svc.example", false),
+            ("registry.svc.example", false),
+        ] {
+            private.goes_to(host, &format!("https://{host}/v2/").parse().unwrap());
+            assert_eq!(private.is_private(host), expected, "{host}");
+        }
+    }
 
     #[test]
     fn d_of_a_failure_at_a_private_address_nothing_is_told_but_that_it_failed() {

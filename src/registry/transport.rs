@@ -225,6 +225,7 @@ impl Transport {
         let mut count = Count {
             observer: Arc::clone(&self.observer),
             registry: ask.registry.to_owned(),
+            private: self.private.clone(),
             outcome: "unavailable",
             begun,
         };
