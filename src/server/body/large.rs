@@ -11,9 +11,11 @@ use tokio::{
 
 use crate::server::{caller::Account, pool::Full};
 
-/// What all large bodies but the oldest take together, one namespace's or one peer's, and everyone's who proved nothing.
+/// What all large bodies but the oldest take together, one peer's, one namespace's, and everyone's who proved nothing. An API server is
+/// one peer: no namespace takes the whole of its share.
 const SHARED: usize = 12 * 1024 * 1024;
-const SHARE: usize = SHARED / 2;
+const OF_PEER: usize = SHARED / 2;
+const OF_NAMESPACE: usize = SHARED / 4;
 const UNAUTHENTICATED: usize = 1024 * 1024;
 
 /// The large bodies that are on their way or being answered.
@@ -68,10 +70,10 @@ impl Held {
                 let others = self.bodies.iter().filter(|(id, _)| Some(**id) != oldest).map(|(_, body)| body);
                 others.filter(|body| counts(body)).fold(more, |sum, body| sum.saturating_add(body.bytes))
             };
-            let share = if body.is_proven() { SHARE } else { UNAUTHENTICATED };
+            let share = if body.is_proven() { OF_NAMESPACE } else { UNAUTHENTICATED };
             let of_account = sum(&|other| other.account == body.account);
             let of_peer = sum(&|other| body.peer.is_some() && other.peer == body.peer);
-            if sum(&|_| true) > SHARED || of_account > share || of_peer > SHARE {
+            if sum(&|_| true) > SHARED || of_account > share || of_peer > OF_PEER {
                 return false;
             }
         }
@@ -135,7 +137,7 @@ mod tests {
         let all = Arc::new(LargeBodies::default());
         let (mut one, mut two) = (of(&all, 1), of(&all, 2));
         one.grow(MIB, soon()).await.unwrap();
-        two.grow(6 * MIB, soon()).await.unwrap();
+        two.grow(3 * MIB, soon()).await.unwrap();
         assert_eq!(two.grow(MIB, soon()).await, Err(Full), "what one namespace may take beside the oldest");
         one.grow(35 * MIB, soon()).await.unwrap();
         drop(one);
@@ -152,5 +154,15 @@ mod tests {
         assert_eq!(stranger.grow(1, soon()).await, Err(Full));
         let mut known = of(&all, 1);
         known.grow(36 * MIB, soon()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b3_one_namespace_leaves_room_for_another_of_the_same_api_server() {
+        let all = Arc::new(LargeBodies::default());
+        let of = |namespace| all.open(Some([10, 0, 0, 1].into()), Some(Account::Namespace(namespace)));
+        let (mut oldest, mut second) = (of(1), of(1));
+        oldest.grow(30 * MIB, soon()).await.unwrap();
+        while second.grow(MIB, soon()).await.is_ok() {}
+        of(2).grow(MIB, soon()).await.unwrap();
     }
 }
