@@ -116,9 +116,12 @@ async fn what_is_in_the_index_is_a_gap_only_where_it_could_matter() {
 
 #[tokio::test(start_paused = true)]
 async fn c1_of_very_much_in_an_index_some_is_looked_at_and_the_rest_is_open() {
-    for (statements, holders, outcome) in
-        [(8, 1, Outcome::Allow), (9, 1, Outcome::Unverifiable), (1, 4, Outcome::Allow), (1, 5, Outcome::Unverifiable)]
-    {
+    for (statements, holders, outcome) in [
+        (8, 1, Outcome::Allow),
+        (9, 1, Outcome::Unverifiable),
+        (1, 4, Outcome::Allow),
+        (1, 5, Outcome::Unverifiable),
+    ] {
         let setup = setup_with(|policy| policy.subject = SubjectRule::Platform);
         let leaf = setup.world.image("x");
         // What is about the manifest comes last.
@@ -874,9 +877,11 @@ async fn b6_patterns_that_take_long_end_with_the_review() {
     });
     let image = setup.world.image("image");
     let bundle = setup.world.put(&json!(format!("signed {image}")));
-    let layer = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": bundle, "size": 80});
+    let layer =
+        json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": bundle, "size": 80});
     for n in 0..240 {
-        let holder = json!({"mediaType": OCI_MANIFEST, "layers": [layer], "annotations": {"n": n.to_string()}});
+        let holder =
+            json!({"mediaType": OCI_MANIFEST, "layers": [layer], "annotations": {"n": n.to_string()}});
         let holder = setup.world.put(&holder);
         setup.world.referrers.lock().entry(image).or_default().push(holder);
     }

@@ -281,9 +281,8 @@ impl PolicyEntry {
             Self::Valid(policy) => Some(&policy.images),
             Self::Invalid(policy) => policy.images.as_ref(),
         };
-        images.map_or(0, |images| {
-            cost_of_globs(&images.include).saturating_add(cost_of_globs(&images.exclude))
-        })
+        images
+            .map_or(0, |images| cost_of_globs(&images.include).saturating_add(cost_of_globs(&images.exclude)))
     }
 
     /// Whether it is for what is in `scope`, whatever images it names.

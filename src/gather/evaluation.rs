@@ -84,7 +84,9 @@ pub async fn planned(
     errand: &Errand,
 ) -> Result<Plan, FetchError> {
     let of_scope = match scope {
-        Scope::Namespace { name, labels } if snapshot.policies.cost(name) > QUICK_PLAN => Some((name, labels)),
+        Scope::Namespace { name, labels } if snapshot.policies.cost(name) > QUICK_PLAN => {
+            Some((name, labels))
+        }
         _ => None,
     };
     let Some((name, labels)) = of_scope else {
@@ -104,7 +106,8 @@ pub async fn planned(
     });
     let late = |_| FetchError {
         kind: FetchErrorKind::Deadline,
-        detail: "could not find out in time: the policies that name the image are still looked for".to_owned(),
+        detail: "could not find out in time: the policies that name the image are still looked for"
+            .to_owned(),
     };
     let ended = |_| FetchError {
         kind: FetchErrorKind::Unavailable,

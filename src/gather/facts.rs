@@ -150,9 +150,7 @@ impl Facts {
             roots: Paced::new(ROOTS_BYTES, |(repository, ..), root| {
                 weigh::in_repository(repository, root.map_or(0, |root| weigh::root(root)))
             }),
-            listed: Paced::new(LISTED_BYTES, |(repository, ..), _| {
-                weigh::in_repository(repository, 0)
-            }),
+            listed: Paced::new(LISTED_BYTES, |(repository, ..), _| weigh::in_repository(repository, 0)),
             evidence: Paced::new(FACTS_BYTES, |(repository, ..): &EvidenceKey, gathered| {
                 weigh::in_repository(repository, gathered.map_or(0, Gathered::bytes))
             })

@@ -109,10 +109,7 @@ where
     }
 }
 
-async fn in_turn<V>(
-    _turn: Turn,
-    work: BoxFuture<'static, Result<V, Stop>>,
-) -> Result<Found<V>, FetchError> {
+async fn in_turn<V>(_turn: Turn, work: BoxFuture<'static, Result<V, Stop>>) -> Result<Found<V>, FetchError> {
     match work.await {
         Ok(value) => Ok(Found::Here(value)),
         Err(Stop::TooSmall) => Ok(Found::Larger),
@@ -221,9 +218,7 @@ mod tests {
         let paced = Paced::<(&str, u32), ()>::new(1 << 20, |_, _| 1);
         let get = async |namespace: &'static str, number: u32, hangs: bool| {
             let errand = lanes.errand(Some(namespace), Instant::now() + Duration::from_millis(900));
-            let ask = |_| {
-                async move { if hangs { std::future::pending().await } else { Ok(()) } }.boxed()
-            };
+            let ask = |_| async move { if hangs { std::future::pending().await } else { Ok(()) } }.boxed();
             let got = paced.get((namespace, number), Freshness::Any, &errand, "x", ask).await;
             got.map(drop).map_err(|error| error.kind)
         };

@@ -115,7 +115,8 @@ impl Held {
         // A peer may be an API server, which asks for many namespaces: of these the one with the most.
         let accounts = &self.accounts;
         let victim = victims.max_by_key(|entry| (of(accounts, entry.owner.account), entry.bytes));
-        if let Some((entry, evict)) = victim.and_then(|entry| entry.evict.take().map(|evict| (entry, evict))) {
+        if let Some((entry, evict)) = victim.and_then(|entry| entry.evict.take().map(|evict| (entry, evict)))
+        {
             entry.is_leaving = true;
             evict.notify_one();
         }
@@ -140,7 +141,8 @@ impl Pool {
         let id = held.next;
         held.next = held.next.saturating_add(1);
         let owner = Owner { peer, account: None };
-        held.entries.insert(id, Entry { owner, bytes: 0, evict: Some(Arc::clone(&evict)), is_leaving: false });
+        held.entries
+            .insert(id, Entry { owner, bytes: 0, evict: Some(Arc::clone(&evict)), is_leaving: false });
         Reservation { pool: Arc::clone(self), id, evicted: evict }
     }
 
