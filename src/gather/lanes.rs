@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
-    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
 };
 
 use super::{
+    fair::{FairShare, FairShares},
     held::{HeldEvidence, ReviewHeld},
     ports::{Acting, Attestations},
     trim,
@@ -60,63 +60,12 @@ const VERDICTS: [usize; 3] = [4 << 20, 8 << 20, 24 << 20];
 
 /// The turns that there are.
 pub struct Lanes {
-    small: Arc<Turns>,
-    large: Arc<Turns>,
+    small: Arc<FairShares>,
+    large: Arc<FairShares>,
     evaluations: Arc<Semaphore>,
     shares: moka::sync::Cache<String, Arc<Share>>,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
-}
-
-/// Turns of all look-ups. A namespace has no more of them than are free: so whatever some take, something is left for another.
-struct Turns {
-    most: usize,
-    taken: Mutex<usize>,
-    freed: Notify,
-}
-
-/// One of them, of a namespace that has `own` of them. Dropping it gives it back.
-struct TurnOfAll {
-    turns: Arc<Turns>,
-    own: Arc<AtomicUsize>,
-}
-
-impl Turns {
-    fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default(), freed: Notify::new() })
-    }
-
-    fn try_take(self: &Arc<Self>, own: &Arc<AtomicUsize>) -> Option<TurnOfAll> {
-        let mut taken = self.taken.lock();
-        if own.load(Ordering::Relaxed) >= self.most.saturating_sub(*taken) {
-            return None;
-        }
-        *taken = taken.saturating_add(1);
-        own.fetch_add(1, Ordering::Relaxed);
-        Some(TurnOfAll { turns: Arc::clone(self), own: Arc::clone(own) })
-    }
-
-    async fn take(self: &Arc<Self>, own: &Arc<AtomicUsize>) -> TurnOfAll {
-        loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            // Whoever gives back between the look and the wait is heard.
-            freed.as_mut().enable();
-            if let Some(turn) = self.try_take(own) {
-                return turn;
-            }
-            freed.await;
-        }
-    }
-}
-
-impl Drop for TurnOfAll {
-    fn drop(&mut self) {
-        let mut taken = self.turns.taken.lock();
-        *taken = taken.saturating_sub(1);
-        self.own.fetch_sub(1, Ordering::Relaxed);
-        drop(taken);
-        self.turns.freed.notify_waiters();
-    }
 }
 
 /// A namespace's share of them.
@@ -125,6 +74,8 @@ struct Share {
     large: LookupShare,
     /// Those of which nothing is denied: a registry that hangs takes no more than these from the others.
     lenient: Arc<Semaphore>,
+    /// KiB of the large bodies that are read for it.
+    reading: Arc<AtomicUsize>,
     evidence: Arc<HeldEvidence>,
     verdicts: Arc<AtomicUsize>,
     evaluations: Arc<Semaphore>,
@@ -157,9 +108,27 @@ struct Own {
 
 /// The turn of a look-up, held until it ends: also where nobody waits for it any more.
 pub struct Turn {
+    reading: Arc<AtomicUsize>,
     _lenient: Option<OwnedSemaphorePermit>,
     _of_namespace: OwnedSemaphorePermit,
-    _of_all: TurnOfAll,
+    _of_all: FairShare,
+}
+
+tokio::task_local! {
+    /// KiB of the large bodies that are read for the namespace for which this task looks something up.
+    static READING: Arc<AtomicUsize>;
+}
+
+/// Of whom a body is read here: of a namespace, or of nobody that is known.
+pub fn reader() -> Arc<AtomicUsize> {
+    READING.try_with(Arc::clone).unwrap_or_default()
+}
+
+impl Turn {
+    /// Does the work of this turn.
+    pub async fn spend<T>(self, work: impl Future<Output = T>) -> T {
+        READING.scope(Arc::clone(&self.reading), work).await
+    }
 }
 
 /// A part of a review's own room, held as long as it waits.
@@ -212,8 +181,8 @@ impl From<FetchError> for Stop {
 impl Default for Lanes {
     fn default() -> Self {
         Self {
-            small: Turns::new(LOOKUPS),
-            large: Turns::new(LARGE_LOOKUPS),
+            small: FairShares::new(LOOKUPS),
+            large: FairShares::new(LARGE_LOOKUPS),
             evaluations: Arc::new(Semaphore::new(processors().max(2))),
             shares: moka::sync::Cache::builder()
                 .max_capacity(SHARES)
@@ -239,6 +208,7 @@ impl Lanes {
                 small: LookupShare::new(SHARE),
                 large: LookupShare::new(LARGE_SHARE),
                 lenient: Arc::new(Semaphore::new(SHARE / 2)),
+                reading: Arc::default(),
                 evaluations: Arc::new(Semaphore::new((processors() / 2).max(1))),
                 evidence: Arc::default(),
                 verdicts: Arc::default(),
@@ -280,8 +250,8 @@ pub struct Errand {
     pub deadline: Instant,
     /// What its conditions may cost.
     pub conditions: ReviewBudget,
-    small: Arc<Turns>,
-    large: Arc<Turns>,
+    small: Arc<FairShares>,
+    large: Arc<FairShares>,
     /// Whether nothing is denied because of it.
     is_lenient: bool,
     evaluations: Arc<Semaphore>,
@@ -392,7 +362,7 @@ impl Errand {
                 "could not find out in time: {count} look-ups for this namespace were under way all the while"
             ))
         })?;
-        let of_all = timeout_at(self.deadline, turns.take(&share.under_way)).await.map_err(|_| {
+        let of_all = timeout_at(self.deadline, turns.take(&share.under_way, 1)).await.map_err(|_| {
             late(
                 "could not find out in time: too much was looked up for other namespaces all the while"
                     .to_owned(),
@@ -401,7 +371,8 @@ impl Errand {
         // Others of the review may have read while this one waited.
         self.check()?;
         let (lenient, of_namespace) = of_namespace.map_err(|_closed| over())?;
-        let turn = Turn { _lenient: lenient, _of_namespace: of_namespace, _of_all: of_all };
+        let reading = Arc::clone(&self.share.reading);
+        let turn = Turn { reading, _lenient: lenient, _of_namespace: of_namespace, _of_all: of_all };
         Ok((OwnRoom { _permit: own.map_err(|_closed| over())? }, turn))
     }
 

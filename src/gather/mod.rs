@@ -8,6 +8,7 @@ pub mod discover;
 mod disputable;
 mod evaluation;
 pub mod facts;
+pub mod fair;
 pub mod flight;
 mod held;
 pub mod image;

@@ -109,8 +109,8 @@ where
     }
 }
 
-async fn in_turn<V>(_turn: Turn, work: BoxFuture<'static, Result<V, Stop>>) -> Result<Found<V>, FetchError> {
-    match work.await {
+async fn in_turn<V>(turn: Turn, work: BoxFuture<'static, Result<V, Stop>>) -> Result<Found<V>, FetchError> {
+    match turn.spend(work).await {
         Ok(value) => Ok(Found::Here(value)),
         Err(Stop::TooSmall) => Ok(Found::Larger),
         Err(Stop::Failed(error)) => Err(error),
@@ -130,7 +130,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::gather::lanes::Lanes;
+    use crate::gather::lanes::{Lanes, reader};
 
     /// What answers a key `n` needs a room of `n` bytes, and tells which it had.
     struct Setup {
@@ -229,6 +229,19 @@ mod tests {
                 futures::future::join_all(all).await;
             }
             assert_eq!(get("other", round, false).await, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn b7_a_look_up_knows_for_whom_it_reads() {
+        let (lanes, paced) = (Lanes::default(), Paced::<(&str, u32), usize>::new(1 << 20, |_, _| 1));
+        let read = async |namespace: &'static str, number: u32| {
+            let errand = lanes.errand(Some(namespace), Instant::now() + LONG);
+            let ask = |_| async { Ok(reader().fetch_add(1, Ordering::SeqCst)) }.boxed();
+            paced.get((namespace, number), Freshness::Any, &errand, "x", ask).await.map(|dated| dated.value)
+        };
+        for (namespace, number, before) in [("a", 1, 0), ("a", 2, 1), ("b", 1, 0)] {
+            assert_eq!(read(namespace, number).await, Ok(before));
         }
     }
 }

@@ -8,10 +8,7 @@ use reqwest::{
     Method, Response, StatusCode, Url,
     header::{HeaderMap, RETRY_AFTER},
 };
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{address::origin, private::PrivateAddresses, transport::Ask};
 use crate::{
@@ -19,7 +16,7 @@ use crate::{
         digest::Digest,
         evidence::{FetchError, FetchErrorKind},
     },
-    gather::ports::Observer,
+    gather::{fair::FairShares, lanes, ports::Observer},
 };
 
 /// How much of an error's body is read, so that the connection can be used again.
@@ -67,7 +64,7 @@ pub struct Answer {
     /// When it is given up.
     pub ends: Instant,
     /// KiB of large bodies.
-    pub reading: Arc<Semaphore>,
+    pub reading: Arc<FairShares>,
 }
 
 impl Answer {
@@ -131,7 +128,7 @@ impl Answer {
 async fn read(
     response: &mut Response,
     limit: usize,
-    reading: &Semaphore,
+    reading: &Arc<FairShares>,
     ask: &Ask<'_>,
 ) -> Result<Bytes, FetchError> {
     let too_large = || FetchError {
@@ -154,8 +151,7 @@ async fn read(
         }
         // Once for all that may come: nobody waits with a part of it in hand for more.
         if length > SMALL && turn.is_none() {
-            let kib = u32::try_from(most.max(length) >> 10).unwrap_or(u32::MAX);
-            turn = Some(reading.acquire_many(kib).await.map_err(|_closed| unavailable(ask, "closed"))?);
+            turn = Some(reading.take(&lanes::reader(), most.max(length) >> 10).await);
             body.reserve(most.saturating_sub(body.len()));
         }
         body.extend_from_slice(&chunk);

@@ -7,10 +7,7 @@ use reqwest::{
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, LOCATION},
 };
 
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     address::{Addresses, is_loopback, origin},
@@ -19,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::evidence::{FetchError, FetchErrorKind},
-    gather::ports::Observer,
+    gather::{fair::FairShares, ports::Observer},
 };
 
 /// The longest URL that is redirected to; those with a signature take a few thousand bytes.
@@ -48,7 +45,7 @@ pub struct Transport {
     /// How long one request may take, its body included.
     patience: Duration,
     /// KiB of large bodies.
-    reading: Arc<Semaphore>,
+    reading: Arc<FairShares>,
 }
 
 /// What is asked.
@@ -98,13 +95,13 @@ impl Transport {
         observer: Arc<dyn Observer>,
         patience: Duration,
     ) -> Self {
-        let reading = Arc::new(Semaphore::new(READING));
+        let reading = FairShares::new(READING);
         Self { remote, local, listed, addresses, private, observer, patience, reading }
     }
 
     /// How many bytes of large bodies are held, and of what is known of private addresses.
     pub fn bytes(&self) -> [u64; 2] {
-        let held = READING.saturating_sub(self.reading.available_permits()).saturating_mul(1 << 10);
+        let held = self.reading.taken().saturating_mul(1 << 10);
         let private = self.private.as_ref().map_or(0, PrivateAddresses::bytes);
         [u64::try_from(held).unwrap_or(u64::MAX), private]
     }
