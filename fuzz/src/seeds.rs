@@ -117,5 +117,9 @@ fn policies() -> Vec<Vec<u8>> {
         include_str!("../../policies/github-attest-build-provenance.yaml"),
         include_str!("../../policies/slsa-github-generator-container.yaml"),
     ];
-    files.iter().map(|text| text.as_bytes().to_vec()).collect()
+    let files = files.iter().map(|text| text.as_bytes().to_vec());
+    // One that takes summaries alone.
+    let summaries = "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterProvenancePolicy\nmetadata: {name: p}\nspec:\n  images: {include: ['ghcr.io/o/**']}\n  \
+        vsa:\n    verifierIds: ['https://verifier.example']\n    signers:\n      - {name: v, github: {repository: o/r, workflow: w.yml, refs: [refs/heads/main], triggers: [push]}}\n";
+    files.chain([summaries.as_bytes().to_vec()]).collect()
 }

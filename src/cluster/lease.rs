@@ -7,7 +7,7 @@
 mod elector;
 mod owner;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use elector::{Elector, Step};
 use jiff::Timestamp;
@@ -16,7 +16,10 @@ use kube::{Api, Client, api::PostParams};
 use owner::Owner;
 use tokio::{sync::watch, time::Instant};
 
-use super::call::{self, Trouble};
+use super::{
+    call::{self, Trouble},
+    last_review::LastReview,
+};
 
 /// Who is named as the one that wrote a field.
 const MANAGER: &str = "bonafide";
@@ -60,10 +63,12 @@ pub struct Settings {
     pub timing: Timing,
 }
 
-/// Takes part in the election until `shutdown` is over, then gives the Lease back. `leads` says whether this replica leads.
+/// Takes part in the election until `shutdown` is over, then gives the Lease back. `leads` says whether this replica leads; by the Lease,
+/// replicas tell each other of their last review.
 pub async fn run(
     client: Client,
     settings: Settings,
+    last_review: Arc<LastReview>,
     leads: watch::Sender<bool>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
@@ -72,6 +77,7 @@ pub async fn run(
         api,
         elector: Elector::new(settings.identity.clone(), settings.timing),
         owner: Owner::default(),
+        last_review,
         settings,
         trouble: Trouble::new("keep the Lease"),
     };
@@ -98,6 +104,7 @@ struct Candidate {
     api: Api<Lease>,
     elector: Elector,
     owner: Owner,
+    last_review: Arc<LastReview>,
     settings: Settings,
     trouble: Trouble,
 }
@@ -132,13 +139,25 @@ impl Candidate {
     async fn round(&mut self) -> Result<(), kube::Error> {
         let seen = self.api.get_opt(&self.settings.name).await?;
         let spec = seen.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
-        let sent = Instant::now();
+        let (sent, now) = (Instant::now(), Timestamp::now());
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let name = &self.settings.name;
-        let Step::Write(spec) = self.elector.look(spec.as_ref(), sent, Timestamp::now()) else {
-            return Ok(());
+        if let Some(lease) = &seen {
+            self.last_review.read(lease, now);
+        }
+        let mut lease = seen.clone().unwrap_or_default();
+        let is_told = !self.last_review.write(&mut lease, now);
+        let Step::Write(spec) = self.elector.look(spec.as_ref(), sent, now) else {
+            if is_told {
+                return Ok(());
+            }
+            return match self.api.replace(name, &params, &lease).await {
+                // Somebody wrote in between: the next look tells what.
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                written => written.map(drop),
+            };
         };
-        let mut lease = Lease { spec: Some(spec), ..seen.clone().unwrap_or_default() };
+        lease.spec = Some(spec);
         let owned =
             self.owner.own(self.api.clone().into_client(), &self.settings.namespace, &mut lease).await;
         let written = if seen.is_some() {

@@ -18,11 +18,11 @@ use kube::{
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 
 use self::kept::Kept;
 use super::{
     inventory::{ClusterInventory, Watched},
+    shares::Shares,
     split::{self, Form, Part},
     watch::{Patience, Trouble, WATCH_SECONDS},
 };
@@ -36,8 +36,9 @@ use crate::{
 const UNBOUND: &str = "spec.nodeName=";
 /// How many pods are read per request. One at a time is held, however many these are.
 const PAGE: u32 = 500;
-/// How many pods are looked up at once: each may be 10 MiB of JSON.
+/// How many pods are looked up at once, in all and of one namespace: each may be 10 MiB of JSON.
 const LOOKUPS: usize = 4;
+const LOOKUPS_OF_NAMESPACE: usize = 2;
 /// A watch that ended sooner has not gone well.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -46,7 +47,7 @@ pub struct PendingPods {
     client: Client,
     inventory: Arc<ClusterInventory>,
     pending: Mutex<Kept>,
-    lookups: Semaphore,
+    lookups: Shares,
 }
 
 /// What a list says of itself.
@@ -83,7 +84,7 @@ struct Version {
 impl PendingPods {
     /// None is known yet.
     pub fn new(client: Client, inventory: Arc<ClusterInventory>) -> Arc<Self> {
-        let lookups = Semaphore::new(LOOKUPS);
+        let lookups = Shares::new(LOOKUPS, LOOKUPS_OF_NAMESPACE);
         Arc::new(Self { client, inventory, pending: Mutex::default(), lookups })
     }
 
@@ -188,7 +189,7 @@ impl PendingPods {
         uid: &str,
     ) -> Result<Option<Arc<Workload>>, PodLookupError> {
         let failed = |error: &dyn std::fmt::Display| PodLookupError(error.to_string());
-        let _permit = self.lookups.acquire().await.map_err(|error| failed(&error))?;
+        let _permits = self.lookups.acquire(namespace).await;
         let request = Request::new(Pod::url_path(&(), Some(namespace)));
         let request = request.get(name, &GetParams::default()).map_err(|error| failed(&error))?;
         let mut found = None;

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Client, Error, Resource, api::GetParams, core::Request};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
 
 use super::{
     call,
+    shares::Shares,
     split::{self, Form, Part},
 };
 use crate::{
@@ -37,8 +37,6 @@ const OF_WORKLOAD: usize = 128 << 10;
 /// How many objects are read at once: for all namespaces, and for one. Each may be as large as the API server stores.
 const READS: usize = 4;
 const READS_OF_NAMESPACE: usize = 2;
-/// How many bytes of namespaces' shares are remembered.
-const SHARES: u64 = 1 << 20;
 /// The longest name that an object can have (RFC 1123 subdomain).
 const LONGEST_NAME: usize = 253;
 /// How long the API server may take.
@@ -52,8 +50,7 @@ type Key = (String, String);
 /// Reads pull secrets.
 pub struct PullSecrets {
     client: Client,
-    reads: Semaphore,
-    shares: moka::sync::Cache<String, Arc<Semaphore>>,
+    reads: Shares,
     secrets: moka::future::Cache<Key, Option<PullSecret>>,
     accounts: moka::future::Cache<Key, Arc<[String]>>,
 }
@@ -64,12 +61,7 @@ impl PullSecrets {
         let key_bytes = |(namespace, name): &Key| namespace.len().saturating_add(name.len());
         Arc::new(Self {
             client,
-            reads: Semaphore::new(READS),
-            shares: moka::sync::Cache::builder()
-                .max_capacity(SHARES)
-                .weigher(|namespace: &String, _| capped(namespace.len()))
-                .time_to_idle(KEPT)
-                .build(),
+            reads: Shares::new(READS, READS_OF_NAMESPACE),
             secrets: moka::future::Cache::builder()
                 .max_capacity(SECRET_BYTES)
                 .weigher(move |key: &Key, secret: &Option<PullSecret>| {
@@ -113,11 +105,8 @@ impl PullSecrets {
     ) -> Result<Option<T>, Error> {
         let path = K::url_path(&(), Some(namespace));
         let request = Request::new(path).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
-        let closed = |_| Error::Service("nothing is read any more".into());
-        let share = self.shares.get_with_by_ref(namespace, || Arc::new(Semaphore::new(READS_OF_NAMESPACE)));
         let reading = async {
-            let _of_namespace = share.acquire().await.map_err(closed)?;
-            let _of_all = self.reads.acquire().await.map_err(closed)?;
+            let _permits = self.reads.acquire(namespace).await;
             let mut found = None;
             let got = split::read(&self.client, request, Form::Events, |part| {
                 if let Part::Object(bytes) = part {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{
     install::{AppliedReach, Concern, EntryState, WebhookReport},
     inventory::{ClusterInventory, Watched},
+    last_review::LastReview,
     reach::{ReachRule, exempt::ExemptReach},
     state::{KnownPolicy, Reported, Reviewed},
 };
@@ -50,8 +51,8 @@ pub struct Surroundings {
     pub roots: Arc<dyn RootKeeper>,
     /// How the webhook configurations stand.
     pub webhooks: watch::Receiver<WebhookReport>,
-    /// When this process last answered a review.
-    pub last_review: Box<dyn Fn() -> Option<Timestamp> + Send + Sync>,
+    /// When a replica last answered a review.
+    pub last_review: Arc<LastReview>,
     /// What decides which workloads the webhook configurations select.
     pub rule: ReachRule,
     /// What they select; `None` while this replica does not lead.
@@ -81,7 +82,7 @@ pub async fn run(
             continue;
         }
         let webhooks = surroundings.webhooks.borrow_and_update().clone();
-        let last_review = (surroundings.last_review)();
+        let last_review = surroundings.last_review.latest();
         let (policies, namespaces) = (inventory.policies(), inventory.namespaces());
         written
             .retain(|id, (uid, _)| policies.iter().any(|(known, policy)| known == id && policy.uid == *uid));

@@ -14,7 +14,7 @@ use super::{
 };
 pub use builders::{
     BuildkiteIdentity, DEFAULT_TRIGGERS, GithubIdentity, GitlabIdentity, PipelineConfig, RefType,
-    ServiceAccounts, SigningWorkflow, is_github_issuer,
+    ServiceAccounts, SigningWorkflow, has_github_triggers, is_github_issuer,
 };
 
 /// What a Fulcio certificate says of the signer (Fulcio's `docs/oid-info.md`). All of it is **proved**

@@ -20,19 +20,19 @@ use crate::domain::{
     workload::{NodeTerm, Placement, Platforms, Workload, WorkloadImage},
 };
 
-/// What an allocation takes beside its content, and an entry of a map or cache.
+/// What an allocation takes beside its content, and an entry of a map.
 const OVERHEAD: usize = 64;
-/// What the parts of a key take beside the repository's name, and an entry of a cache.
-const KEY: usize = 256;
+/// What an entry of a cache takes beside what it holds: its key's allocation, and the nodes of the cache's map and queues.
+const ENTRY: usize = 256;
 
 /// For a cache, which counts in 32 bits: what is larger is not kept.
 pub fn capped(bytes: usize) -> u32 {
-    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+    u32::try_from(bytes.saturating_add(ENTRY)).unwrap_or(u32::MAX)
 }
 
 /// For a cache of what is known of things in repositories.
 pub fn in_repository(repository: &Repository, bytes: usize) -> u32 {
-    capped(repository.as_str().len().saturating_add(KEY).saturating_add(bytes))
+    capped(repository.as_str().len().saturating_add(2 * OVERHEAD).saturating_add(bytes))
 }
 
 /// How many bytes a cache holds, what is to be thrown out of it left out.

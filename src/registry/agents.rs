@@ -45,20 +45,21 @@ impl SecretAgents {
     }
 
     fn agent(&self, secrets: &[PullSecret]) -> Agent {
-        let read = || {
-            let configs: Vec<DockerConfig> = secrets.iter().filter_map(config).collect();
-            let config = Arc::new(DockerConfig::merged(configs.iter()));
-            let agent = Agent { client: Arc::new(self.client.with(Arc::clone(&config))), config };
-            let bytes = secrets.iter().map(|secret| secret.config.len()).fold(0, usize::saturating_add);
-            // An entry takes a few times its text, most of all where it is short.
-            (agent, capped(bytes.saturating_mul(4).saturating_add(size_of::<Client>())))
-        };
         let mut all = Hasher::default();
         for secret in secrets {
             all.add(&secret.config.len().to_be_bytes());
             all.add(secret.config.as_bytes());
         }
-        self.agents.get_with(all.digest(), read).0
+        let all = all.digest();
+        let read = || {
+            let configs: Vec<DockerConfig> = secrets.iter().filter_map(config).collect();
+            let config = Arc::new(DockerConfig::merged(configs.iter()));
+            let agent = Agent { client: Arc::new(self.client.with(Arc::clone(&config), all)), config };
+            let bytes = secrets.iter().map(|secret| secret.config.len()).fold(0, usize::saturating_add);
+            // An entry takes a few times its text, most of all where it is short.
+            (agent, capped(bytes.saturating_mul(4).saturating_add(size_of::<Client>())))
+        };
+        self.agents.get_with(all, read).0
     }
 }
 
@@ -112,6 +113,26 @@ mod tests {
             agents.agents.run_pending_tasks();
             assert!(agents.agents.weighted_size() <= most && agents.agents.entry_count() > 0);
         }
+    }
+
+    #[test]
+    fn b_what_is_remembered_for_credentials_is_bounded_for_all_of_them_together() {
+        let client = Arc::new(Client::new(ClientConfig::default()).unwrap());
+        let agents = SecretAgents::new(Arc::clone(&client));
+        let repository =
+            |n: usize| format!("ghcr.io/a/{n}-{}", "b".repeat(200)).parse::<Repository>().unwrap();
+        for user in 0..20 {
+            let agent = agents.agent(&[secret("ghcr.io", &user.to_string())]);
+            for n in 0..500 {
+                agent.client.lacking.had(&repository(n), &Digest::of(b"manifest"));
+                agent.client.lacking.unanswered(&repository(n), &Digest::of(b"manifest"));
+            }
+            assert!(agent.client.lacking.is_certain(&repository(499)), "{user}");
+        }
+        // Of another who asks, nothing is known.
+        assert!(!client.lacking.is_certain(&repository(499)));
+        let bytes = client.lacking.bytes();
+        assert!((4 << 20..=6 << 20).contains(&bytes), "{bytes}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     },
     gather::{
         flight::{Flights, Freshness},
-        weigh::{capped, held},
+        weigh::{capped, held, in_repository},
     },
 };
 
@@ -67,7 +67,9 @@ pub struct Doors {
     scopes: moka::sync::Cache<Repository, Arc<[String]>>,
     tokens: Arc<Flights<Key, Token>>,
     /// The credential that opened a repository, where there are several.
-    opened: moka::sync::Cache<Repository, Digest>,
+    opened: moka::sync::Cache<(Repository, Option<Digest>), Digest>,
+    /// The credentials that `config` was made of.
+    credentials: Option<Digest>,
 }
 
 impl Doors {
@@ -97,12 +99,13 @@ impl Doors {
                 capped(key.0.len().saturating_add(key.1.len()).saturating_add(token.text.len()))
             })),
             opened: opened(),
+            credentials: None,
         }
     }
 
-    /// The same doors for whoever has these credentials. Tokens are kept by credential.
-    pub fn with(&self, config: Arc<DockerConfig>) -> Self {
-        Self { config, opened: opened(), ..self.clone() }
+    /// The same doors for whoever has these credentials. What is kept is kept by credential, in one room for all.
+    pub fn with(&self, config: Arc<DockerConfig>, credentials: Digest) -> Self {
+        Self { config, credentials: Some(credentials), ..self.clone() }
     }
 
     /// The credentials to try at a repository, one after the other; `None` where there is none.
@@ -113,7 +116,7 @@ impl Doors {
             0 => all.push(None),
             1 => {}
             _ => {
-                if let Some(opened) = self.opened.get(repository) {
+                if let Some(opened) = self.opened.get(&(repository.clone(), self.credentials)) {
                     all.sort_by_key(|credential| {
                         credential.is_none_or(|credential| credential.fingerprint() != opened)
                     });
@@ -125,19 +128,20 @@ impl Doors {
 
     /// Whether it is known which of several credentials opens a repository.
     pub fn is_opened(&self, repository: &Repository) -> bool {
-        self.opened.contains_key(repository)
+        self.opened.contains_key(&(repository.clone(), self.credentials))
     }
 
     /// This credential opened a repository.
     pub fn opened_with(&self, repository: &Repository, credential: Option<&Credential>) {
         if let Some(credential) = credential {
-            self.opened.insert(repository.clone(), credential.fingerprint());
+            self.opened.insert((repository.clone(), self.credentials), credential.fingerprint());
         }
     }
 
     /// How many bytes are held: of tokens, and of what registries want.
     pub fn bytes(&self) -> [u64; 2] {
-        [self.tokens.bytes(), held(&self.challenges).saturating_add(held(&self.scopes))]
+        let known = held(&self.challenges).saturating_add(held(&self.scopes));
+        [self.tokens.bytes(), known.saturating_add(held(&self.opened))]
     }
 
     /// What to send to a registry at once, from what it asked for before.
@@ -254,10 +258,10 @@ fn key(repository: &Repository, credential: Option<&Credential>) -> Key {
     (repository.registry().to_owned(), repository.path().to_owned(), credential)
 }
 
-fn opened() -> moka::sync::Cache<Repository, Digest> {
+fn opened() -> moka::sync::Cache<(Repository, Option<Digest>), Digest> {
     moka::sync::Cache::builder()
         .max_capacity(OPENED)
-        .weigher(|repository: &Repository, _| capped(repository.as_str().len()))
+        .weigher(|(repository, _): &(Repository, Option<Digest>), _| in_repository(repository, 0))
         .time_to_live(KNOWN)
         .build()
 }

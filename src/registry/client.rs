@@ -163,13 +163,14 @@ impl Client {
         })
     }
 
-    /// The same client for whoever has these credentials: connections are shared. What a repository lacks it may lack for some only.
+    /// The same client for whoever has these credentials, whose `fingerprint` no others have. Connections are shared, and so is the room for
+    /// what is remembered.
     #[must_use]
-    pub fn with(&self, credentials: Arc<DockerConfig>) -> Self {
+    pub fn with(&self, credentials: Arc<DockerConfig>, fingerprint: Digest) -> Self {
         Self {
             transport: Arc::clone(&self.transport),
-            doors: self.doors.with(credentials),
-            lacking: Lacking::new(),
+            doors: self.doors.with(credentials, fingerprint),
+            lacking: self.lacking.with(fingerprint),
             turns: self.turns.clone(),
         }
     }

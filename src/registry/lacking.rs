@@ -9,7 +9,7 @@ use moka::sync::Cache;
 
 use crate::{
     domain::{digest::Digest, reference::Repository},
-    gather::weigh::{capped, held},
+    gather::weigh::{held, in_repository},
 };
 
 /// How long a lack is remembered.
@@ -17,13 +17,19 @@ const LACK: Duration = Duration::from_mins(10);
 /// How many bytes of each kind are kept.
 const BYTES: u64 = 2 << 20;
 
+/// A repository, and who asks: it may lack the API for some only.
+type Asked = (Repository, Option<Digest>);
+
 /// What is known of the lack of referrers APIs.
+#[derive(Clone)]
 pub struct Lacking {
-    repositories: Cache<Repository, ()>,
+    repositories: Cache<Asked, ()>,
     /// Digests whose manifest was had.
-    had: Cache<(Repository, Digest), ()>,
+    had: Cache<(Asked, Digest), ()>,
     /// Digests of which the API said nothing.
-    unanswered: Cache<(Repository, Digest), ()>,
+    unanswered: Cache<(Asked, Digest), ()>,
+    /// The credentials of who asks.
+    credentials: Option<Digest>,
 }
 
 impl Lacking {
@@ -32,26 +38,35 @@ impl Lacking {
         let digests = || {
             Cache::builder()
                 .max_capacity(BYTES)
-                .weigher(|(repository, _): &(Repository, Digest), ()| capped(repository.as_str().len()))
+                .weigher(|((repository, _), _): &(Asked, Digest), ()| in_repository(repository, 0))
                 .time_to_live(LACK)
                 .build()
         };
         let repositories = Cache::builder()
             .max_capacity(BYTES)
-            .weigher(|repository: &Repository, ()| capped(repository.as_str().len()))
+            .weigher(|(repository, _): &Asked, ()| in_repository(repository, 0))
             .time_to_live(LACK)
             .build();
-        Self { repositories, had: digests(), unanswered: digests() }
+        Self { repositories, had: digests(), unanswered: digests(), credentials: None }
+    }
+
+    /// The same for who asks with these credentials. All share the room.
+    pub fn with(&self, credentials: Digest) -> Self {
+        Self { credentials: Some(credentials), ..self.clone() }
+    }
+
+    fn asked(&self, repository: &Repository) -> Asked {
+        (repository.clone(), self.credentials)
     }
 
     /// Whether it is certain that this repository has no referrers API.
     pub fn is_certain(&self, repository: &Repository) -> bool {
-        self.repositories.contains_key(repository)
+        self.repositories.contains_key(&self.asked(repository))
     }
 
     /// The manifest of a digest was had.
     pub fn had(&self, repository: &Repository, digest: &Digest) {
-        let key = (repository.clone(), *digest);
+        let key = (self.asked(repository), *digest);
         // Whichever of the two comes second sees the other.
         self.had.insert(key.clone(), ());
         if self.unanswered.contains_key(&key) {
@@ -61,7 +76,7 @@ impl Lacking {
 
     /// The API answered a question about a digest as if it were not there.
     pub fn unanswered(&self, repository: &Repository, digest: &Digest) {
-        let key = (repository.clone(), *digest);
+        let key = (self.asked(repository), *digest);
         self.unanswered.insert(key.clone(), ());
         if self.had.contains_key(&key) {
             self.repositories.insert(key.0, ());
@@ -70,7 +85,7 @@ impl Lacking {
 
     /// The API is there after all.
     pub fn answered(&self, repository: &Repository) {
-        self.repositories.invalidate(repository);
+        self.repositories.invalidate(&self.asked(repository));
     }
 
     /// How many bytes this takes.

@@ -113,6 +113,21 @@ async fn b8_with_reach_namespaces_only_those_with_a_policy_wait_for_replicas_tha
     assert_eq!(bound(&other, "app=free"), "waiting");
     other.apply(&objects::deployment("many", UNNAMED).to_string()).ok();
     assert_eq!(bound(&other, "app=many"), "waiting");
+
+    // The documented way to let everything in while nothing of Bonafide runs.
+    has_every_entry_ignore(&plane);
+    make(&plane, "waiting-shop", world.image("shop")).expect("nobody can be asked");
+}
+
+/// Runs the command of docs/install.md that has every entry admit what no replica can be asked about.
+fn has_every_entry_ignore(plane: &Client) {
+    const COMMAND: &str = r#"kubectl get validatingwebhookconfiguration,mutatingwebhookconfiguration bonafide -o json | sed 's/"failurePolicy": "Fail"/"failurePolicy": "Ignore"/' | kubectl replace -f -"#;
+    assert!(include_str!("../../docs/install.md").contains(COMMAND));
+    let kinds = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    let found = plane.kubectl(&["get", kinds, "bonafide", "-o", "json"]).ok();
+    let edited = found.replace(r#""failurePolicy": "Fail""#, r#""failurePolicy": "Ignore""#);
+    assert_ne!(edited, found);
+    plane.kubectl_reading(&["replace", "-f", "-"], &edited).ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

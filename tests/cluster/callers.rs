@@ -178,3 +178,29 @@ fn d_a_token_that_the_api_server_issued_for_the_webhook_is_known_and_no_other() 
     drop(release);
     plane.kubectl(&["delete", "validatingwebhookconfiguration", "another"]).ok();
 }
+
+#[test]
+fn d_an_api_server_that_presents_a_token_is_known_and_others_are_not() {
+    let Some(plane) = alone() else { return };
+    let presented = plane.presented_token();
+    let subject = "system:serviceaccount:kube-system:presenter";
+    let sets = ["--set=callers.requireToken=true", &format!("--set=callers.tokenSubjects={{{subject}}}")];
+    let release = Installation::behind(&plane, presented.namespace, Balancer::on(presented.port), &sets);
+    plane.kubectl(&["--namespace=kube-system", "create", "serviceaccount", "presenter"]).ok();
+    let audience =
+        |path: &&str| format!("https://bonafide.{}.svc:{}{path}", presented.namespace, presented.port);
+    let audiences: Vec<String> =
+        ["/validate", "/mutate", "/bind", "/validate-policy", "/probe"].iter().map(audience).collect();
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": audiences, "expirationSeconds": 3600}});
+    let path = "/api/v1/namespaces/kube-system/serviceaccounts/presenter/token";
+    let issued = plane.kubectl_reading(&["create", "--raw", path, "-f", "-"], &request.to_string()).ok();
+    let issued: Value = serde_json::from_str(&issued).unwrap();
+    fs::write(&presented.token, issued["status"]["token"].as_str().unwrap()).unwrap();
+
+    // The probe passes with it, so everything is enforced.
+    let replica = release.replica("first");
+    release.enforced();
+    is_enforced(&plane).unwrap();
+    assert!(is_unknown(&ask(&replica, "/validate", None)), "it is the API server that is known");
+}

@@ -9,6 +9,7 @@ use bonafide::{
     cluster::{
         certificates::{self, Lifetimes, Links},
         install::{self, PROBE_ANNOTATION, PolicyCensus, Probes, Trust, WebhookReport, echo},
+        last_review::LastReview,
         lease,
         reach::WebhookReach,
         webhooks::{FailurePolicy, WebhookSettings},
@@ -140,7 +141,13 @@ impl Replica {
             census: Arc::new(AlwaysCurrent),
         };
         let tasks = vec![
-            tokio::spawn(lease::run(client.clone(), election, lead, over(&ended))),
+            tokio::spawn(lease::run(
+                client.clone(),
+                election,
+                Arc::new(LastReview::new(|| None)),
+                lead,
+                over(&ended),
+            )),
             tokio::spawn(certificates::run(client.clone(), settings, links, serve, over(&ended))),
             tokio::spawn(install::run(client, wanted, keeps, over(&ended))),
         ];

@@ -8,7 +8,7 @@ mod public_key;
 
 use super::{References, fields::Fields, pattern::subject_regex, wire};
 use crate::domain::{
-    identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName, is_github_issuer},
+    identity::{Signer, SignerIdentity, SubjectMatcher, TrustRootName, has_github_triggers},
     level::BuildLevel,
 };
 use ask::check_issuer;
@@ -136,7 +136,7 @@ fn certificate(
     wire: &wire::CertificateSigner,
     claims: Claims,
 ) -> Option<SignerIdentity> {
-    let is_github = is_github_issuer(&wire.issuer);
+    let is_github = has_github_triggers(&wire.issuer);
     if is_github && !claims.name_source {
         let message = "names no source: where others may call the workflow, whoever does is accepted; write github with repository and workflow, or add provenance.source";
         fields.warn(field, None, message);

@@ -19,6 +19,7 @@ use crate::{
         install::{self, AppliedReach, Probes, Reachability, WebhookReport, Widening, announce},
         inventory::{ClusterInventory, ListedPolicies, Watched},
         keys::KeyObjects,
+        last_review::LastReview,
         lease,
         pods::PendingPods,
         pull::PullSecrets,
@@ -98,14 +99,10 @@ impl Cluster {
         let rule = reach_rule(args, flags, &webhooks);
         let (needing, needed) = watch::channel(None);
         let (applying, applied) = watch::channel(None);
-        let entries = Arc::new(Widening::new(
-            client.clone(),
-            webhooks,
-            flags.certificates == CertificateSource::Files && flags.tls_ca.is_none(),
-            rule.clone(),
-            needed.clone(),
-            Arc::clone(&probes),
-        ));
+        let is_injected = flags.certificates == CertificateSource::Files && flags.tls_ca.is_none();
+        let (to, reached) = (client.clone(), Arc::clone(&probes));
+        let entries = Widening::new(to, webhooks, is_injected, rule.clone(), needed.clone(), reached);
+        let last_review = last_review(metrics);
         let links = Shared {
             leading,
             leads: leads.clone(),
@@ -114,13 +111,13 @@ impl Cluster {
             needed,
             applying,
             census: ListedPolicies::new(client.clone(), Arc::clone(&inventory)),
+            last_review: Arc::clone(&last_review),
         };
         let keeping = keep(&vital, &client, flags, lifetimes, certificate, links, &ends);
-        let counted = Arc::clone(metrics);
         let surroundings = status::Surroundings {
             roots: Arc::clone(&keeper),
             webhooks: report.clone(),
-            last_review: Box::new(move || counted.last_review()),
+            last_review,
             rule: rule.clone(),
             applied,
         };
@@ -153,9 +150,11 @@ impl Cluster {
             show(&shown, metrics);
             show_kept(&kept.0, &kept.1, kept.2.as_deref(), metrics);
         });
-        metrics.before_scrape(move |metrics| show_webhooks(&report.borrow(), *leads.borrow(), metrics));
         let told = Arc::clone(&events);
-        metrics.before_scrape(move |metrics| metrics.set_events_dropped(told.dropped()));
+        metrics.before_scrape(move |metrics| {
+            show_webhooks(&report.borrow(), *leads.borrow(), metrics);
+            metrics.set_events_dropped(told.dropped());
+        });
         Ok(Self {
             client,
             inventory,
@@ -165,7 +164,7 @@ impl Cluster {
             keys,
             probes,
             roots: keeper,
-            entries,
+            entries: Arc::new(entries),
             name: flags.webhook.name.clone(),
             namespace: flags.webhook.namespace.clone(),
             over,
@@ -254,6 +253,13 @@ struct Shared {
     needed: watch::Receiver<Option<WebhookReach>>,
     applying: watch::Sender<Option<AppliedReach>>,
     census: Arc<ListedPolicies>,
+    last_review: Arc<LastReview>,
+}
+
+/// When a replica last answered a review; this one counts its own.
+fn last_review(metrics: &Arc<Metrics>) -> Arc<LastReview> {
+    let counted = Arc::clone(metrics);
+    Arc::new(LastReview::new(move || counted.last_review()))
 }
 
 /// Takes part in keeping the Lease, the serving certificate and the webhook configurations.
@@ -266,7 +272,7 @@ fn keep(
     shared: Shared,
     ends: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
-    let Shared { leading, leads, reporting, probes, needed, applying, census } = shared;
+    let Shared { leading, leads, reporting, probes, needed, applying, census, last_review } = shared;
     let (namespace, name) = (&flags.webhook.namespace, &flags.webhook.name);
     let lease = lease::Settings {
         namespace: namespace.clone(),
@@ -275,7 +281,10 @@ fn keep(
         timing: lease::Timing::default(),
     };
     let mut keeping =
-        vec![vital.spawn("the election", lease::run(client.clone(), lease, leading, end(ends.clone())))];
+        vec![vital.spawn(
+            "the election",
+            lease::run(client.clone(), lease, last_review, leading, end(ends.clone())),
+        )];
     let (bundle, managed) = watch::channel(None);
     let (installing, installed) = watch::channel(None);
     let trust = match (flags.certificates, &flags.tls_ca) {

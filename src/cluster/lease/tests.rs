@@ -1,6 +1,7 @@
 //! Replicas that stand for election at one API server. Time is paused, and passes by itself where everybody sleeps.
 
 use bonafide_kit::apiserver::{ApiServer, Outage};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
@@ -17,6 +18,9 @@ struct Replica {
     leads: watch::Receiver<bool>,
     end: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// When it last answered a review.
+    reviewed: Arc<Mutex<Option<Timestamp>>>,
+    last_review: Arc<LastReview>,
 }
 
 impl Replica {
@@ -30,10 +34,13 @@ impl Replica {
         let client = Client::new(server.router(), "ns");
         let (sender, leads) = watch::channel(false);
         let (end, ended) = oneshot::channel::<()>();
-        let task = tokio::spawn(run(client, settings, sender, async {
+        let reviewed = Arc::new(Mutex::new(None));
+        let own = Arc::clone(&reviewed);
+        let last_review = Arc::new(LastReview::new(move || *own.lock()));
+        let task = tokio::spawn(run(client, settings, Arc::clone(&last_review), sender, async {
             ended.await.ok();
         }));
-        Self { leads, end, task }
+        Self { leads, end, task, reviewed, last_review }
     }
 
     fn leads(&self) -> bool {
@@ -197,4 +204,40 @@ async fn no_two_lead_whatever_happens_to_the_server() {
         sleep(Duration::from_millis(500 + step * 137 % 9000)).await;
         assert!(replicas.iter().filter(|replica| replica.leads()).count() <= 1, "after step {step}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e6_the_leader_knows_of_reviews_that_other_replicas_answer() {
+    let server = ApiServer::new();
+    let (mut leader, other) = (Replica::start(&server, "a"), {
+        sleep(SECOND).await;
+        Replica::start(&server, "b")
+    });
+    leader.until(true).await;
+    assert_eq!(leader.last_review.latest(), None);
+    let hour = |back: i64| {
+        let seconds = (Timestamp::now().as_second() / 3600 - back) * 3600;
+        Timestamp::from_second(seconds).unwrap()
+    };
+    // What the other answered comes by the Lease.
+    *other.reviewed.lock() = Some(hour(2) + jiff::SignedDuration::from_secs(7));
+    sleep(SECOND * 10).await;
+    assert_eq!(leader.last_review.latest(), Some(hour(2)));
+    assert!(leader.leads() && !other.leads());
+    // Within the hour it is not written again.
+    let written = || server.seen().iter().filter(|seen| seen.method == "PUT").count();
+    let before = written();
+    *other.reviewed.lock() = Some(hour(2) + jiff::SignedDuration::from_secs(70));
+    sleep(SECOND * 10).await;
+    assert_eq!(written() - before, 2, "the leader renews it each 5 s");
+    // The latest counts, whoever answered it.
+    *leader.reviewed.lock() = Some(hour(1));
+    sleep(SECOND * 10).await;
+    assert_eq!((leader.last_review.latest(), other.last_review.latest()), (Some(hour(1)), Some(hour(1))));
+    // A time that is yet to come is nobody's.
+    server.edit(LEASE, |lease| {
+        lease["metadata"]["annotations"]["bonafide.dev/last-review"] = json!(hour(-2).to_string());
+    });
+    sleep(SECOND * 10).await;
+    assert_eq!(leader.last_review.latest(), Some(hour(1)));
 }

@@ -2,7 +2,9 @@
 
 use super::Mismatch;
 use crate::domain::{
-    identity::{Certificate, DEFAULT_TRIGGERS, GithubIdentity, GitlabIdentity, RefPattern, is_github_issuer},
+    identity::{
+        Certificate, DEFAULT_TRIGGERS, GithubIdentity, GitlabIdentity, RefPattern, has_github_triggers,
+    },
     repository_name::RepositoryGlob,
     verdict::Reason,
 };
@@ -133,7 +135,7 @@ pub enum DefaultTriggers {
 impl DefaultTriggers {
     /// Those of a signer that is any certificate of this issuer's.
     pub fn of_issuer(issuer: &str) -> Self {
-        if is_github_issuer(issuer) {
+        if has_github_triggers(issuer) {
             Self::Only { field: "certificate", accepted: &DEFAULT_TRIGGERS }
         } else {
             Self::Any

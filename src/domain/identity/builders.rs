@@ -49,6 +49,14 @@ pub fn is_github_issuer(issuer: &str) -> bool {
         || tenant.is_some_and(|tenant| !tenant.is_empty() && !tenant.contains(['/', '.']))
 }
 
+/// Whether this is an issuer of GitHub Actions' identities, or has the form of one of GitHub Enterprise Server
+/// (`https://HOST/_services/token`). The events of both are the same.
+pub fn has_github_triggers(issuer: &str) -> bool {
+    let server = issuer.strip_prefix("https://").and_then(|rest| rest.split_once('/'));
+    is_github_issuer(issuer)
+        || server.is_some_and(|(_, path)| path.trim_end_matches('/').ends_with("_services/token"))
+}
+
 impl GithubIdentity {
     /// What stands before `owner/repo` in the certificates of its issuer: an enterprise with data residency has a host of its own.
     pub fn host(&self) -> String {

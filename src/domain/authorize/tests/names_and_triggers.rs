@@ -202,6 +202,16 @@ fn a14_without_triggers_a_closed_list_counts() {
     assert_eq!(judge(&named, target.clone()), Ok(()));
     assert!(judge(&named, Certificate { trigger: some("push"), ..target.clone() }).is_err());
     assert!(judge(&named, Certificate { trigger: None, ..target.clone() }).is_err());
+    // A GitHub Enterprise Server has the same events.
+    let server = "https://github.acme.example/_services/token".to_owned();
+    let on_server =
+        |trigger: &str| Certificate { issuer: server.clone(), trigger: some(trigger), ..target.clone() };
+    assert!(judge(&certificate(&server, &regex, &[]), on_server("pull_request_target")).is_err());
+    assert_eq!(judge(&certificate(&server, &regex, &[]), on_server("push")), Ok(()));
+    assert_eq!(
+        judge(&certificate(&server, &regex, &["pull_request_target"]), on_server("pull_request_target")),
+        Ok(())
+    );
     // Of other issuers nobody knows what their triggers mean.
     let other = "https://issuer.example".to_owned();
     let other_certificate = Certificate { issuer: other.clone(), ..target };

@@ -45,7 +45,7 @@ rules:
   - {level: Metadata, userGroups: ['system:serviceaccounts']}
   - {level: None}
 ";
-/// Gives the API server a client certificate for one webhook.
+/// Gives the API server a client certificate for one webhook, and a token for another.
 const ADMISSION: &str = "apiVersion: apiserver.config.k8s.io/v1
 kind: AdmissionConfiguration
 plugins:
@@ -57,8 +57,9 @@ plugins:
   - name: MutatingAdmissionWebhook
     configuration: *webhooks
 ";
-/// The namespace of that webhook; its Service is called `bonafide`.
+/// The namespaces of these webhooks; their Services are called `bonafide`.
 const PRESENTED_TO: &str = "presented";
+const BEARING_TO: &str = "bearing";
 /// The administrator's token.
 const ADMIN: &str = "administrator";
 
@@ -176,6 +177,12 @@ impl ControlPlane {
         PresentedClient { namespace: PRESENTED_TO, port: self.place.presented_port, certificate, key }
     }
 
+    /// The webhook that the API server presents a token to.
+    pub fn presented_token(&self) -> PresentedToken {
+        let token = self.place.path("webhook-token");
+        PresentedToken { namespace: BEARING_TO, port: self.place.bearing_port, token }
+    }
+
     /// A folder for what tests write; it is gone with the control plane.
     pub fn folder(&self) -> &Path {
         &self.place.folder
@@ -202,6 +209,17 @@ pub struct PresentedClient {
     pub key: PathBuf,
 }
 
+/// A webhook, and the file of the token that the API server presents to it. It is read when it first connects.
+#[derive(Debug)]
+pub struct PresentedToken {
+    /// The namespace of its Service, which is called `bonafide`.
+    pub namespace: &'static str,
+    /// The port of its Service.
+    pub port: u16,
+    /// The file.
+    pub token: PathBuf,
+}
+
 /// Its folder and ports, and the binaries that run there.
 #[derive(Debug)]
 struct Place {
@@ -213,6 +231,7 @@ struct Place {
     etcd_port: u16,
     api_port: u16,
     presented_port: u16,
+    bearing_port: u16,
 }
 
 impl Place {
@@ -239,6 +258,7 @@ impl Place {
             etcd_port: free_port(),
             api_port: free_port(),
             presented_port: free_port(),
+            bearing_port: free_port(),
         };
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let public: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
@@ -246,12 +266,15 @@ impl Place {
         fs::write(place.path("sa.pub"), pem("PUBLIC KEY", public.as_ref())).unwrap();
         fs::write(place.path("audit.yaml"), AUDIT).unwrap();
         let webhooks = place.path("webhooks.kubeconfig");
-        let user = json!({
+        let presenting = json!({
             "client-certificate": place.path("webhook-client.crt"),
             "client-key": place.path("webhook-client.key"),
         });
-        let name = format!("bonafide.{PRESENTED_TO}.svc:{}", place.presented_port);
-        let users = json!({"apiVersion": "v1", "kind": "Config", "users": [{"name": name, "user": user}]});
+        let users = json!({"apiVersion": "v1", "kind": "Config", "users": [
+            {"name": format!("bonafide.{PRESENTED_TO}.svc:{}", place.presented_port), "user": presenting},
+            {"name": format!("bonafide.{BEARING_TO}.svc:{}", place.bearing_port),
+                "user": {"tokenFile": place.path("webhook-token")}},
+        ]});
         fs::write(&webhooks, users.to_string()).unwrap();
         let admission = ADMISSION.replace("WEBHOOKS", &webhooks.display().to_string());
         fs::write(place.path("admission.yaml"), admission).unwrap();
