@@ -23,6 +23,9 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 const WAITED: Duration = Duration::from_millis(500);
 /// What is left to a question that does not wait: the time to use what is known.
 pub const HASTE: Duration = Duration::from_millis(200);
+/// What is left to a question must be no more than so many times what was waited. Whoever sends reviews says how long they wait, and one
+/// that waited for a moment must take no time from those that wait longer.
+const MUCH_LONGER: u32 = 3;
 /// How many bytes of questions are remembered.
 const BYTES: u64 = 1 << 20;
 /// What a question takes beside its texts.
@@ -47,11 +50,18 @@ pub fn is_late(verdict: &ImageVerdict) -> bool {
 }
 
 /// The questions that waited in vain a moment ago.
-pub struct LateLookups(moka::sync::Cache<LateLookup, Instant>);
+pub struct LateLookups(moka::sync::Cache<LateLookup, Waited>);
+
+/// How long somebody waited in vain, and until when.
+#[derive(Debug, Clone, Copy)]
+struct Waited {
+    time: Duration,
+    until: Instant,
+}
 
 impl Default for LateLookups {
     fn default() -> Self {
-        let weigher = |lookup: &LateLookup, _: &Instant| {
+        let weigher = |lookup: &LateLookup, _: &Waited| {
             capped(lookup.namespace.len().saturating_add(lookup.image.len()).saturating_add(ENTRY))
         };
         let cache = moka::sync::Cache::builder().max_capacity(BYTES).weigher(weigher);
@@ -60,20 +70,60 @@ impl Default for LateLookups {
 }
 
 impl LateLookups {
-    /// Whether somebody waited for this in vain a moment ago.
-    pub fn contains(&self, lookup: &LateLookup) -> bool {
-        self.0.get(lookup).is_some_and(|at| at.elapsed() < REMEMBERED)
+    /// Whether somebody waited for this in vain a moment ago, about as long as it could be waited for now.
+    pub fn contains(&self, lookup: &LateLookup, left: Duration) -> bool {
+        self.0.get(lookup).is_some_and(|waited| {
+            waited.until.elapsed() < REMEMBERED && left <= waited.time.saturating_mul(MUCH_LONGER)
+        })
     }
 
     /// Somebody waited for this since `begun` in vain.
     pub fn insert(&self, lookup: LateLookup, begun: Instant) {
-        if begun.elapsed() >= WAITED {
-            self.0.insert(lookup, Instant::now());
+        let waited = Waited { time: begun.elapsed(), until: Instant::now() };
+        if waited.time < WAITED {
+            return;
+        }
+        let known = self.0.get(&lookup).filter(|known| known.until.elapsed() < REMEMBERED);
+        // A shorter wait tells nothing beside a longer one.
+        if known.is_none_or(|known| known.time <= waited.time) {
+            self.0.insert(lookup, waited);
         }
     }
 
     /// How many bytes are held.
     pub fn bytes(&self) -> u64 {
         held(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn e5_who_waited_for_a_moment_takes_no_time_from_who_waits_longer() {
+        let lookup = || LateLookup {
+            namespace: "shop".to_owned(),
+            image: "ghcr.io/acme/app:v1".to_owned(),
+            credential: None,
+            enforces: true,
+        };
+        let late = LateLookups::default();
+        let (whole, rest) = (Duration::from_millis(9_500), Duration::from_millis(9_000));
+        let begun = Instant::now();
+        tokio::time::advance(WAITED).await;
+        late.insert(lookup(), begun);
+        assert!(!late.contains(&lookup(), whole), "this one may wait for much longer");
+        assert!(late.contains(&lookup(), WAITED));
+
+        tokio::time::advance(rest).await;
+        late.insert(lookup(), begun);
+        assert!(late.contains(&lookup(), whole));
+        let begun = Instant::now();
+        tokio::time::advance(WAITED).await;
+        late.insert(lookup(), begun);
+        assert!(late.contains(&lookup(), whole), "a shorter wait does not hide a longer one");
+        tokio::time::advance(rest / 2).await;
+        assert!(!late.contains(&lookup(), whole), "and does not prolong it");
     }
 }

@@ -347,7 +347,8 @@ impl Reviewer {
             credential: errand.credential(),
             enforces,
         });
-        if late.as_ref().is_some_and(|late| self.late.contains(late)) {
+        let left = errand.deadline.saturating_duration_since(Instant::now());
+        if late.as_ref().is_some_and(|late| self.late.contains(late, left)) {
             errand = errand.until(Instant::now() + HASTE);
         }
         let found = self.find(asking, question, &asked, &errand, &mut phases).await;
