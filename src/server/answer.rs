@@ -115,10 +115,16 @@ impl Answer {
             let mut avoided = verdict.warnings.iter().filter(|problem| problem.avoided);
             let avoided = avoided.next().map(|problem| message::daemon_set_warning(image, verdict, problem));
             let others = verdict.warnings.iter().filter(|problem| !problem.avoided);
+            let others = others.filter(|problem| is_worth_it(review, problem));
             avoided.into_iter().chain(others.map(|problem| message::warning(Some(image), verdict, problem)))
         });
         Self { warnings: warnings.collect(), ..answer }
     }
+}
+
+/// Whether a warning is shown. Who is denied has something else to read first than tags: a pinned image would be denied as well.
+fn is_worth_it(review: &Review, problem: &Problem) -> bool {
+    review.outcome == Outcome::Allow || problem.reason != Reason::UnpinnedTag
 }
 
 impl From<&Review> for Answer {
@@ -131,11 +137,7 @@ impl From<&Review> for Answer {
         let warnings = review.images.iter().flat_map(|image| {
             let verdict = &image.verdict;
             let warning = |problem| message::warning(Some(&image.image), verdict, problem);
-            // Who is denied has something else to read first: a pinned image would be denied as well.
-            let is_worth_it = |problem: &&Problem| {
-                review.outcome == Outcome::Allow || problem.reason != Reason::UnpinnedTag
-            };
-            verdict.warnings.iter().filter(is_worth_it).map(warning)
+            verdict.warnings.iter().filter(|problem| is_worth_it(review, problem)).map(warning)
         });
         Self { refusal, warnings: warnings.collect(), audit: audit(review), patch: Vec::new() }
     }

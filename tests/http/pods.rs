@@ -320,6 +320,24 @@ async fn e8_a_denied_pod_is_not_told_of_tags_and_an_admitted_one_is() {
     let server = server();
     let denied = server.review(&create(&pod(&["unsigned", "tagged"]))).await;
     assert_eq!((&denied["allowed"], denied.get("warnings")), (&json!(false), None), "{denied}");
+    // A DaemonSet is told in words of its own, and no more.
+    let template = pod(&["unsigned", "tagged"]);
+    let object = json!({"kind": "DaemonSet", "metadata": {"name": "web"}, "spec": {"template": template}});
+    let kind = json!({"kind": {"group": "apps", "version": "v1", "kind": "DaemonSet"}});
+    let denied = server.review(&with(create(&object), &kind)).await;
+    assert_eq!((&denied["allowed"], denied.get("warnings")), (&json!(false), None), "{denied}");
     let admitted = server.review(&create(&pod(&["good:v1", "tagged"]))).await;
     assert!(admitted["warnings"][0].as_str().unwrap().contains("UnpinnedTag"), "{admitted}");
+}
+
+#[tokio::test]
+async fn e8_a_binding_that_waits_for_its_node_is_told_and_counted_as_such() {
+    for image in ["good:v1", "unsigned"] {
+        let server = server();
+        server.pods.put(UID, &stored(&[image]));
+        assert_eq!(server.ask("bind", "", &binding("web", "n2")).await["status"]["code"], 503);
+        server.counted(r#"bonafide_reviews_total{verdict="unverifiable",reason="UnknownNode"} 1"#);
+        // What would be found on any node is no finding about this one.
+        assert_eq!(*server.events.0.lock(), Vec::<String>::new(), "{image}");
+    }
 }
