@@ -46,6 +46,7 @@ use crate::{
     domain::{
         placement,
         plan::Stage,
+        verdict::Outcome,
         workload::{Placement, Workload},
     },
     gather::{
@@ -406,6 +407,16 @@ impl Admission {
         let took = judging.asked.begun.elapsed();
         // What is mutated is validated next.
         if about.webhook != mutation::MUTATE {
+            // The verdict was not what decided.
+            let is_other =
+                |refusal: &&Refusal| refusal.code == 503 && review.outcome != Outcome::Unverifiable;
+            if let Some(refusal) = answer.refusal.as_ref().filter(is_other) {
+                report::failed(about, &refusal.message);
+                if !about.dry_run {
+                    self.metrics.unknown_node();
+                }
+                return answer;
+            }
             report::reviewed(about, review, took);
             // A dry run leaves nothing behind, no event either: the entries promise so.
             if about.dry_run {

@@ -321,6 +321,11 @@ impl Metrics {
         self.answered("unverifiable", "UnknownPod");
     }
 
+    /// A binding could not be judged: nobody could say what the node is.
+    pub fn unknown_node(&self) {
+        self.answered("unverifiable", "UnknownNode");
+    }
+
     /// A review was denied because the cluster was not listed yet.
     pub fn unlisted(&self) {
         self.answered("unverifiable", "Unlisted");
