@@ -115,6 +115,24 @@ impl Entries {
             && wanted.ours.iter().all(|wanted| self.ours.iter().any(|seen| alike(seen, wanted)))
     }
 
+    /// Whether these have the API server send the workloads that `wanted` would have it send, however it goes on where that fails. Somebody
+    /// may have added a selector or a condition, or have taken rules away.
+    pub(super) fn send_as(&self, wanted: &Self) -> bool {
+        let sending = |entry: &MutatingWebhook| {
+            let mut entry = entry.clone();
+            entry.client_config.ca_bundle = None;
+            MutatingWebhook {
+                failure_policy: None,
+                timeout_seconds: None,
+                reinvocation_policy: None,
+                ..entry
+            }
+        };
+        let seen: Vec<MutatingWebhook> = self.ours.iter().map(sending).collect();
+        let of_workloads = wanted.ours.iter().filter(|entry| !webhooks::is_harmless(&entry.name));
+        of_workloads.map(sending).all(|wanted| seen.contains(&wanted))
+    }
+
     /// Whether each of ours has this bundle.
     pub(super) fn trust(&self, bundle: &[u8]) -> bool {
         let of = |entry: &MutatingWebhook| {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     AppliedReach, Keeper,
-    entries::{Entries, Kind},
+    entries::{Entries, Kind, Stage},
     modify,
 };
 use crate::cluster::{
@@ -31,10 +31,15 @@ impl Keeper {
     pub(super) fn tell_applied<'a>(&self, found: impl Iterator<Item = (Kind, Option<&'a DynamicObject>)>) {
         let exempt = self.webhooks.exempt();
         let is_wanted = |kind: Kind| kind == Kind::Validating || self.webhooks.pinning;
-        let of = |object: Option<&DynamicObject>| {
-            object.and_then(|object| Entries::seen(object).reach(&exempt)).unwrap_or(WebhookReach::Nothing)
+        let of = |kind: Kind, object: Option<&DynamicObject>| {
+            let seen = Entries::seen(object?);
+            let reach = seen.reach(&exempt)?;
+            let settings = self.webhooks.reaching(reach.clone());
+            let wanted = kind.wanted(&settings, Stage::Complete(settings.failure_policy)).ok()?;
+            seen.send_as(&wanted).then_some(reach)
         };
-        let all = found.filter(|(kind, _)| is_wanted(*kind)).map(|(_, object)| of(object));
+        let all = found.filter(|(kind, _)| is_wanted(*kind));
+        let all = all.map(|(kind, object)| of(kind, object).unwrap_or(WebhookReach::Nothing));
         let seen = all.reduce(WebhookReach::intersection).unwrap_or(WebhookReach::Nothing);
         let now = Instant::now();
         self.applied.send_if_modified(|applied| {

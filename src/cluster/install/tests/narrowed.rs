@@ -186,6 +186,35 @@ async fn b8_what_the_entries_select_is_told_to_those_who_write_statuses() {
     assert_eq!(*replica.applied.borrow(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn e6_what_somebody_keeps_from_the_webhook_is_not_told_to_be_in_force() {
+    let changes: [(&str, Value); 3] = [
+        ("objectSelector", json!({"matchLabels": {"a": "b"}})),
+        ("matchConditions", json!([{"name": "never", "expression": "false"}])),
+        ("rules", json!([])),
+    ];
+    for (field, value) in changes {
+        for path in [VALIDATING, MUTATING] {
+            let cluster = Cluster::new();
+            let (replica, _bundle) = cluster.needing(of(&["a"])).await;
+            let mut applied = replica.applied.clone();
+            let covers =
+                |seen: &Option<AppliedReach>| seen.as_ref().is_some_and(|seen| seen.covers(&of(&["a"])));
+            assert!(covers(&applied.borrow()));
+            cluster.server.edit(path, |object| {
+                for entry in object["webhooks"].as_array_mut().unwrap() {
+                    entry[field] = value.clone();
+                }
+            });
+            let untold = applied.wait_for(|seen| !covers(seen));
+            assert!(tokio::time::timeout(3 * SECOND, untold).await.is_ok(), "{field} {path}");
+            // It is put right, and in force again.
+            let told = applied.wait_for(covers);
+            assert!(tokio::time::timeout(10 * SECOND, told).await.is_ok(), "{field} {path}");
+        }
+    }
+}
+
 const NAMESPACES: &str = "/api/v1/namespaces";
 
 #[tokio::test(start_paused = true)]
