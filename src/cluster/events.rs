@@ -160,6 +160,8 @@ fn event(found: &Found, uid: &str, instance: &str, now: Timestamp) -> Event {
     let digest = content.digest().to_string();
     let hash = digest.rsplit(':').next().and_then(|hex| hex.get(..16)).unwrap_or_default();
     let start = policy.name.get(..policy.name.floor_char_boundary(NAME_LIMIT)).unwrap_or_default();
+    // Each part of a name ends in a letter or digit.
+    let start = start.trim_end_matches(['-', '.']);
     let mut event = Event {
         action: Some("Review".to_owned()),
         event_time: Some(MicroTime(now)),
@@ -225,6 +227,9 @@ mod tests {
         assert_ne!(name(&first), name(&found("b", "nothing is attached")));
         assert_ne!(name(&first), name(&found("a", "something else")));
         assert_ne!(name(&first), event(&first, "another policy", "one", now).metadata.name);
+        let cut = PolicyId { namespace: None, name: format!("{}-.x", "a".repeat(NAME_LIMIT - 2)) };
+        let cut = name(&Found { policy: cut, ..found("a", "a") }).unwrap();
+        assert!(!cut.contains("-.") && !cut.contains(".."), "no name of an object: {cut}");
         insta::assert_json_snapshot!(event(&first, "u", "one", now));
     }
 
