@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
+    call,
     install::{AppliedReach, Concern, EntryState, WebhookReport},
     inventory::{ClusterInventory, Watched},
     last_review::LastReview,
@@ -273,8 +274,9 @@ async fn write(
         "metadata": {"uid": policy.uid},
         "status": status(wanted, reason, policy.reported.as_ref(), Timestamp::now()),
     });
-    api.patch_status(&id.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    Ok(())
+    // One that hangs keeps no other status from being written.
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    call::within(call::LIMIT, api.patch_status(&id.name, &params, &patch)).await.map(drop)
 }
 
 fn policies(client: &Client, id: &PolicyId) -> Api<DynamicObject> {
