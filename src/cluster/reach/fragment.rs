@@ -83,4 +83,48 @@ mod tests {
             assert_eq!(fragment(glob), None, "{glob}");
         }
     }
+
+    /// Every way to write a repository in lower case and without a default port.
+    fn spellings(registry: &str, path: &str) -> Vec<String> {
+        let mut all = vec![format!("{registry}/{path}")];
+        if registry == HUB {
+            let short = path.strip_prefix(IMPLIED).filter(|name| !name.contains('/'));
+            for path in [Some(path), short].into_iter().flatten() {
+                all.push(path.to_owned());
+                all.extend(
+                    [HUB, "index.docker.io", "registry-1.docker.io"].map(|host| format!("{host}/{path}")),
+                );
+            }
+        }
+        all
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(4096))]
+        #[test]
+        fn b8_every_spelling_of_what_a_glob_matches_has_its_fragment(
+            registry in proptest::sample::select(vec![HUB, "ghcr.io", "localhost", "a:80"]),
+            parts in proptest::collection::vec(proptest::sample::select(vec!["library", "lib", "a", "b-c", "y"]), 1..4),
+            cuts in proptest::collection::vec((0_usize..40, 0_usize..12, proptest::sample::select(vec!["*", "**", "?", ""])), 0..4),
+        ) {
+            let path = parts.join("/");
+            let path = if registry == HUB && parts.len() == 1 { format!("{IMPLIED}{path}") } else { path };
+            let mut glob = format!("{registry}/{path}");
+            for (from, length, wild) in cuts {
+                let from = from.min(glob.len());
+                let to = (from + length).min(glob.len());
+                glob.replace_range(from..to, wild);
+            }
+            let matches = crate::domain::glob::Glob::new(&glob)
+                .is_ok_and(|glob| glob.matches(&format!("{registry}/{path}")));
+            if let Some(fragment) = fragment(&glob).filter(|_| matches) {
+                for written in spellings(registry, &path) {
+                    let parsed: crate::domain::reference::Reference = written.parse().unwrap();
+                    if parsed.repository().as_str() == format!("{registry}/{path}") {
+                        proptest::prop_assert!(written.contains(&fragment), "{} of {} by {}", written, fragment, glob);
+                    }
+                }
+            }
+        }
+    }
 }
