@@ -734,6 +734,40 @@ async fn b10_beside_such_an_image_one_that_may_be_denied_keeps_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b10_a_repository_that_only_such_a_policy_names_delays_no_image_for_long() {
+    for (mode, outcome, least, most) in [
+        (Mode::Audit, Outcome::Allow, 0, 1150),
+        (Mode::Warn, Outcome::Allow, 0, 1150),
+        (Mode::Enforce, Outcome::Unverifiable, 9500, 9750),
+    ] {
+        let mut away = policy_of("away", "r.example/app", mode);
+        away.attestation_repositories = vec!["r.example/away".parse().unwrap()];
+        away.signers[0].trust_root = TrustRootName("other".into());
+        let setup = setup_of(vec![policy_of("app", "r.example/app", Mode::Enforce), away]);
+        let image = setup.world.image("x");
+        setup.world.attest_by_tag(image);
+        setup.world.tags.lock().insert("v1".into(), image);
+        *setup.world.hanging.lock() = Some("of r.example/away".into());
+        let review = async |image: String, outcome: Outcome| {
+            let begun = Instant::now();
+            let review = setup.review_within(&[image], Duration::from_millis(9500)).await;
+            assert_eq!(review.outcome, outcome, "{mode:?}");
+            begun.elapsed().as_millis()
+        };
+        // A pod that is admitted is pinned in between.
+        let tag = "r.example/app:v1".to_owned();
+        let second = if outcome == Outcome::Allow { at(image) } else { tag.clone() };
+        let took = review(tag, outcome).await + review(second, outcome).await;
+        assert!((least..=most).contains(&took), "{mode:?}: {took} ms");
+        // What is denied for it keeps its time.
+        *setup.world.slow.lock() = Some((setup.world.image("y").hex(), Duration::from_secs(3)));
+        let other = setup.world.image("y");
+        setup.world.attest_by_tag(other);
+        review(at(other), outcome).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn e5_what_mutate_waited_for_in_vain_validate_waits_for_no_more() {
     let setup = setup();
     let image = setup.world.image("x");

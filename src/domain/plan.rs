@@ -140,6 +140,12 @@ impl ImagePlan {
         all
     }
 
+    /// Whether a policy that denies has attestations looked for in a repository beside the image's own.
+    pub fn enforces_with(&self, repository: &Repository) -> bool {
+        let enforcing = self.valid().filter(|policy| policy.mode == Mode::Enforce);
+        enforcing.flat_map(|policy| &policy.attestation_repositories).any(|named| named == repository)
+    }
+
     /// The keys that the policies name, each once.
     pub fn keys(&self) -> Vec<&PublicKey> {
         let mut keys: Vec<&PublicKey> = Vec::new();

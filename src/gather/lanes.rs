@@ -334,6 +334,11 @@ impl Errand {
         Self { is_lenient: true, ..self.clone() }
     }
 
+    /// How much time is left.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// A turn for a look-up: of the namespace's and of all that there are; beside it a part of the review's own room.
     ///
     /// # Errors

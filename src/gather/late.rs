@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    verdicts::findings,
-    weigh::{capped, held},
-};
+use super::weigh::{capped, held};
 use crate::domain::{
     digest::Digest,
-    verdict::{ImageVerdict, Reason},
+    reference::Repository,
+    verdict::{Problem, Reason},
+    workload::Workload,
 };
 
 /// For how long after a review that waited in vain the same question waits no more. After that, a later pod waits again.
@@ -44,9 +43,22 @@ pub struct LateLookup {
     pub enforces: bool,
 }
 
+impl LateLookup {
+    /// A question about a repository beside the image's own, of which no policy denies anything. A pod that is pinned asks the same with
+    /// another name of the image.
+    pub fn elsewhere(workload: &Workload, repository: &Repository) -> Self {
+        Self {
+            namespace: workload.namespace.clone(),
+            image: repository.to_string(),
+            credential: None,
+            enforces: false,
+        }
+    }
+}
+
 /// Whether time is what it took, or a part of it.
-pub fn is_late(verdict: &ImageVerdict) -> bool {
-    findings(verdict).any(|problem| problem.reason == Reason::DeadlineExceeded)
+pub fn is_late<'a>(mut problems: impl Iterator<Item = &'a Problem>) -> bool {
+    problems.any(|problem| problem.reason == Reason::DeadlineExceeded)
 }
 
 /// The questions that waited in vain a moment ago.
@@ -109,7 +121,7 @@ mod tests {
             enforces: true,
         };
         let late = LateLookups::default();
-        let (whole, rest) = (Duration::from_millis(9_500), Duration::from_millis(9_000));
+        let (whole, rest) = (Duration::from_millis(9_500), Duration::from_secs(9));
         let begun = Instant::now();
         tokio::time::advance(WAITED).await;
         late.insert(lookup(), begun);

@@ -25,7 +25,7 @@ use super::{
     late::{HASTE, LateLookup, LateLookups, is_late},
     ports::{Attestations, Observer, PullSecret, Snapshot, TrustRoots},
     review::{MAX_IMAGES, Phases, Review, ReviewedImage, worst},
-    verdicts::{Question, Verdicts},
+    verdicts::{Question, Verdicts, findings},
 };
 use crate::domain::{
     compiled_pattern::CompiledPattern,
@@ -297,9 +297,27 @@ impl Reviewer {
     async fn places<'a>(&self, asking: &Asking<'_>, asked: &'a ImagePlan, errand: &Errand) -> Places<'a> {
         let mut elsewhere = Vec::new();
         for repository in asked.attestation_repositories() {
-            elsewhere.push(Place { repository, errand: self.acting(asking, errand, repository).await });
+            let errand = self.errand_elsewhere(asking, asked, errand, repository);
+            elsewhere.push(Place { repository, errand: self.acting(asking, &errand, repository).await });
         }
         Places { home: Place { repository: asked.reference.repository(), errand: errand.clone() }, elsewhere }
+    }
+
+    /// The errand to a repository beside the image's own. One of which no policy denies anything is not waited for as long as the image.
+    fn errand_elsewhere(
+        &self,
+        asking: &Asking<'_>,
+        asked: &ImagePlan,
+        errand: &Errand,
+        repository: &Repository,
+    ) -> Errand {
+        let Some(workload) = asking.workload.filter(|_| !self.is_patient && !asked.enforces_with(repository))
+        else {
+            return errand.clone();
+        };
+        let errand = errand.until(asking.begun + WITHOUT_DENIAL);
+        let (late, left) = (LateLookup::elsewhere(workload, repository), errand.left());
+        if self.late.contains(&late, left) { errand.until(Instant::now() + HASTE) } else { errand }
     }
 
     async fn judge(&self, asking: &Asking<'_>, image: &str) -> (Arc<ImageVerdict>, Phases) {
@@ -347,8 +365,7 @@ impl Reviewer {
             credential: errand.credential(),
             enforces,
         });
-        let left = errand.deadline.saturating_duration_since(Instant::now());
-        if late.as_ref().is_some_and(|late| self.late.contains(late, left)) {
+        if late.as_ref().is_some_and(|late| self.late.contains(late, errand.left())) {
             errand = errand.until(Instant::now() + HASTE);
         }
         let found = self.find(asking, question, &asked, &errand, &mut phases).await;
@@ -356,8 +373,16 @@ impl Reviewer {
             Ok(verdict) => verdict,
             Err((digest, error)) => Arc::new(unavailable(&asked, digest, &error)),
         };
-        if let Some(late) = late.filter(|_| is_late(&verdict)) {
-            self.late.insert(late, start);
+        if let Some(late) = late.filter(|_| is_late(findings(&verdict))) {
+            // What denies is not hurried for the sake of what does not.
+            if !enforces || is_late(verdict.problems.iter()) {
+                self.late.insert(late, start);
+            } else if let Some(workload) = asking.workload {
+                let repositories = asked.attestation_repositories().into_iter();
+                repositories.filter(|repository| !asked.enforces_with(repository)).for_each(|repository| {
+                    self.late.insert(LateLookup::elsewhere(workload, repository), start)
+                });
+            }
         }
         phases.gather = start.elapsed().saturating_sub(phases.plan).saturating_sub(phases.evaluate);
         (verdict, phases)
