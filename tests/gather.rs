@@ -768,6 +768,31 @@ async fn b10_a_repository_that_only_such_a_policy_names_delays_no_image_for_long
 }
 
 #[tokio::test(start_paused = true)]
+async fn b10_manifests_that_only_such_a_policy_asks_about_deny_and_delay_nothing() {
+    for (mode, outcome, most) in [
+        (Mode::Audit, Outcome::Allow, 1000),
+        (Mode::Warn, Outcome::Allow, 1000),
+        (Mode::Enforce, Outcome::Unverifiable, 9600),
+    ] {
+        let mut each = policy_of("each", "r.example/app", mode);
+        each.subject = bonafide::domain::policy::SubjectRule::Platform;
+        let setup = setup_of(vec![policy_of("app", "r.example/app", Mode::Enforce), each]);
+        let leaf = setup.world.image("leaf");
+        let index = setup.world.index(&[("amd64", leaf)]);
+        setup.world.attest_by_tag(index);
+        *setup.world.hanging.lock() = Some(leaf.hex());
+        let begun = Instant::now();
+        let review = setup.review_within(&[at(index)], Duration::from_millis(9500)).await;
+        let took = begun.elapsed().as_millis();
+        assert_eq!(review.outcome, outcome, "{mode:?}: {review:?}");
+        assert!(took <= most, "{mode:?}: {took} ms");
+        let verdict = &review.images[0].verdict;
+        let mut all = verdict.problems.iter().chain(&verdict.warnings).chain(&verdict.audit);
+        assert!(all.any(|problem| problem.reason == Reason::DeadlineExceeded), "{verdict:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn e5_what_mutate_waited_for_in_vain_validate_waits_for_no_more() {
     let setup = setup();
     let image = setup.world.image("x");

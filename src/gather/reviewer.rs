@@ -60,6 +60,21 @@ pub struct Reviewer {
 struct Places<'a> {
     home: Place<'a>,
     elsewhere: Vec<Place<'a>>,
+    /// Until when is waited for what no policy denies anything of; `None`: as long as for the rest.
+    without_denial: Option<Instant>,
+}
+
+impl Places<'_> {
+    /// The same, to be asked sooner.
+    fn until(&self, end: Instant) -> Self {
+        let mut elsewhere = Vec::with_capacity(self.elsewhere.len());
+        for Place { repository, errand } in &self.elsewhere {
+            elsewhere.push(Place { repository, errand: errand.until(end) });
+        }
+        let Place { repository, errand } = &self.home;
+        let home = Place { repository, errand: errand.until(end) };
+        Self { home, elsewhere, without_denial: self.without_denial }
+    }
 }
 
 /// What is the same for all images of a review.
@@ -300,7 +315,15 @@ impl Reviewer {
             let errand = self.errand_elsewhere(asking, asked, errand, repository);
             elsewhere.push(Place { repository, errand: self.acting(asking, &errand, repository).await });
         }
-        Places { home: Place { repository: asked.reference.repository(), errand: errand.clone() }, elsewhere }
+        let home = Place { repository: asked.reference.repository(), errand: errand.clone() };
+        Places { home, elsewhere, without_denial: self.without_denial(asking) }
+    }
+
+    /// Until when is waited for what no policy denies anything of, where nobody waits for more.
+    fn without_denial(&self, asking: &Asking<'_>) -> Option<Instant> {
+        // Of the review's time, not of one image's: many images wait for one another.
+        let is_hasty = asking.workload.is_some() && !self.is_patient;
+        is_hasty.then(|| asking.begun + WITHOUT_DENIAL)
     }
 
     /// The errand to a repository beside the image's own. One of which no policy denies anything is not waited for as long as the image.
@@ -311,11 +334,12 @@ impl Reviewer {
         errand: &Errand,
         repository: &Repository,
     ) -> Errand {
-        let Some(workload) = asking.workload.filter(|_| !self.is_patient && !asked.enforces_with(repository))
+        let (Some(workload), Some(end), false) =
+            (asking.workload, self.without_denial(asking), asked.enforces_with(repository))
         else {
             return errand.clone();
         };
-        let errand = errand.until(asking.begun + WITHOUT_DENIAL);
+        let errand = errand.lenient().until(end);
         let (late, left) = (LateLookup::elsewhere(workload, repository), errand.left());
         if self.late.contains(&late, left) { errand.until(Instant::now() + HASTE) } else { errand }
     }
@@ -354,9 +378,8 @@ impl Reviewer {
         phases.plan = start.elapsed();
         let enforces = asked.enforces();
         let mut errand = asking.errand.clone();
-        if !enforces && asking.workload.is_some() && !self.is_patient {
-            // Of the review's time, not of this image's: many images wait for one another.
-            errand = errand.lenient().until(asking.begun + WITHOUT_DENIAL);
+        if let Some(end) = self.without_denial(asking).filter(|_| !enforces) {
+            errand = errand.lenient().until(end);
         }
         let mut errand = self.acting(asking, &errand, asked.reference.repository()).await;
         let late = asking.workload.map(|workload| LateLookup {
@@ -380,7 +403,7 @@ impl Reviewer {
             } else if let Some(workload) = asking.workload {
                 let repositories = asked.attestation_repositories().into_iter();
                 repositories.filter(|repository| !asked.enforces_with(repository)).for_each(|repository| {
-                    self.late.insert(LateLookup::elsewhere(workload, repository), start)
+                    self.late.insert(LateLookup::elsewhere(workload, repository), start);
                 });
             }
         }

@@ -54,7 +54,7 @@ impl Reviewer {
             verdict
         };
         let keys = asked.keys();
-        let Places { home, elsewhere } = places;
+        let Places { home, elsewhere, .. } = places;
         let mut known = self.facts.of_root(home, elsewhere, digest, freshness).await?;
         self.facts.check_keys(&mut known, &keys, &home.errand).await?;
         let mut verdict = evaluated(&known).await?;
@@ -68,11 +68,29 @@ impl Reviewer {
             if uncovered.is_empty() {
                 break;
             }
-            self.facts.add_manifests(&mut known, home, elsewhere, uncovered, freshness).await?;
+            let may_deny = may_deny(&verdict, &uncovered);
+            let hurried = places.without_denial.filter(|_| !may_deny).map(|end| places.until(end));
+            let Places { home, elsewhere, .. } = hurried.as_ref().unwrap_or(places);
+            let added =
+                self.facts.add_manifests(&mut known, home, elsewhere, uncovered.clone(), freshness).await;
+            match added {
+                // Nobody is denied for the sake of what denies nothing.
+                Err(error) if error.kind.is_transient() && !may_deny => {
+                    known.leave_open(&uncovered, &error);
+                }
+                added => added?,
+            }
             self.facts.check_keys(&mut known, &keys, &home.errand).await?;
             verdict = evaluated(&known).await?;
         }
         self.facts.check_covered(&known, home, &verdict).await?;
         Ok((verdict, known.oldest))
     }
+}
+
+/// Whether some of these manifests may be what denies: those that policies in other modes alone speak against are not.
+fn may_deny(verdict: &ImageVerdict, manifests: &[Digest]) -> bool {
+    let avoided = verdict.warnings.iter().filter(|problem| problem.avoided);
+    let mut denying = verdict.problems.iter().chain(avoided).filter_map(|problem| problem.digest);
+    denying.any(|digest| manifests.contains(&digest))
 }
