@@ -84,14 +84,6 @@ pub struct Known {
 }
 
 impl Known {
-    /// Nobody could say anything of these digests.
-    pub fn leave_open(&mut self, digests: &[Digest], error: &FetchError) {
-        let open = || SubjectEvidence { attestations: Vec::new(), gaps: vec![error.clone()] };
-        for digest in digests {
-            self.facts.evidence.entry(*digest).or_insert_with(|| Arc::new(open()));
-        }
-    }
-
     /// What was found at home, or in another place.
     fn of(&self, place: Option<&Place<'_>>) -> Option<&Evidence> {
         match place {

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod index_hint;
+mod places;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,10 +17,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use places::Places;
+
 pub use super::ports::Pulling;
 use super::{
     evaluation::planned,
-    facts::{Facts, Place},
+    facts::Facts,
     landings::Landings,
     lanes::Errand,
     late::{HASTE, LateLookup, LateLookups, is_late},
@@ -54,27 +57,6 @@ pub struct Reviewer {
     is_patient: bool,
     /// In a cluster, where workloads bring their own credentials.
     pulling: Option<Pulling>,
-}
-
-/// Where an image is, and where else its attestations are looked for.
-struct Places<'a> {
-    home: Place<'a>,
-    elsewhere: Vec<Place<'a>>,
-    /// Until when is waited for what no policy denies anything of; `None`: as long as for the rest.
-    without_denial: Option<Instant>,
-}
-
-impl Places<'_> {
-    /// The same, to be asked sooner.
-    fn until(&self, end: Instant) -> Self {
-        let mut elsewhere = Vec::with_capacity(self.elsewhere.len());
-        for Place { repository, errand } in &self.elsewhere {
-            elsewhere.push(Place { repository, errand: errand.until(end) });
-        }
-        let Place { repository, errand } = &self.home;
-        let home = Place { repository, errand: errand.until(end) };
-        Self { home, elsewhere, without_denial: self.without_denial }
-    }
 }
 
 /// What is the same for all images of a review.
@@ -306,42 +288,6 @@ impl Reviewer {
         let secrets = timeout_at(errand.deadline, asking.secrets.get_or_init(read)).await;
         let secrets = secrets.map(Vec::as_slice).unwrap_or_default();
         errand.acting(pulling.agents.acting_for(secrets, repository))
-    }
-
-    /// Where attestations are looked for, each in the name of whoever may look there.
-    async fn places<'a>(&self, asking: &Asking<'_>, asked: &'a ImagePlan, errand: &Errand) -> Places<'a> {
-        let mut elsewhere = Vec::new();
-        for repository in asked.attestation_repositories() {
-            let errand = self.errand_elsewhere(asking, asked, errand, repository);
-            elsewhere.push(Place { repository, errand: self.acting(asking, &errand, repository).await });
-        }
-        let home = Place { repository: asked.reference.repository(), errand: errand.clone() };
-        Places { home, elsewhere, without_denial: self.without_denial(asking) }
-    }
-
-    /// Until when is waited for what no policy denies anything of, where nobody waits for more.
-    fn without_denial(&self, asking: &Asking<'_>) -> Option<Instant> {
-        // Of the review's time, not of one image's: many images wait for one another.
-        let is_hasty = asking.workload.is_some() && !self.is_patient;
-        is_hasty.then(|| asking.begun + WITHOUT_DENIAL)
-    }
-
-    /// The errand to a repository beside the image's own. One of which no policy denies anything is not waited for as long as the image.
-    fn errand_elsewhere(
-        &self,
-        asking: &Asking<'_>,
-        asked: &ImagePlan,
-        errand: &Errand,
-        repository: &Repository,
-    ) -> Errand {
-        let (Some(workload), Some(end), false) =
-            (asking.workload, self.without_denial(asking), asked.enforces_with(repository))
-        else {
-            return errand.clone();
-        };
-        let errand = errand.lenient().until(end);
-        let (late, left) = (LateLookup::elsewhere(workload, repository), errand.left());
-        if self.late.contains(&late, left) { errand.until(Instant::now() + HASTE) } else { errand }
     }
 
     async fn judge(&self, asking: &Asking<'_>, image: &str) -> (Arc<ImageVerdict>, Phases) {

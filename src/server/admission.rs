@@ -412,9 +412,7 @@ impl Admission {
                 |refusal: &&Refusal| refusal.code == 503 && review.outcome != Outcome::Unverifiable;
             if let Some(refusal) = answer.refusal.as_ref().filter(is_other) {
                 report::failed(about, &refusal.message);
-                if !about.dry_run {
-                    self.metrics.unknown_node();
-                }
+                self.metrics.unknown_node();
                 return answer;
             }
             report::reviewed(about, review, took);
