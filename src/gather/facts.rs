@@ -1,6 +1,7 @@
 //! The facts about an image, asked for in as few rounds as the layouts allow and kept as long as they are true.
 
 mod beside;
+mod known;
 
 use std::{collections::HashMap, num::NonZero, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use crate::domain::{
 };
 use beside::Around;
 pub use beside::Place;
+pub use known::Known;
 
 /// How long a tag is taken to stand for the same digest.
 const TAG_AGE: Duration = Duration::from_secs(2);
@@ -71,44 +73,6 @@ pub struct Facts {
     evidence: Paced<EvidenceKey, Gathered>,
     in_index: Paced<HolderKey, Holder>,
     keys: KeyChecks,
-}
-
-/// Facts, and when the oldest of the evidence was had.
-pub struct Known {
-    /// The facts.
-    pub facts: ImageFacts,
-    /// When the oldest evidence among them was had.
-    pub oldest: Instant,
-    /// The attestations among them that are signed with keys.
-    keyed: KeyedAttestations,
-}
-
-impl Known {
-    /// What was found at home, or in another place.
-    fn of(&self, place: Option<&Place<'_>>) -> Option<&Evidence> {
-        match place {
-            None => Some(&self.facts.evidence),
-            Some(place) => self.facts.elsewhere.get(place.repository),
-        }
-    }
-
-    /// Adds what was found at home, or in another place.
-    fn add(
-        &mut self,
-        place: Option<&Place<'_>>,
-        digest: Digest,
-        evidence: Arc<SubjectEvidence>,
-        at: Instant,
-        keyed: &KeyedAttestations,
-    ) {
-        self.oldest = self.oldest.min(at);
-        self.keyed.extend(keyed.iter().map(|(fingerprint, raw)| (*fingerprint, Arc::clone(raw))));
-        let of = match place {
-            None => &mut self.facts.evidence,
-            Some(place) => self.facts.elsewhere.entry(place.repository.clone()).or_default(),
-        };
-        of.insert(digest, evidence);
-    }
 }
 
 /// What becomes of a listed manifest that the registry does not have.
