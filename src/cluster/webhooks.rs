@@ -213,7 +213,7 @@ fn lease(settings: &WebhookSettings) -> ValidatingWebhook {
     }
 }
 
-/// The mutating configuration; without pinning it has no webhook.
+/// The mutating configuration; without pinning it reviews nothing.
 pub fn mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
     let pods = MutatingWebhook {
         failure_policy: Some(settings.failure_policy.as_str().to_owned()),
@@ -237,7 +237,7 @@ pub fn mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
 /// evaluated, which might refuse them.
 pub(super) fn installed_mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
     let mut configuration = mutating(settings);
-    configuration.webhooks.get_or_insert_default().extend(mutating_lease(settings));
+    configuration.webhooks.get_or_insert_default().push(mutating_lease(settings));
     configuration
 }
 
@@ -245,20 +245,20 @@ pub(super) fn installed_mutating(settings: &WebhookSettings) -> MutatingWebhookC
 pub(super) fn unproven_mutating(settings: &WebhookSettings) -> MutatingWebhookConfiguration {
     MutatingWebhookConfiguration {
         metadata: metadata(settings),
-        webhooks: Some(mutating_lease(settings).into_iter().collect()),
+        webhooks: Some(vec![mutating_lease(settings)]),
     }
 }
 
-/// The same as [`lease`]; nothing where the configuration is to stay empty.
-fn mutating_lease(settings: &WebhookSettings) -> Option<MutatingWebhook> {
+/// The same as [`lease`]. It is there without pinning too: no `ValidatingAdmissionPolicy` comes before it.
+fn mutating_lease(settings: &WebhookSettings) -> MutatingWebhook {
     let lease = lease(settings);
-    settings.pinning.then(|| MutatingWebhook {
+    MutatingWebhook {
         failure_policy: lease.failure_policy,
         match_conditions: lease.match_conditions,
         namespace_selector: lease.namespace_selector,
         timeout_seconds: lease.timeout_seconds,
         ..mutating_webhook(settings, LEASE, PROBE_PATH, lease.rules.unwrap_or_default())
-    })
+    }
 }
 
 fn mutating_webhook(
