@@ -882,8 +882,12 @@ fn a4_an_image_id_is_what_the_policies_that_could_be_about_it_make_of_it() {
         assert_eq!(verdict.outcome == Outcome::Deny, denials > 0);
         assert_eq!(verdict.matched, found != (0, 0, 0));
     }
-    // What no runtime pulls is refused everywhere.
-    assert_eq!(judged(&[audit], "other", Unmatched::Allow, "ghcr.io/Org/App").outcome, Outcome::Deny);
+    // What no runtime pulls is refused, but where all policies that could be about it deny nothing.
+    let unreadable = "ghcr.io/Org/App";
+    assert_eq!(judged(&[audit], "other", Unmatched::Allow, unreadable).outcome, Outcome::Deny);
+    assert_eq!(judged(&[audit, enforce], "guarded", Unmatched::Allow, unreadable).outcome, Outcome::Deny);
+    let recorded = judged(&[audit], "guarded", Unmatched::Allow, unreadable);
+    assert_eq!((recorded.outcome, recorded.audit.len()), (Outcome::Allow, 1));
 }
 
 #[test]

@@ -44,9 +44,10 @@ pub struct InlineArgs {
     #[arg(long = "ref", value_name = "GLOB", requires = "repository")]
     git_ref: Vec<String>,
 
-    /// An event that may set off the build, such as push; repeatable [default of GitHub Actions: every event that nobody outside
-    /// the repository can cause].
+    /// An event that may set off the build, such as push; repeatable [default of GitHub Actions: push, workflow_dispatch,
+    /// schedule, release, create, merge_group, repository_dispatch].
     #[arg(long, value_name = "EVENT", conflicts_with = "key")]
+    #[allow(clippy::doc_markdown)]
     trigger: Vec<String>,
 
     /// The OIDC issuer of the signer's identity [default with --repository: GitHub Actions].

@@ -53,7 +53,7 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Judges manifests or an admission review, as the webhook would.
     Review(Box<review::Args>),
-    /// Runs the webhook, without a cluster.
+    /// Runs the webhook, in a cluster (--cluster) or without one.
     Serve(Box<serve::Args>),
     /// Works on policy files.
     Policy(policy::Args),

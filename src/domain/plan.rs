@@ -10,7 +10,7 @@ use super::{
     key::PublicKey,
     looked_at::LookedAt,
     policy::{Mode, Policy, PolicyEntry, PolicySet, Scope, SubjectRule, TagRule, UncoveredRule, Unmatched},
-    reference::{Reference, Repository},
+    reference::{Reference, ReferenceError, Repository},
     verdict::{ImageVerdict, Outcome, Problem, Reason},
 };
 
@@ -225,8 +225,13 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error) => {
-            // Which policies it is about is not known, so any that could be decides.
-            let mode = strictest_in_scope(set, scope, unmatched);
+            let mode = match error {
+                // Runtimes run it, so the policies that could be about it decide.
+                ReferenceError::ImageId(_) => strictest_in_scope(set, scope, unmatched),
+                // No runtime pulls it: where no policy could be about it, it is refused all the same.
+                _ if set.in_scope(scope).next().is_none() => Some(Mode::Enforce),
+                _ => strictest_in_scope(set, scope, unmatched),
+            };
             let problem = mode.map(|mode| Problem {
                 hint: Some("correct the container's image".to_owned()),
                 ..Problem::new(Reason::InvalidReference, mode, format!("{error}"))
