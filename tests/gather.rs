@@ -923,7 +923,7 @@ async fn c9_manifests_of_platforms_without_a_node_are_looked_at_before_a_pod_is_
     assert_eq!(attested(&["amd64"]).await, Some(vec!["linux/amd64".parse().unwrap()]));
 }
 
-/// Whoever writes a policy and signs an image chooses how long their patterns are searched for.
+/// The author of a policy chooses its patterns, and the signer of an image chooses the text that is searched. A search must end in time.
 #[tokio::test]
 async fn b6_patterns_that_take_long_end_with_the_review() {
     let largest = (1..200).rev().find_map(|n| AnchoredRegex::new(&format!(r"(?:\pL?){{{n}}}z")).ok());

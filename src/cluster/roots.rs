@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch as channel};
 
 use super::{
+    call,
     follow::{Sent, follow},
     inventory::{ClusterInventory, Watched},
     objects::ApiObject,
@@ -168,7 +169,9 @@ impl TrustRootObjects {
                 // The uid sees to it that another object of the name is left alone.
                 let patch = json!({"metadata": {"uid": root.uid}, "status": status});
                 let (objects, how) = (self.objects(), PatchParams::default());
-                match objects.patch_status(&name, &how, &Patch::Merge(patch)).await {
+                let patch = Patch::Merge(patch);
+                // One that hangs keeps no other status from being written.
+                match call::within(call::LIMIT, objects.patch_status(&name, &how, &patch)).await {
                     Ok(_) => drop(written.insert(root.uid, wanted)),
                     Err(error) => {
                         let error = error.to_string();

@@ -29,7 +29,7 @@ impl Shares {
     /// Waits for a permit, which lasts until both are dropped. There is always one in the end: the semaphores are never closed.
     pub(super) async fn acquire(&self, namespace: &str) -> Option<[OwnedSemaphorePermit; 2]> {
         let share = self.namespaces.get_with_by_ref(namespace, || Arc::new(Semaphore::new(self.each)));
-        // The share first: whoever waits for it takes nothing from others.
+        // The share first: a namespace that waits for its share holds no permit of the others.
         let of_namespace = share.acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
         Some([of_namespace, of_all])

@@ -221,7 +221,7 @@ fn reviewed(
         (None, Some(before)) if before.message.contains(LAST_REVIEW) => {
             before.message.rsplit("; ").next().unwrap_or_default().to_owned()
         }
-        (None, _) => "the leading replica has seen no review yet".to_owned(),
+        (None, _) => "no review was seen yet".to_owned(),
     };
     let message = format!("webhook entries: {}; {seen}", entries.join(", "));
     Some(Reviewed { is_true, reason: reason.to_owned(), message, since: None })

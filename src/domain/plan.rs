@@ -225,12 +225,12 @@ pub fn plan(set: &PolicySet, scope: Scope<'_>, unmatched: Unmatched, stage: Stag
     let reference: Reference = match image.parse() {
         Ok(reference) => reference,
         Err(error) => {
-            let mode = match error {
-                // Runtimes run it, so the policies that could be about it decide.
-                ReferenceError::ImageId(_) => strictest_in_scope(set, scope, unmatched),
-                // No runtime pulls it: where no policy could be about it, it is refused all the same.
-                _ if set.in_scope(scope).next().is_none() => Some(Mode::Enforce),
-                _ => strictest_in_scope(set, scope, unmatched),
+            let is_pulled_by_nobody = !matches!(error, ReferenceError::ImageId(_));
+            let mode = if is_pulled_by_nobody && set.in_scope(scope).next().is_none() {
+                // Where no policy could be about it, it is refused all the same.
+                Some(Mode::Enforce)
+            } else {
+                strictest_in_scope(set, scope, unmatched)
             };
             let problem = mode.map(|mode| Problem {
                 hint: Some("correct the container's image".to_owned()),

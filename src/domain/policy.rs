@@ -338,8 +338,9 @@ pub enum Scope<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
     entries: Vec<PolicyEntry>,
-    /// What it costs to hold one repository against the policies of each namespace, and against the cluster's (`None`).
-    costs: HashMap<Option<String>, SearchCost>,
+    /// What it costs to hold one repository against the policies of the cluster, and against those of each namespace.
+    cost_of_cluster: SearchCost,
+    costs: HashMap<String, SearchCost>,
     /// Changes with the set; part of the key of every cached verdict.
     pub generation: u64,
 }
@@ -348,18 +349,21 @@ impl PolicySet {
     /// A set in a stable order.
     pub fn new(mut entries: Vec<PolicyEntry>, generation: u64) -> Self {
         entries.sort_by(|a, b| a.id().cmp(b.id()));
-        let mut costs: HashMap<Option<String>, SearchCost> = HashMap::new();
+        let mut set = Self { generation, ..Self::default() };
         for entry in &entries {
-            let cost = costs.entry(entry.id().namespace.clone()).or_default();
+            let cost = match &entry.id().namespace {
+                Some(namespace) => set.costs.entry(namespace.clone()).or_default(),
+                None => &mut set.cost_of_cluster,
+            };
             *cost = cost.saturating_add(entry.cost_of_images());
         }
-        Self { entries, costs, generation }
+        Self { entries, ..set }
     }
 
     /// What it costs to find the policies for one image of a namespace, roughly.
     pub fn cost(&self, namespace: &str) -> SearchCost {
-        let of = |owner: Option<String>| self.costs.get(&owner).copied().unwrap_or_default();
-        of(None).saturating_add(of(Some(namespace.to_owned())))
+        let of_namespace = self.costs.get(namespace).copied().unwrap_or_default();
+        self.cost_of_cluster.saturating_add(of_namespace)
     }
 
     /// The policies that an image in `scope` must satisfy: all of them.

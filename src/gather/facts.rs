@@ -270,13 +270,9 @@ impl Facts {
     ) -> Result<(), FetchError> {
         let mut digests: Vec<Digest> =
             digests.into_iter().filter(|digest| !known.facts.evidence.contains_key(digest)).collect();
-        for digest in digests.split_off(digests.len().min(MAX_MANIFESTS)) {
-            let why = format!("more than {MAX_MANIFESTS} manifests of the index are not covered as a whole");
-            known
-                .facts
-                .evidence
-                .insert(digest, Arc::new(SubjectEvidence::unknown(FetchError::not_inspected(why))));
-        }
+        let beyond = digests.split_off(digests.len().min(MAX_MANIFESTS));
+        let why = format!("more than {MAX_MANIFESTS} manifests of the index are not covered as a whole");
+        known.leave_open(&beyond, &FetchError::not_inspected(why));
         let root = Arc::clone(&known.facts.root);
         let index = known.facts.digest;
         let nested = leading_to(&root, &digests);
@@ -377,7 +373,7 @@ impl Facts {
         errand.source(&self.discovery.source).tell(repository, error)
     }
 
-    /// Discovery in the errand's name.
+    /// Discovery with the errand's credentials. What the same bytes say is the same for everybody who has them.
     fn discovery(&self, errand: &Errand) -> Discovery {
         Discovery { source: Arc::clone(errand.source(&self.discovery.source)), ..self.discovery.clone() }
     }

@@ -48,7 +48,7 @@ impl FairShares {
     pub async fn take(self: &Arc<Self>, own: &Arc<AtomicUsize>, amount: usize) -> FairShare {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
-            // Whoever gives back between the look and the wait is heard.
+            // A share that is given back between the look and the wait is noticed.
             freed.as_mut().enable();
             if let Some(share) = self.try_take(own, amount) {
                 return share;

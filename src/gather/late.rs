@@ -22,8 +22,8 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 const WAITED: Duration = Duration::from_millis(500);
 /// What is left to a question that does not wait: the time to use what is known.
 pub const HASTE: Duration = Duration::from_millis(200);
-/// What is left to a question must be no more than so many times what was waited. Whoever sends reviews says how long they wait, and one
-/// that waited for a moment must take no time from those that wait longer.
+/// What is left to a question must be no more than so many times what was waited. The sender of a review chooses its timeout: a
+/// review with a short one must not shorten others.
 const MUCH_LONGER: u32 = 3;
 /// How many bytes of questions are remembered.
 const BYTES: u64 = 1 << 20;

@@ -2,8 +2,8 @@
 //! large one, of which there are few.
 //!
 //! Whoever waits does so on its own namespace's turns before it joins a flight, and never within one that others may join: somebody who
-//! has used up what is theirs takes nothing from who asks for the same. Whoever starts a flight leaves its turn to it: it may go on for
-//! longer than anybody waits for it, and counts for as long.
+//! has used up what is theirs takes nothing from who asks for the same. A flight keeps the turn of the caller that started it: it may
+//! go on after every caller has stopped waiting, and counts until it ends.
 
 use std::hash::Hash;
 

@@ -103,7 +103,7 @@ impl Doors {
         }
     }
 
-    /// The same doors for whoever has these credentials. What is kept is kept by credential, in one room for all.
+    /// The same with other credentials. The caches are shared, and keyed by credentials.
     pub fn with(&self, config: Arc<DockerConfig>, credentials: Digest) -> Self {
         Self { config, credentials: Some(credentials), ..self.clone() }
     }

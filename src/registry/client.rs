@@ -163,8 +163,7 @@ impl Client {
         })
     }
 
-    /// The same client for whoever has these credentials, whose `fingerprint` no others have. Connections are shared, and so is the room for
-    /// what is remembered.
+    /// The same client with other credentials, identified by their `fingerprint`. Connections and caches are shared.
     #[must_use]
     pub fn with(&self, credentials: Arc<DockerConfig>, fingerprint: Digest) -> Self {
         Self {

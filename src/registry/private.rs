@@ -33,7 +33,7 @@ pub struct PrivateAddresses {
 impl PrivateAddresses {
     /// Nothing was met yet.
     pub fn new() -> Self {
-        // What was met last is always kept: whoever names many hosts often would otherwise keep it out.
+        // Least recently used: with moka's default policy, hosts that are named often would keep a new one out.
         let names = Cache::builder().eviction_policy(EvictionPolicy::lru());
         let names = names.max_capacity(NAMES).time_to_idle(KEPT);
         let hosts = Cache::builder().eviction_policy(EvictionPolicy::lru());

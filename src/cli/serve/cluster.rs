@@ -99,9 +99,7 @@ impl Cluster {
         let rule = reach_rule(args, flags, &webhooks);
         let (needing, needed) = watch::channel(None);
         let (applying, applied) = watch::channel(None);
-        let is_injected = flags.certificates == CertificateSource::Files && flags.tls_ca.is_none();
-        let (to, reached) = (client.clone(), Arc::clone(&probes));
-        let entries = Widening::new(to, webhooks, is_injected, rule.clone(), needed.clone(), reached);
+        let entries = widening(&client, flags, webhooks, &rule, &needed, &probes);
         let last_review = last_review(metrics);
         let links = Shared {
             leading,
@@ -164,7 +162,7 @@ impl Cluster {
             keys,
             probes,
             roots: keeper,
-            entries: Arc::new(entries),
+            entries,
             name: flags.webhook.name.clone(),
             namespace: flags.webhook.namespace.clone(),
             over,
@@ -254,6 +252,25 @@ struct Shared {
     applying: watch::Sender<Option<AppliedReach>>,
     census: Arc<ListedPolicies>,
     last_review: Arc<LastReview>,
+}
+
+/// Widens the webhook entries for policies that are applied.
+fn widening(
+    client: &Client,
+    flags: &ClusterArgs,
+    webhooks: WebhookSettings,
+    rule: &ReachRule,
+    needed: &watch::Receiver<Option<WebhookReach>>,
+    probes: &Arc<Probes>,
+) -> Arc<Widening> {
+    Arc::new(Widening::new(
+        client.clone(),
+        webhooks,
+        flags.certificates == CertificateSource::Files && flags.tls_ca.is_none(),
+        rule.clone(),
+        needed.clone(),
+        Arc::clone(probes),
+    ))
 }
 
 /// When a replica last answered a review; this one counts its own.

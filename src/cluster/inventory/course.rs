@@ -29,9 +29,9 @@ pub(super) struct Course {
 /// A watch that does not go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct WatchLoss {
-    pub(super) since: Instant,
+    since: Instant,
     /// When the last error came.
-    pub(super) last: Instant,
+    last: Instant,
     pub(super) error: String,
 }
 

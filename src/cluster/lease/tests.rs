@@ -230,7 +230,7 @@ async fn e6_the_leader_knows_of_reviews_that_other_replicas_answer() {
     *other.reviewed.lock() = Some(hour(2) + jiff::SignedDuration::from_secs(70));
     sleep(SECOND * 10).await;
     assert_eq!(written() - before, 2, "the leader renews it each 5 s");
-    // The latest counts, whoever answered it.
+    // The latest review of any replica counts.
     *leader.reviewed.lock() = Some(hour(1));
     sleep(SECOND * 10).await;
     assert_eq!((leader.last_review.latest(), other.last_review.latest()), (Some(hour(1)), Some(hour(1))));

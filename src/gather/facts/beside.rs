@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{CONCURRENCY, Facts, Found, Known};
+use super::{CONCURRENCY, Facts, Found};
 use crate::{
     domain::{
         digest::Digest,
@@ -60,16 +60,6 @@ pub(super) struct Around<'a> {
 
 /// What was found around an image in one place: about nested indexes, and about manifests.
 type FoundAround<'a> = (Around<'a>, Vec<(Digest, Found)>, Vec<Beside>);
-
-impl Known {
-    /// Nobody could say anything of these digests.
-    pub fn leave_open(&mut self, digests: &[Digest], error: &FetchError) {
-        let open = || SubjectEvidence { attestations: Vec::new(), gaps: vec![error.clone()] };
-        for digest in digests {
-            self.facts.evidence.entry(*digest).or_insert_with(|| Arc::new(open()));
-        }
-    }
-}
 
 impl Facts {
     /// Asks in one place about nested indexes and manifests, at once.

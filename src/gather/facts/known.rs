@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Evidence, KeyedAttestations, Place};
 use crate::domain::{
     digest::Digest,
-    evidence::{ImageFacts, SubjectEvidence},
+    evidence::{FetchError, ImageFacts, SubjectEvidence},
 };
 
 /// Facts, and when the oldest of the evidence was had.
@@ -45,5 +45,13 @@ impl Known {
             Some(place) => self.facts.elsewhere.entry(place.repository.clone()).or_default(),
         };
         of.insert(digest, evidence);
+    }
+
+    /// Leaves open what is attached to these digests, where nothing is known of them: because of this error.
+    pub fn leave_open(&mut self, digests: &[Digest], error: &FetchError) {
+        let open = Arc::new(SubjectEvidence::unknown(error.clone()));
+        for digest in digests {
+            self.facts.evidence.entry(*digest).or_insert_with(|| Arc::clone(&open));
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Places<'_> {
 }
 
 impl Reviewer {
-    /// Where attestations are looked for, each in the name of whoever may look there.
+    /// The places where attestations are looked for, each with its own credentials.
     pub(super) async fn places<'a>(
         &self,
         asking: &Asking<'_>,

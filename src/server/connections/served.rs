@@ -17,15 +17,13 @@ use axum::{
 };
 use axum_server::accept::Accept;
 use futures::future::BoxFuture;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::oneshot,
 };
 use tower::Service;
-
-use hyper::body::{Frame, SizeHint};
 
 use super::{Connection, Connections, InRequest};
 
